@@ -1,0 +1,530 @@
+"""Activations and their backward, over contiguous elements; softmax and log_softmax over rows.
+
+The backward takes what the forward leaves: the output y where f'(z) is a function of it, the pre-activation z
+for gelu, gelu_tanh, silu and hardswish (`codes.NEEDS_PRE_ACTIVATION`).
+
+Loops are plain and branch-free, so LLVM vectorises them; one switch stands outside each.
+"""
+
+import numpy as np
+from numba import intp, prange
+
+from . import elementary
+from .codes import Activation
+from .jit import call, inner, kernel, parallel_kernel, serial_in_njit, worker
+from .simd import address, advance, constant, flat_pointer, fma, lane_max, lane_sum, load, pointer, select, store
+from .threads import threads_for
+
+IDENTITY = int(Activation.IDENTITY)
+RELU = int(Activation.RELU)
+LEAKY_RELU = int(Activation.LEAKY_RELU)
+ELU = int(Activation.ELU)
+SELU = int(Activation.SELU)
+SIGMOID = int(Activation.SIGMOID)
+TANH = int(Activation.TANH)
+SOFTPLUS = int(Activation.SOFTPLUS)
+GELU = int(Activation.GELU)
+GELU_TANH = int(Activation.GELU_TANH)
+SILU = int(Activation.SILU)
+HARDSIGMOID = int(Activation.HARDSIGMOID)
+HARDSWISH = int(Activation.HARDSWISH)
+SOFTMAX = int(Activation.SOFTMAX)
+LOG_SOFTMAX = int(Activation.LOG_SOFTMAX)
+
+LEAKY_SLOPE = 0.01
+SELU_SCALE = 1.0507009873554804934193349852946  # Klambauer et al. 2017
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SLOPE = SELU_SCALE * SELU_ALPHA
+SQRT_2_OVER_PI = 0.79788456080286535588
+GELU_CUBIC = 0.044715  # Hendrycks and Gimpel 2016
+SIXTH = 1.0 / 6.0
+
+# In-place calls go through a buffer of this many elements: a loop that reads and writes through two pointers to the
+# same memory fails LLVM's overlap check and runs as scalar code.
+BUFFER = 1024
+# Elements from which another thread pays: an empty parallel region costs 2 us, a sigmoid 0.2 ns an element.
+PARALLEL_ELEMENTS = 32768
+
+
+@inner
+def _leaky(z, slope):
+    return select(z > 0, z, z * slope)
+
+
+@inner
+def _hardsigmoid(z):
+    zero, one = constant(0.0, z), constant(1.0, z)
+    y = fma(z, constant(SIXTH, z), constant(0.5, z))
+    y = select(y < zero, zero, y)
+    return select(y > one, one, y)
+
+
+@inner
+def _gelu_tanh_inner(z):
+    """sqrt(2/pi) * (z + 0.044715 z^3)"""
+    scaled = constant(SQRT_2_OVER_PI, z) * z
+    return scaled * fma(constant(GELU_CUBIC, z) * z, z, constant(1.0, z))
+
+
+@inner
+def _product(z, factor):
+    """z * factor, 0 where the factor is 0: the limit of z f(z) at z = -inf, where IEEE has -inf * 0 = NaN."""
+    return select(factor == constant(0.0, z), constant(0.0, z), z * factor)
+
+
+@inner
+def activate_elements(activation, z, y, count):
+    """y = f(z), element by element; the two spans do not overlap."""
+    if activation == IDENTITY:
+        for i in range(count):
+            store(y, i, load(z, i))
+    elif activation == RELU:
+        for i in range(count):
+            v = load(z, i)
+            store(y, i, select(v <= constant(0.0, v), constant(0.0, v), v))
+    elif activation == LEAKY_RELU:
+        for i in range(count):
+            v = load(z, i)
+            store(y, i, _leaky(v, constant(LEAKY_SLOPE, v)))
+    elif activation == ELU:
+        for i in range(count):
+            v = load(z, i)
+            store(y, i, select(v > constant(0.0, v), v, elementary.expm1(v)))
+    elif activation == SELU:
+        for i in range(count):
+            v = load(z, i)
+            negative = constant(SELU_SLOPE, v) * elementary.expm1(v)
+            store(y, i, select(v > constant(0.0, v), constant(SELU_SCALE, v) * v, negative))
+    elif activation == SIGMOID:
+        for i in range(count):
+            store(y, i, elementary.sigmoid(load(z, i)))
+    elif activation == TANH:
+        for i in range(count):
+            store(y, i, elementary.tanh(load(z, i)))
+    elif activation == SOFTPLUS:
+        for i in range(count):
+            store(y, i, elementary.softplus(load(z, i)))
+    elif activation == GELU:
+        for i in range(count):
+            v = load(z, i)
+            store(y, i, _product(v, elementary.normal_cdf(v)))
+    elif activation == GELU_TANH:
+        # (1 + tanh(u)) / 2 = sigmoid(2 u), without the cancellation at negative u.
+        for i in range(count):
+            v = load(z, i)
+            store(y, i, _product(v, elementary.sigmoid(constant(2.0, v) * _gelu_tanh_inner(v))))
+    elif activation == SILU:
+        for i in range(count):
+            v = load(z, i)
+            store(y, i, _product(v, elementary.sigmoid(v)))
+    elif activation == HARDSIGMOID:
+        for i in range(count):
+            store(y, i, _hardsigmoid(load(z, i)))
+    elif activation == HARDSWISH:
+        for i in range(count):
+            v = load(z, i)
+            store(y, i, _product(v, _hardsigmoid(v)))
+
+
+@inner
+def activate_elements_backward(activation, dy, saved, dz, count):
+    """dz = dy * f'(.), element by element; dz overlaps neither input."""
+    if activation == IDENTITY:
+        for i in range(count):
+            store(dz, i, load(dy, i))
+    elif activation == RELU:
+        for i in range(count):
+            y = load(saved, i)
+            store(dz, i, load(dy, i) * select(y > constant(0.0, y), constant(1.0, y), constant(0.0, y)))
+    elif activation == LEAKY_RELU:
+        for i in range(count):
+            y = load(saved, i)
+            store(dz, i, load(dy, i) * select(y > constant(0.0, y), constant(1.0, y), constant(LEAKY_SLOPE, y)))
+    elif activation == ELU:
+        for i in range(count):
+            y = load(saved, i)
+            one = constant(1.0, y)
+            store(dz, i, load(dy, i) * select(y > constant(0.0, y), one, y + one))
+    elif activation == SELU:
+        for i in range(count):
+            y = load(saved, i)
+            slope = select(y > constant(0.0, y), constant(SELU_SCALE, y), y + constant(SELU_SLOPE, y))
+            store(dz, i, load(dy, i) * slope)
+    elif activation == SIGMOID:
+        for i in range(count):
+            y = load(saved, i)
+            store(dz, i, load(dy, i) * (y * (constant(1.0, y) - y)))
+    elif activation == TANH:
+        for i in range(count):
+            y = load(saved, i)
+            store(dz, i, load(dy, i) * fma(-y, y, constant(1.0, y)))
+    elif activation == SOFTPLUS:
+        for i in range(count):
+            store(dz, i, load(dy, i) * -elementary.expm1(-load(saved, i)))
+    elif activation == GELU:
+        # Phi(z) + z phi(z)
+        for i in range(count):
+            z = load(saved, i)
+            slope = elementary.normal_cdf(z) + _product(z, elementary.normal_pdf(z))
+            store(dz, i, load(dy, i) * slope)
+    elif activation == GELU_TANH:
+        # s + 2 z s (1 - s) u'(z) with s = sigmoid(2 u), u' = sqrt(2/pi) (1 + 3 * 0.044715 z^2)
+        for i in range(count):
+            z = load(saved, i)
+            one = constant(1.0, z)
+            s = elementary.sigmoid(constant(2.0, z) * _gelu_tanh_inner(z))
+            du = constant(SQRT_2_OVER_PI, z) * fma(constant(3 * GELU_CUBIC, z) * z, z, one)
+            store(dz, i, load(dy, i) * (s + _product(constant(2.0, z) * z * du, s * (one - s))))
+    elif activation == SILU:
+        # s (1 + z (1 - s))
+        for i in range(count):
+            z = load(saved, i)
+            one = constant(1.0, z)
+            s = elementary.sigmoid(z)
+            store(dz, i, load(dy, i) * (s + _product(z, s * (one - s))))
+    elif activation == HARDSIGMOID:
+        for i in range(count):
+            y = load(saved, i)
+            inside = (y > constant(0.0, y)) & (y < constant(1.0, y))
+            store(dz, i, load(dy, i) * select(inside, constant(SIXTH, y), constant(0.0, y)))
+    elif activation == HARDSWISH:
+        # 0 below -3, 1 above 3, z/3 + 1/2 between
+        for i in range(count):
+            z = load(saved, i)
+            zero, one = constant(0.0, z), constant(1.0, z)
+            slope = fma(z, constant(2 * SIXTH, z), constant(0.5, z))
+            slope = select(z <= constant(-3.0, z), zero, slope)
+            store(dz, i, load(dy, i) * select(z >= constant(3.0, z), one, slope))
+
+
+@inner
+def softmax_rows(y, rows, columns, log, buffer):
+    """In place: y = exp(z - max z) / sum exp(z - max z), or its logarithm, for each row; buffer holds one row."""
+    for i in range(rows):
+        row = advance(y, i * columns)
+        largest = lane_max(row, columns)
+        if log:
+            for j in range(columns):
+                store(buffer, j, elementary.exp(load(row, j) - largest))
+            logarithm = elementary.log(constant(lane_sum(buffer, columns), largest))
+            for j in range(columns):
+                store(row, j, (load(row, j) - largest) - logarithm)
+        else:
+            for j in range(columns):
+                store(row, j, elementary.exp(load(row, j) - largest))
+            scale = constant(1.0 / lane_sum(row, columns), largest)
+            for j in range(columns):
+                store(row, j, load(row, j) * scale)
+
+
+@inner
+def softmax_rows_backward(dy, y, dz, rows, columns, log):
+    """softmax: dz = y * (dy - sum(dy * y)); log_softmax: dz = dy - exp(y) * sum(dy). dz overlaps neither input."""
+    for i in range(rows):
+        up, saved, down = advance(dy, i * columns), advance(y, i * columns), advance(dz, i * columns)
+        if log:
+            total = constant(lane_sum(up, columns), load(up, 0))
+            for j in range(columns):
+                store(down, j, fma(-elementary.exp(load(saved, j)), total, load(up, j)))
+        else:
+            for j in range(columns):
+                store(down, j, load(up, j) * load(saved, j))
+            total = constant(lane_sum(down, columns), load(up, 0))
+            for j in range(columns):
+                store(down, j, load(saved, j) * (load(up, j) - total))
+
+
+@inner
+def _activate(activation, x, out, columns):
+    z, y, count = flat_pointer(x), flat_pointer(out), out.size
+    if activation >= SOFTMAX:
+        if address(z) != address(y):
+            activate_elements(IDENTITY, z, y, count)
+        buffer = np.empty(columns, out.dtype)
+        softmax_rows(y, count // max(columns, 1), columns, activation == LOG_SOFTMAX, pointer(buffer))
+    elif address(z) != address(y):
+        activate_elements(activation, z, y, count)
+    else:
+        buffer = np.empty(min(count, BUFFER), out.dtype)
+        for first in range(0, count, BUFFER):
+            length = min(BUFFER, count - first)
+            activate_elements(IDENTITY, advance(z, first), pointer(buffer), length)
+            activate_elements(activation, pointer(buffer), advance(y, first), length)
+
+
+@inner
+def _activate_backward(activation, dy, saved, out, columns):
+    up, kept, down, count = flat_pointer(dy), flat_pointer(saved), flat_pointer(out), out.size
+    if activation < SOFTMAX:
+        columns = BUFFER
+    buffer = np.empty(min(count, columns), out.dtype)
+    for first in range(0, count, max(columns, 1)):
+        length = min(columns, count - first)
+        # Through a buffer, since out may be dy.
+        activate_elements(IDENTITY, advance(up, first), pointer(buffer), length)
+        if activation >= SOFTMAX:
+            log = activation == LOG_SOFTMAX
+            softmax_rows_backward(pointer(buffer), advance(kept, first), advance(down, first), 1, columns, log)
+        else:
+            activate_elements_backward(
+                activation, pointer(buffer), advance(kept, first), advance(down, first), length
+            )
+
+
+@worker(lambda t: (t[::1], intp, t[::1], intp, intp, intp))
+def activate_worker(x, activation, out, columns, index, parts):
+    """One thread's rows of `columns` elements."""
+    rows = x.size // columns
+    first, last = index * rows // parts * columns, (index + 1) * rows // parts * columns
+    _activate(activation, x[first:last], out[first:last], columns)
+
+
+@kernel
+def activate_serial(x, activation, out):
+    """out = f(x) on this thread; arrays as `activate` takes them."""
+    _activate(activation, x, out, out.shape[-1])
+
+
+@parallel_kernel
+def activate_parallel(worker, x, activation, out, columns, threads):
+    """`activate_serial` over flat arrays, rows of `columns` elements shared by threads."""
+    for thread in prange(threads):
+        call(worker, (x, activation, out, columns, thread, threads))
+
+
+@worker(lambda t: (t[::1], t[::1], intp, t[::1], intp, intp, intp))
+def activate_backward_worker(dy, saved, activation, out, columns, index, parts):
+    """One thread's rows of `columns` elements."""
+    rows = dy.size // columns
+    first, last = index * rows // parts * columns, (index + 1) * rows // parts * columns
+    _activate_backward(activation, dy[first:last], saved[first:last], out[first:last], columns)
+
+
+@kernel
+def activate_backward_serial(dy, saved, activation, out):
+    """out = dy * f'(.) on this thread; arrays as `activate_backward` takes them."""
+    _activate_backward(activation, dy, saved, out, out.shape[-1])
+
+
+@parallel_kernel
+def activate_backward_parallel(worker, dy, saved, activation, out, columns, threads):
+    """`activate_backward_serial` over flat arrays, rows of `columns` elements shared by threads."""
+    for thread in prange(threads):
+        call(worker, (dy, saved, activation, out, columns, thread, threads))
+
+
+def _row_length(activation, out):
+    """Elements that stay together: a row for the softmax family, one element for the others."""
+    return max(1, out.shape[-1]) if activation >= SOFTMAX else 1
+
+
+@serial_in_njit(activate_serial)
+def activate(x, activation, out):
+    """out = f(x), with f named by a code.
+
+    Args:
+        x: C-contiguous float32 or float64 array; for the softmax family its last axis is the row.
+        activation: an `Activation`.
+        out: C-contiguous array of x's shape and dtype; may be x itself, must not overlap it otherwise.
+    """
+    columns = _row_length(activation, out)
+    threads = threads_for(out.size, PARALLEL_ELEMENTS)
+    address = activate_worker.address(out.dtype)
+    activate_parallel(address, x.reshape(-1), int(activation), out.reshape(-1), columns, threads)
+
+
+@serial_in_njit(activate_backward_serial)
+def activate_backward(dy, saved, activation, out):
+    """out = dy * f'(.), with f named by a code.
+
+    Args:
+        dy: gradient of the loss with respect to f's output.
+        saved: the output of f, or its input for the activations in `codes.NEEDS_PRE_ACTIVATION`.
+        activation: an `Activation`.
+        out: receives the gradient with respect to f's input; may be dy. All arrays C-contiguous, of one shape and dtype.
+    """
+    columns = _row_length(activation, out)
+    threads = threads_for(out.size, PARALLEL_ELEMENTS)
+    address = activate_backward_worker.address(out.dtype)
+    flat = dy.reshape(-1), saved.reshape(-1), int(activation), out.reshape(-1)
+    activate_backward_parallel(address, *flat, columns, threads)
+
+
+@kernel
+def identity(x, out):
+    """out = x"""
+    _activate(IDENTITY, x, out, out.shape[-1])
+
+
+@kernel
+def identity_backward(dy, saved, out):
+    """out = dy * didentity/dx; saved is the output of identity."""
+    _activate_backward(IDENTITY, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def relu(x, out):
+    """out = max(x, 0)"""
+    _activate(RELU, x, out, out.shape[-1])
+
+
+@kernel
+def relu_backward(dy, saved, out):
+    """out = dy * drelu/dx; saved is the output of relu."""
+    _activate_backward(RELU, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def leaky_relu(x, out):
+    """out = x if x > 0 else 0.01 x"""
+    _activate(LEAKY_RELU, x, out, out.shape[-1])
+
+
+@kernel
+def leaky_relu_backward(dy, saved, out):
+    """out = dy * dleaky_relu/dx; saved is the output of leaky_relu."""
+    _activate_backward(LEAKY_RELU, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def elu(x, out):
+    """out = x if x > 0 else exp(x) - 1 (Clevert et al. 2015)"""
+    _activate(ELU, x, out, out.shape[-1])
+
+
+@kernel
+def elu_backward(dy, saved, out):
+    """out = dy * delu/dx; saved is the output of elu."""
+    _activate_backward(ELU, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def selu(x, out):
+    """out = scale * (x if x > 0 else alpha (exp(x) - 1)) (Klambauer et al. 2017)"""
+    _activate(SELU, x, out, out.shape[-1])
+
+
+@kernel
+def selu_backward(dy, saved, out):
+    """out = dy * dselu/dx; saved is the output of selu."""
+    _activate_backward(SELU, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def sigmoid(x, out):
+    """out = 1 / (1 + exp(-x))"""
+    _activate(SIGMOID, x, out, out.shape[-1])
+
+
+@kernel
+def sigmoid_backward(dy, saved, out):
+    """out = dy * dsigmoid/dx; saved is the output of sigmoid."""
+    _activate_backward(SIGMOID, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def tanh(x, out):
+    """out = tanh(x)"""
+    _activate(TANH, x, out, out.shape[-1])
+
+
+@kernel
+def tanh_backward(dy, saved, out):
+    """out = dy * dtanh/dx; saved is the output of tanh."""
+    _activate_backward(TANH, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def softplus(x, out):
+    """out = log(1 + exp(x))"""
+    _activate(SOFTPLUS, x, out, out.shape[-1])
+
+
+@kernel
+def softplus_backward(dy, saved, out):
+    """out = dy * dsoftplus/dx; saved is the output of softplus."""
+    _activate_backward(SOFTPLUS, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def gelu(x, out):
+    """out = x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016)"""
+    _activate(GELU, x, out, out.shape[-1])
+
+
+@kernel
+def gelu_backward(dy, saved, out):
+    """out = dy * dgelu/dx; saved is the input of gelu."""
+    _activate_backward(GELU, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def gelu_tanh(x, out):
+    """out = x / 2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))"""
+    _activate(GELU_TANH, x, out, out.shape[-1])
+
+
+@kernel
+def gelu_tanh_backward(dy, saved, out):
+    """out = dy * dgelu_tanh/dx; saved is the input of gelu_tanh."""
+    _activate_backward(GELU_TANH, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def silu(x, out):
+    """out = x * sigmoid(x) (Elfwing et al. 2017)"""
+    _activate(SILU, x, out, out.shape[-1])
+
+
+@kernel
+def silu_backward(dy, saved, out):
+    """out = dy * dsilu/dx; saved is the input of silu."""
+    _activate_backward(SILU, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def hardsigmoid(x, out):
+    """out = min(max(x / 6 + 1/2, 0), 1)"""
+    _activate(HARDSIGMOID, x, out, out.shape[-1])
+
+
+@kernel
+def hardsigmoid_backward(dy, saved, out):
+    """out = dy * dhardsigmoid/dx; saved is the output of hardsigmoid."""
+    _activate_backward(HARDSIGMOID, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def hardswish(x, out):
+    """out = x * hardsigmoid(x) (Howard et al. 2019)"""
+    _activate(HARDSWISH, x, out, out.shape[-1])
+
+
+@kernel
+def hardswish_backward(dy, saved, out):
+    """out = dy * dhardswish/dx; saved is the input of hardswish."""
+    _activate_backward(HARDSWISH, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def softmax(x, out):
+    """out = exp(x) / sum(exp(x)) along the last axis"""
+    _activate(SOFTMAX, x, out, out.shape[-1])
+
+
+@kernel
+def softmax_backward(dy, saved, out):
+    """out = dy * dsoftmax/dx; saved is the output of softmax."""
+    _activate_backward(SOFTMAX, dy, saved, out, out.shape[-1])
+
+
+@kernel
+def log_softmax(x, out):
+    """out = x - log(sum(exp(x))) along the last axis"""
+    _activate(LOG_SOFTMAX, x, out, out.shape[-1])
+
+
+@kernel
+def log_softmax_backward(dy, saved, out):
+    """out = dy * dlog_softmax/dx; saved is the output of log_softmax."""
+    _activate_backward(LOG_SOFTMAX, dy, saved, out, out.shape[-1])

@@ -1,0 +1,49 @@
+"""The numbers by which kernels know activations, losses and optimisers."""
+
+from enum import IntEnum
+
+
+class Activation(IntEnum):
+    """f in a = f(z)."""
+
+    IDENTITY = 0
+    RELU = 1
+    LEAKY_RELU = 2
+    ELU = 3
+    SELU = 4
+    SIGMOID = 5
+    TANH = 6
+    SOFTPLUS = 7
+    GELU = 8
+    GELU_TANH = 9
+    SILU = 10
+    HARDSIGMOID = 11
+    HARDSWISH = 12
+    SOFTMAX = 13
+    LOG_SOFTMAX = 14
+
+
+# The backward of these takes the pre-activation z; that of every other activation takes the output.
+NEEDS_PRE_ACTIVATION = frozenset({Activation.GELU, Activation.GELU_TANH, Activation.SILU, Activation.HARDSWISH})
+# These work on whole rows, not on elements.
+ROW_WISE = frozenset({Activation.SOFTMAX, Activation.LOG_SOFTMAX})
+
+
+class Loss(IntEnum):
+    """The cross-entropies take logits, poisson the logarithm of the rate."""
+
+    MSE = 0
+    MAE = 1
+    HUBER = 2
+    LOG_COSH = 3
+    POISSON = 4
+    BINARY_CROSS_ENTROPY = 5
+    SOFTMAX_CROSS_ENTROPY = 6
+
+
+class Optimizer(IntEnum):
+    SGD = 0
+    RMSPROP = 1
+    ADAGRAD = 2
+    ADAM = 3
+    ADAMW = 4

@@ -1,0 +1,306 @@
+"""The dense layer: forward, both backward products and the outer-product update, each over rectangles of its result.
+
+    linear                       out = f(x @ weight + bias)          x (m, k), weight (k, n), bias (n), out (m, n)
+    linear_backward_input        out = dz @ weight.T                 dz (m, n), out (m, k)
+    linear_backward_parameters   dweight = x.T @ dz, dbias = sum of dz over rows
+    outer_update                 weight -= rate x.T @ dz, bias -= rate (sum of dz over rows), no gradient written out
+"""
+
+import numpy as np
+from numba import float64, intp, prange
+
+from .activation import SOFTMAX
+from .epilogue import Activate, Store, make_update
+from .gemm import Operand, product, product_scratch
+from .jit import call, glue, inner, kernel, parallel_kernel, serial_in_njit, worker
+from .microkernel import panel_columns
+from .optimizer import SGD, Rule, update_elements
+from .simd import advance, flat_pointer, itemsize, load, pointer, store
+from .threads import threads_for
+
+# Multiply-adds from which another thread pays for its launch (2 us) and for the part of the operands it packs anew.
+GRAIN = 1 << 17
+
+
+@glue
+def operand(array):
+    """An Operand over a 2-D array of any strides."""
+    size = array.itemsize
+    return Operand(pointer(array), array.strides[0] // size, array.strides[1] // size)
+
+
+@glue
+def transposed(a):
+    return Operand(a.pointer, a.column_stride, a.row_stride)
+
+
+@glue
+def shifted(a, row, column):
+    """The Operand whose first element is a's element (row, column)."""
+    return Operand(advance(a.pointer, row * a.row_stride + column * a.column_stride), a.row_stride, a.column_stride)
+
+
+@inner
+def column_sums(dz, m, n, out):
+    """out[j] = sum over i of dz[i, j], in the order of i; dz is contiguous in rows of n."""
+    for j in range(n):
+        store(out, j, load(dz, j))
+    for i in range(1, m):
+        for j in range(n):
+            store(out, j, load(out, j) + load(dz, i * n + j))
+
+
+@glue
+def new_scratch(out, m, n, k, whole_rows):
+    p = pointer(out)
+    return np.empty(product_scratch(m, n, k, itemsize(p), panel_columns(p), whole_rows), out.dtype)
+
+
+@inner
+def grid_rows(m, n, threads, nr):
+    """How many ways to split m rows when threads share m x n elements: the split that reads the operands least."""
+    best, least = threads, (threads * n + m) + 0
+    for columns in range(2, threads + 1):
+        rows = threads // columns
+        if rows * columns == threads and columns * nr <= n and rows * n + columns * m < least:
+            best, least = rows, rows * n + columns * m
+    return best
+
+
+@glue
+def part(total, index, parts):
+    """First element of part `index` when `total` is shared evenly."""
+    return index * total // parts
+
+
+@glue
+def cell_of(m, n, threads, cell, nr, whole_rows):
+    """(first row, last row, first column, last column) of one thread's rectangle; columns are cut at slivers."""
+    rows = threads if whole_rows else grid_rows(m, n, threads, nr)
+    columns = threads // rows
+    i, j = cell // columns, cell % columns
+    slivers = (n + nr - 1) // nr
+    first, last = part(slivers, j, columns) * nr, min(n, part(slivers, j + 1, columns) * nr)
+    return part(m, i, rows), part(m, i + 1, rows), first, last
+
+
+@glue
+def linear_part(x, weight, bias, activation, out, index, parts):
+    """One thread's rectangle of `linear`, with scratch of its own."""
+    m, k = x.shape
+    n = out.shape[1]
+    whole_rows = activation >= SOFTMAX
+    p = flat_pointer(out)
+    r0, r1, c0, c1 = cell_of(m, n, parts, index, panel_columns(p), whole_rows)
+    if r1 > r0 and c1 > c0:
+        scratch = new_scratch(out, r1 - r0, c1 - c0, k, whole_rows)
+        q = pointer(scratch)
+        # The last n elements of scratch are a row for log_softmax.
+        buffer = advance(q, scratch.size - (c1 - c0))
+        here = advance(p, r0 * n + c0)
+        product(
+            shifted(operand(x), r0, 0),
+            shifted(operand(weight), 0, c0),
+            r1 - r0,
+            c1 - c0,
+            k,
+            advance(flat_pointer(bias), c0),
+            True,
+            whole_rows,
+            Activate(activation, here, n, False, here, buffer),
+            q,
+        )
+
+
+@worker(lambda t: (t[:, :], t[:, :], t[::1], intp, t[:, ::1], intp, intp))
+def linear_worker(x, weight, bias, activation, out, index, parts):
+    linear_part(x, weight, bias, activation, out, index, parts)
+
+
+@kernel
+def linear_serial(x, weight, bias, activation, out):
+    """out = f(x @ weight + bias) on this thread; arrays as `linear` takes them."""
+    linear_part(x, weight, bias, activation, out, 0, 1)
+
+
+@parallel_kernel
+def linear_parallel(worker, x, weight, bias, activation, out, threads):
+    """`linear_serial` with the result cut into one rectangle for each thread."""
+    for thread in prange(threads):
+        call(worker, (x, weight, bias, activation, out, thread, threads))
+
+
+@serial_in_njit(linear_serial)
+def linear(x, weight, bias, activation, out):
+    """out = f(x @ weight + bias), bias and activation applied to each block while it is in cache.
+
+    Args:
+        x: (m, k) float32 or float64, any strides.
+        weight: (k, n) of the same dtype, any strides; contiguous rows are fastest.
+        bias: (n,) contiguous.
+        activation: an `Activation`.
+        out: (m, n) C-contiguous; must not overlap an input.
+
+    From Python, large work is shared by threads; inside compiled code this is the serial worker. Scratch for
+    packing is allocated per call.
+    """
+    threads = threads_for(x.shape[0] * weight.size, GRAIN)
+    linear_parallel(linear_worker.address(out.dtype), x, weight, bias, int(activation), out, threads)
+
+
+@glue
+def backward_input_part(dz, weight, out, index, parts):
+    m, n = out.shape
+    k = dz.shape[1]
+    p = flat_pointer(out)
+    r0, r1, c0, c1 = cell_of(m, n, parts, index, panel_columns(p), False)
+    if r1 > r0 and c1 > c0:
+        here = advance(p, r0 * n + c0)
+        product(
+            shifted(operand(dz), r0, 0),
+            shifted(transposed(operand(weight)), 0, c0),
+            r1 - r0,
+            c1 - c0,
+            k,
+            here,
+            False,
+            False,
+            Store(here, n),
+            pointer(new_scratch(out, r1 - r0, c1 - c0, k, False)),
+        )
+
+
+@worker(lambda t: (t[:, :], t[:, :], t[:, ::1], intp, intp))
+def backward_input_worker(dz, weight, out, index, parts):
+    backward_input_part(dz, weight, out, index, parts)
+
+
+@kernel
+def linear_backward_input_serial(dz, weight, out):
+    """out = dz @ weight.T on this thread; arrays as `linear_backward_input` takes them."""
+    backward_input_part(dz, weight, out, 0, 1)
+
+
+@parallel_kernel
+def linear_backward_input_parallel(worker, dz, weight, out, threads):
+    """`linear_backward_input_serial` with the result cut into one rectangle for each thread."""
+    for thread in prange(threads):
+        call(worker, (dz, weight, out, thread, threads))
+
+
+@serial_in_njit(linear_backward_input_serial)
+def linear_backward_input(dz, weight, out):
+    """out = dz @ weight.T, the gradient with respect to the layer's input.
+
+    Args:
+        dz: (m, n), any strides: gradient with respect to the pre-activation.
+        weight: (k, n), any strides.
+        out: (m, k) C-contiguous; must not overlap an input.
+    """
+    threads = threads_for(dz.shape[0] * weight.size, GRAIN)
+    linear_backward_input_parallel(backward_input_worker.address(out.dtype), dz, weight, out, threads)
+
+
+@glue
+def parameters_rows(x, dz, first, last, n, batch, epilogue, scratch):
+    """Rows first..last of x.T @ dz to an epilogue whose pointers are those of row `first`."""
+    product(
+        shifted(transposed(x), first, 0), dz, last - first, n, batch, dz.pointer, False, False, epilogue, scratch
+    )
+
+
+@glue
+def backward_parameters_part(x, dz, dweight, dbias, index, parts):
+    inputs, n = dweight.shape
+    batch = dz.shape[0]
+    first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
+    if last == inputs + 1:
+        column_sums(flat_pointer(dz), batch, n, flat_pointer(dbias))
+        last = inputs
+    if last > first:
+        scratch = pointer(new_scratch(dweight, last - first, n, batch, False))
+        here = advance(flat_pointer(dweight), first * n)
+        parameters_rows(operand(x), operand(dz), first, last, n, batch, Store(here, n), scratch)
+
+
+@worker(lambda t: (t[:, :], t[:, ::1], t[:, ::1], t[::1], intp, intp))
+def backward_parameters_worker(x, dz, dweight, dbias, index, parts):
+    backward_parameters_part(x, dz, dweight, dbias, index, parts)
+
+
+@kernel
+def linear_backward_parameters_serial(x, dz, dweight, dbias):
+    """dweight = x.T @ dz, dbias = dz.sum(0) on this thread; arrays as `linear_backward_parameters` takes them."""
+    backward_parameters_part(x, dz, dweight, dbias, 0, 1)
+
+
+@parallel_kernel
+def linear_backward_parameters_parallel(worker, x, dz, dweight, dbias, threads):
+    """`linear_backward_parameters_serial` with the rows of [weight; bias] shared by threads."""
+    for thread in prange(threads):
+        call(worker, (x, dz, dweight, dbias, thread, threads))
+
+
+@serial_in_njit(linear_backward_parameters_serial)
+def linear_backward_parameters(x, dz, dweight, dbias):
+    """dweight = x.T @ dz and dbias = dz.sum(0), each a sum in the order of the rows.
+
+    Args:
+        x: (m, k), any strides.
+        dz: (m, n) C-contiguous.
+        dweight: (k, n) C-contiguous; dbias: (n,). Neither may overlap an input.
+    """
+    threads = threads_for(dz.shape[0] * dweight.size, GRAIN)
+    address = backward_parameters_worker.address(dweight.dtype)
+    linear_backward_parameters_parallel(address, x, dz, dweight, dbias, threads)
+
+
+@glue
+def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
+    inputs, n = weight.shape
+    batch = dz.shape[0]
+    rule = Rule(SGD, learning_rate, 0.0, 0.0, 0.0, 0.0, False, 1.0, np.inf)
+    first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
+    if last > first:
+        scratch = pointer(new_scratch(weight, last - first, n, batch, False))
+        if last == inputs + 1:
+            p = flat_pointer(bias)
+            column_sums(flat_pointer(dz), batch, n, scratch)
+            update_elements(rule, p, scratch, p, p, n)
+            last = inputs
+        here = advance(flat_pointer(weight), first * n)
+        epilogue = make_update(rule, here, here, here, n)
+        parameters_rows(operand(x), operand(dz), first, last, n, batch, epilogue, scratch)
+
+
+@worker(lambda t: (t[:, :], t[:, ::1], float64, t[:, ::1], t[::1], intp, intp))
+def outer_update_worker(x, dz, learning_rate, weight, bias, index, parts):
+    outer_update_part(x, dz, learning_rate, weight, bias, index, parts)
+
+
+@kernel
+def outer_update_serial(x, dz, learning_rate, weight, bias):
+    """weight -= rate x.T @ dz, bias -= rate dz.sum(0) on this thread; arrays as `outer_update` takes them."""
+    outer_update_part(x, dz, learning_rate, weight, bias, 0, 1)
+
+
+@parallel_kernel
+def outer_update_parallel(worker, x, dz, learning_rate, weight, bias, threads):
+    """`outer_update_serial` with the rows of [weight; bias] shared by threads."""
+    for thread in prange(threads):
+        call(worker, (x, dz, learning_rate, weight, bias, thread, threads))
+
+
+@serial_in_njit(outer_update_serial)
+def outer_update(x, dz, learning_rate, weight, bias):
+    """weight -= learning_rate * x.T @ dz and bias -= learning_rate * dz.sum(0), the gradient never leaving the cache.
+
+    Args:
+        x: (m, k), any strides.
+        dz: (m, n) C-contiguous.
+        learning_rate: float.
+        weight: (k, n) C-contiguous and bias: (n,), updated in place; neither may overlap an input.
+    """
+    threads = threads_for(dz.shape[0] * weight.size, GRAIN)
+    address = outer_update_worker.address(weight.dtype)
+    outer_update_parallel(address, x, dz, float(learning_rate), weight, bias, threads)

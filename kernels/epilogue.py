@@ -1,0 +1,172 @@
+"""What happens to a block of a matrix product while it is in cache: the fusion of the package.
+
+Each epilogue is a named tuple whose pointers are those of the whole result's first element. `landing` says where the
+product puts a block (in place, or in scratch), `finish` takes it from there. Both are chosen by the epilogue's type
+when compiling, so a product carries the code of its own epilogue alone.
+"""
+
+from collections import namedtuple
+
+from numba import types
+from numba.extending import overload
+
+from .activation import (
+    IDENTITY,
+    LOG_SOFTMAX,
+    SOFTMAX,
+    activate_elements,
+    activate_elements_backward,
+    softmax_rows,
+    softmax_rows_backward,
+)
+from .jit import OPTIONS, glue
+from .optimizer import Rule, update_elements
+from .simd import advance
+
+# out = product
+Store = namedtuple("Store", "out row_stride")
+# out = f(product); the product itself is kept in z if keep; buffer holds a row for log_softmax
+Activate = namedtuple("Activate", "activation out row_stride keep z buffer")
+# out = product * f'(saved)
+ActivateBackward = namedtuple("ActivateBackward", "activation saved out row_stride")
+# the product is a gradient: the optimiser's rule, whose fields come first, is applied to parameters and states. Flat,
+# because a parallel loop can't capture a tuple within a tuple.
+Update = namedtuple("Update", (*Rule._fields, "parameters", "state1", "state2", "row_stride"))
+
+
+@glue
+def make_update(rule, parameters, state1, state2, row_stride):
+    return Update(
+        rule.optimizer,
+        rule.rate,
+        rule.momentum,
+        rule.beta2,
+        rule.eps,
+        rule.decay,
+        rule.nesterov,
+        rule.correction,
+        rule.limit,
+        parameters,
+        state1,
+        state2,
+        row_stride,
+    )
+
+
+def landing(epilogue, block, width, row, column):
+    """(pointer, row stride) at which the product puts the block at (row, column); `block` is free scratch."""
+    raise NotImplementedError("called from compiled code only")
+
+
+def finish(epilogue, source, source_row, row, column, height, width):
+    """Take a finished block, height x width at (row, column), from where it landed to where it belongs."""
+    raise NotImplementedError("called from compiled code only")
+
+
+def moved(epilogue, offset, row_stride):
+    """The Store or Update whose result begins `offset` elements further and has that row stride."""
+    raise NotImplementedError("called from compiled code only")
+
+
+def _move_store(epilogue, offset, row_stride):
+    return Store(advance(epilogue.out, offset), row_stride)
+
+
+def _move_update(epilogue, offset, row_stride):
+    return make_update(
+        epilogue,
+        advance(epilogue.parameters, offset),
+        advance(epilogue.state1, offset),
+        advance(epilogue.state2, offset),
+        row_stride,
+    )
+
+
+def _in_scratch(epilogue, block, width, row, column):
+    return block, width
+
+
+def _in_place(epilogue, block, width, row, column):
+    return advance(epilogue.out, row * epilogue.row_stride + column), epilogue.row_stride
+
+
+def _activate_landing(epilogue, block, width, row, column):
+    here = row * epilogue.row_stride + column
+    if epilogue.activation == IDENTITY:
+        return advance(epilogue.out, here), epilogue.row_stride
+    if epilogue.keep:
+        return advance(epilogue.z, here), epilogue.row_stride
+    return block, width
+
+
+def _nothing(epilogue, source, source_row, row, column, height, width):
+    pass
+
+
+def _activate(epilogue, source, source_row, row, column, height, width):
+    activation = epilogue.activation
+    stride = epilogue.row_stride
+    out = advance(epilogue.out, row * stride + column)
+    if activation >= SOFTMAX:
+        # Blocks of row-wise activations span whole rows.
+        activate_elements(IDENTITY, source, out, height * width)
+        softmax_rows(out, height, width, activation == LOG_SOFTMAX, epilogue.buffer)
+    elif activation != IDENTITY:
+        if width == stride and width == source_row:
+            activate_elements(activation, source, out, height * width)
+        else:
+            for i in range(height):
+                activate_elements(activation, advance(source, i * source_row), advance(out, i * stride), width)
+
+
+def _activate_backward(epilogue, source, source_row, row, column, height, width):
+    activation = epilogue.activation
+    stride = epilogue.row_stride
+    saved = advance(epilogue.saved, row * stride + column)
+    out = advance(epilogue.out, row * stride + column)
+    if activation >= SOFTMAX:
+        softmax_rows_backward(source, saved, out, height, width, activation == LOG_SOFTMAX)
+    elif width == stride and width == source_row:
+        activate_elements_backward(activation, source, saved, out, height * width)
+    else:
+        for i in range(height):
+            here = i * stride
+            activate_elements_backward(
+                activation, advance(source, i * source_row), advance(saved, here), advance(out, here), width
+            )
+
+
+def _update(epilogue, source, source_row, row, column, height, width):
+    stride = epilogue.row_stride
+    rows, columns = height, width
+    if width == stride and width == source_row:
+        rows, columns = 1, height * width
+    for i in range(rows):
+        here = (row + i) * stride + column
+        update_elements(
+            epilogue,
+            advance(epilogue.parameters, here),
+            advance(source, i * source_row),
+            advance(epilogue.state1, here),
+            advance(epilogue.state2, here),
+            columns,
+        )
+
+
+def _by_type(kinds):
+    def choose(epilogue, *rest):
+        for kind, implementation in kinds.items():
+            if isinstance(epilogue, types.BaseNamedTuple) and epilogue.instance_class is kind:
+                return implementation
+        return None
+
+    return choose
+
+
+overload(landing, strict=False, jit_options=OPTIONS)(
+    _by_type({Store: _in_place, Activate: _activate_landing, ActivateBackward: _in_scratch, Update: _in_scratch})
+)
+overload(finish, strict=False, jit_options=OPTIONS)(
+    _by_type({Store: _nothing, Activate: _activate, ActivateBackward: _activate_backward, Update: _update})
+)
+overload(moved, strict=False, jit_options=OPTIONS)(_by_type({Store: _move_store, Update: _move_update}))

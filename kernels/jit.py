@@ -1,0 +1,196 @@
+"""How kernels are compiled: one set of options, and a disk cache that cannot serve stale machine code.
+
+Numba's own cache stamps only the file that defines a function: after an edit or an upgrade of a callee in another file
+it would go on serving the caller's old machine code. Here the cache lies in a folder named by a digest of every kernel
+source, so a changed source means an empty folder.
+"""
+
+import hashlib
+import os
+import pathlib
+import sys
+import tempfile
+import warnings
+
+import numba
+from numba import prange, types
+from numba.core import caching, cgutils, config
+from numba.extending import intrinsic, overload
+from numba.misc.appdirs import AppDirs
+
+# nogil: kernels touch no Python object. error_model: no check for division by zero in inner loops. No fastmath: it lets
+# the compiler change values, and with them the same-bits promise and NaN handling.
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
+
+
+def source_digest():
+    """A digest of all kernel sources, and of the Numba and the Python that compile them."""
+    digest = hashlib.sha256(f"{numba.__version__} {sys.implementation.cache_tag}".encode())
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+SOURCE_DIGEST = source_digest()
+
+
+def _choose_cache_directory():
+    """The first writable of: NUMBA_CACHE_DIR, the user's cache folder; None (with a warning) if there is none."""
+    candidates = [config.CACHE_DIR] if config.CACHE_DIR else []
+    candidates.append(AppDirs(appname="fastnn", appauthor=False).user_cache_dir)
+    for candidate in candidates:
+        path = os.path.join(candidate, f"fastnn-{SOURCE_DIGEST}")
+        try:
+            os.makedirs(path, exist_ok=True)
+            tempfile.TemporaryFile(dir=path).close()
+        except OSError:
+            continue
+        return path
+    warnings.warn(
+        f"fastnn: no writable cache folder (tried {', '.join(candidates)}): kernels are compiled anew in every "
+        "process; set NUMBA_CACHE_DIR to a writable folder",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+CACHE_DIRECTORY = _choose_cache_directory()
+
+
+class _Locator(caching._CacheLocator):
+    def __init__(self, function):
+        self._name = f"{function.__module__}.{function.__qualname__}"
+
+    def get_cache_path(self):
+        return CACHE_DIRECTORY
+
+    def get_source_stamp(self):
+        return SOURCE_DIGEST
+
+    def get_disambiguator(self):
+        return ""
+
+
+class _CacheImpl(caching.CompileResultCacheImpl):
+    def __init__(self, py_func):
+        self._lineno = py_func.__code__.co_firstlineno
+        self._locator = _Locator(py_func)
+        self._filename_base = f"{py_func.__module__}.{py_func.__qualname__}"
+
+
+class _Cache(caching.FunctionCache):
+    _impl_class = _CacheImpl
+
+
+def _compile(function, **options):
+    dispatcher = numba.njit(**OPTIONS, **options)(function)
+    if CACHE_DIRECTORY is not None:
+        dispatcher._cache = _Cache(function)
+    return dispatcher
+
+
+def kernel(function):
+    """Compile a function that Python or a user's compiled code may call."""
+    return _compile(function)
+
+
+def inner(function):
+    """Compile a function that only kernels call: without the wrappers that Python and C would need."""
+    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def glue(function):
+    """A function that Numba itself copies into its caller before compiling.
+
+    A compiled function is optimised and turned into machine code again inside each of its callers, level by level:
+    with the functions between a kernel and the micro-kernel as `inner`, the first call took twice as long.
+    """
+    return numba.njit(inline="always", **OPTIONS)(function)
+
+
+def parallel_kernel(function):
+    """Compile a driver: a `prange` loop, on Numba's threads, over a worker that it calls by address."""
+    return _compile(function, parallel=True)
+
+
+class Worker:
+    """A function with a fixed signature for each dtype, compiled once and called by the address of its machine code.
+
+    Linked in the usual way it would be compiled again in each of the four layers that Numba puts between a parallel
+    loop and its caller: the first parallel training step took 56 s so, and takes a fifth of that by address.
+    """
+
+    def __init__(self, function, signature):
+        self.function = function
+        self._compiled = _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+        self._signature = signature
+        self._addresses = {}
+
+    def address(self, dtype):
+        """The address of the worker for float32 or float64 arrays; compiles it at the first call."""
+        address = self._addresses.get(dtype)
+        if address is None:
+            arguments = self._signature(numba.from_dtype(dtype))
+            self._compiled.compile(arguments)
+            result = self._compiled.overloads[arguments]
+            address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+            self._addresses[dtype] = address
+        return address
+
+
+def worker(signature):
+    """Make a `Worker`; signature: the argument types as a function of the element type."""
+    return lambda function: Worker(function, signature)
+
+
+@intrinsic
+def call(typingctx, address, arguments):
+    """Call a worker, which returns nothing, with a tuple of exactly the arguments of its signature.
+
+    An array's layout is not part of its representation, so a C-contiguous one may go where the signature has any.
+    """
+    sig = types.void(address, arguments)
+
+    def codegen(context, builder, signature, args):
+        kinds = tuple(signature.args[1])
+        function = context.call_conv.get_function_type(types.void, kinds)
+        callee = builder.inttoptr(args[0], function.as_pointer())
+        values = cgutils.unpack_tuple(builder, args[1], len(kinds))
+        context.call_conv.call_function(builder, callee, types.void, kinds, values)
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+@parallel_kernel
+def _launch(address, arguments, threads):
+    for thread in prange(threads):
+        call(address, (*arguments, thread, threads))
+
+
+@inner
+def run(address, arguments, threads):
+    """Call a worker once for each thread, with (*arguments, thread, threads); all are done when this returns.
+
+    Sweeps that follow each other have to be launched from here, not from two `prange` loops in one function: Numba sees
+    nothing of what a worker writes, and ran the second loop while threads were still in the first.
+    """
+    if threads == 1:
+        call(address, (*arguments, 0, 1))
+    else:
+        _launch(address, arguments, threads)
+
+
+def serial_in_njit(serial):
+    """Let a Python function that picks a driver be called from compiled code too, where it means the serial worker.
+
+    Inside a user's own loops, which may run in parallel already, the serial worker is the only safe choice.
+    """
+
+    def register(function):
+        overload(function, strict=False, jit_options=dict(OPTIONS))(lambda *arguments: serial.py_func)
+        function.serial = serial
+        return function
+
+    return register

@@ -1,0 +1,601 @@
+"""Whole networks over one flat parameter vector and a table of layers: a network is data, one kernel serves them all.
+
+A training step is two sweeps, each one parallel region:
+
+    rows     every thread takes its rows of the batch through forward, loss and backward to the pre-activation
+             gradients dz of all layers: rows do not depend on each other
+    weights  every thread takes its rows of every layer's [weight; bias] through x.T @ dz, a sum over the whole batch
+             in the order of its rows, and on through the optimiser
+
+so the order of every sum is fixed whatever the number of threads. Rows go through the layers in blocks, small enough
+that a block's activations are still in cache when the next layer reads them.
+
+Workspace of a step with m rows, one flat array:
+
+    gradient      the parameters' size, for clipping by norm
+    activations   m * (sum of out_features), layer after layer
+    z             m * (sum of out_features of the layers whose backward takes the pre-activation)
+    dz            m * (sum of out_features)
+    terms         m * (last out_features): the loss, element by element
+    x, y, weights the gathered batch
+    scratch       one part for each thread
+"""
+
+from collections import namedtuple
+
+from numba import float64, int64, intp, prange
+
+from .activation import IDENTITY, LOG_SOFTMAX, SOFTMAX, activate_elements_backward, softmax_rows_backward
+from .dense import column_sums, operand, parameters_rows, part, shifted, transposed
+from .epilogue import Activate, ActivateBackward, Store, finish, landing, make_update, moved
+from .gemm import Operand, product, product_scratch
+from .jit import call, glue, inner, kernel, parallel_kernel, run, serial_in_njit, worker
+from .loss import Batch, loss_rows, loss_scale, terms_count
+from .microkernel import panel_columns
+from .optimizer import CLIP_NORM, clip_elements_by_norm, make_rule, update_elements
+from .simd import advance, flat_pointer, itemsize, lane_sum, load, store
+from .threads import threads_for
+
+IN, OUT, WEIGHT, BIAS, ACTIVATION, RECORD, Z_RECORD = range(7)
+TABLE_COLUMNS = 8
+# Rows that go through the layers together, so that their activations stay in cache from layer to layer.
+ROWS = 128
+# Multiply-adds from which another thread pays for its launches.
+GRAIN = 1 << 17
+
+# What a user's compiled code holds of a network; both arrays are shared with the Python object.
+Network = namedtuple("Network", "table parameters")
+# Rows to train on. order: indices of the rows to visit, or empty for all rows as they lie.
+Data = namedtuple("Data", "x y sample_weight order")
+# An optimiser: its code, hyper-parameters (see optimizer.py) and states of the parameters' size, or empty.
+Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
+
+# One batch on its way through the network, in pointers. If `gather`, the rows `indices` of the source arrays are copied
+# into x, target and weights first.
+Step = namedtuple(
+    "Step",
+    "table parameters rows loss scale x batch activations z dz terms scratch scratch_size "
+    "gather source_x source_y source_weights indices",
+)
+
+
+@inner
+def widest(table):
+    """The largest number of features between two layers or at the end."""
+    width = 0
+    for layer in range(table.shape[0]):
+        width = max(width, table[layer, OUT])
+    return width
+
+
+@inner
+def record_sizes(table):
+    """(activations, saved pre-activations) of one sample, in elements."""
+    activations, z = 0, 0
+    for layer in range(table.shape[0]):
+        activations += table[layer, OUT]
+        if table[layer, Z_RECORD] >= 0:
+            z += table[layer, OUT]
+    return activations, z
+
+
+@inner
+def forward_scratch(table, rows, size, nr):
+    most = 0
+    for layer in range(table.shape[0]):
+        n, k = table[layer, OUT], table[layer, IN]
+        most = max(most, product_scratch(rows, n, k, size, nr, table[layer, ACTIVATION] >= SOFTMAX))
+    return most
+
+
+@inner
+def training_scratch(table, rows, size, nr):
+    most = max(forward_scratch(table, min(rows, ROWS), size, nr), min(rows, ROWS) * widest(table) + widest(table))
+    for layer in range(table.shape[0]):
+        n, k = table[layer, OUT], table[layer, IN]
+        most = max(most, product_scratch(k, n, rows, size, nr, False))
+        if layer > 0:
+            whole_rows = table[layer - 1, ACTIVATION] >= SOFTMAX
+            most = max(most, product_scratch(min(rows, ROWS), k, n, size, nr, whole_rows))
+    return most + 16
+
+
+@inner
+def forward_size(table, rows, size, nr):
+    block = min(rows, ROWS)
+    return 2 * block * widest(table) + widest(table) + forward_scratch(table, block, size, nr)
+
+
+@inner
+def training_size(table, inputs, targets, rows, threads, size, nr, parameters):
+    """Elements of the workspace of `train` and `loss_and_gradient`; the order of its parts is that of `plan_step`."""
+    activations, z = record_sizes(table)
+    last = table[table.shape[0] - 1, OUT]
+    per_row = 2 * activations + z + last + inputs + targets + 1
+    return rows * per_row + parameters + threads * training_scratch(table, rows, size, nr)
+
+
+@kernel
+def workspace_size(table, parameters, rows, threads):
+    """Elements of workspace for a batch of so many rows on so many threads: (inference, training)."""
+    p = flat_pointer(parameters)
+    size, nr = itemsize(p), panel_columns(p)
+    last = table[table.shape[0] - 1, OUT]
+    training = training_size(table, table[0, IN], last, rows, threads, size, nr, parameters.size)
+    return threads * forward_size(table, rows, size, nr), training
+
+
+@glue
+def weights_of(table, layer, parameters):
+    return Operand(advance(parameters, table[layer, WEIGHT]), table[layer, OUT], 1)
+
+
+@glue
+def forward_rows(table, parameters, x, first, last, out, workspace):
+    """Rows first..last through all layers; hidden activations pass between two buffers of ROWS rows."""
+    layers = table.shape[0]
+    width = widest(table)
+    block = min(last - first, ROWS)
+    buffer = advance(workspace, 2 * block * width)
+    scratch = advance(buffer, width)
+    for row in range(first, last, ROWS):
+        m = min(ROWS, last - row)
+        source = shifted(x, row, 0)
+        for layer in range(layers):
+            n, k, activation = table[layer, OUT], table[layer, IN], table[layer, ACTIVATION]
+            target = advance(workspace, (layer & 1) * block * width)
+            if layer == layers - 1:
+                target = advance(out, row * n)
+            product(
+                source,
+                weights_of(table, layer, parameters),
+                m,
+                n,
+                k,
+                advance(parameters, table[layer, BIAS]),
+                True,
+                activation >= SOFTMAX,
+                Activate(activation, target, n, False, target, buffer),
+                scratch,
+            )
+            source = Operand(target, n, 1)
+
+
+@worker(lambda t: (int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], intp, intp))
+def forward_worker(table, parameters, x, out, workspace, index, parts):
+    """One thread's rows, with its part of the workspace."""
+    forward_rows(
+        table,
+        flat_pointer(parameters),
+        operand(x),
+        part(x.shape[0], index, parts),
+        part(x.shape[0], index + 1, parts),
+        flat_pointer(out),
+        advance(flat_pointer(workspace), index * (workspace.size // parts)),
+    )
+
+
+@kernel
+def forward_serial(table, parameters, x, out, workspace):
+    """out = network(x) on this thread; arrays as `forward` takes them."""
+    forward_rows(
+        table, flat_pointer(parameters), operand(x), 0, x.shape[0], flat_pointer(out), flat_pointer(workspace)
+    )
+
+
+@parallel_kernel
+def forward_parallel(worker, table, parameters, x, out, workspace, threads):
+    """`forward_serial` with the rows shared by threads, each in its own part of the workspace."""
+    for thread in prange(threads):
+        call(worker, (table, parameters, x, out, workspace, thread, threads))
+
+
+@serial_in_njit(forward_serial)
+def forward(table, parameters, x, out, workspace):
+    """out = network(x).
+
+    Args:
+        table: int64 (layers, 8), see the top of this file.
+        parameters: flat float32 or float64.
+        x: (m, in), any strides.
+        out: (m, out) C-contiguous; must not overlap x.
+        workspace: at least `workspace_size(table, parameters, m, 1)[0]` elements; from Python, room for more threads
+            lets more of them work.
+    """
+    threads = _threads_that_fit(table, parameters, x.shape[0], workspace, 0)
+    forward_parallel(forward_worker.address(parameters.dtype), table, parameters, x, out, workspace, threads)
+
+
+def _threads_that_fit(table, parameters, rows, workspace, which):
+    threads = threads_for(rows * parameters.size, GRAIN)
+    while threads > 1 and workspace_size(table, parameters, rows, threads)[which] > workspace.size:
+        threads -= 1
+    return threads
+
+
+@glue
+def gather_rows(step, first, last):
+    """Copy the rows of the batch from where they lie in the data set to where the step reads them."""
+    inputs, columns = step.table[0, IN], step.batch.columns
+    for i in range(first, last):
+        index = load(step.indices, i)
+        source = shifted(step.source_x, index, 0)
+        for j in range(inputs):
+            store(step.x.pointer, i * inputs + j, load(source.pointer, j * source.column_stride))
+        for j in range(columns):
+            store(step.batch.target, i * columns + j, load(step.source_y, index * columns + j))
+        if step.batch.weighted:
+            store(step.batch.weights, i, load(step.source_weights, index))
+
+
+@glue
+def sweep_rows(step, first, last, scratch):
+    """Forward, loss and backward of rows first..last: leaves activations, loss terms and dz of every layer."""
+    table, parameters, columns = step.table, step.parameters, step.batch.columns
+    layers = table.shape[0]
+    buffer = scratch
+    scratch = advance(scratch, widest(table))
+    for row in range(first, last, ROWS):
+        m = min(ROWS, last - row)
+        if step.gather:
+            gather_rows(step, row, row + m)
+        source = shifted(step.x, row, 0)
+        for layer in range(layers):
+            n, activation, z_record = table[layer, OUT], table[layer, ACTIVATION], table[layer, Z_RECORD]
+            target = advance(step.activations, step.rows * table[layer, RECORD] + row * n)
+            product(
+                source,
+                weights_of(table, layer, parameters),
+                m,
+                n,
+                table[layer, IN],
+                advance(parameters, table[layer, BIAS]),
+                True,
+                activation >= SOFTMAX,
+                Activate(
+                    activation,
+                    target,
+                    n,
+                    z_record >= 0,
+                    advance(step.z, step.rows * max(z_record, 0) + row * n),
+                    buffer,
+                ),
+                scratch,
+            )
+            source = Operand(target, n, 1)
+
+        n, activation = table[layers - 1, OUT], table[layers - 1, ACTIVATION]
+        batch = Batch(
+            advance(step.batch.target, row * columns),
+            columns,
+            advance(step.batch.weights, row if step.batch.weighted else 0),
+            step.batch.weighted,
+        )
+        dz = advance(step.dz, step.rows * table[layers - 1, RECORD] + row * n)
+        dy = dz if activation == IDENTITY else scratch
+        terms = advance(step.terms, terms_count(step.loss, row, n))
+        loss_rows(step.loss, source.pointer, batch, dy, terms, m, n, step.scale)
+        if activation >= SOFTMAX:
+            softmax_rows_backward(dy, source.pointer, dz, m, n, activation == LOG_SOFTMAX)
+        elif activation != IDENTITY:
+            activate_elements_backward(activation, dy, saved_of(step, layers - 1, row), dz, m * n)
+
+        for layer in range(layers - 1, 0, -1):
+            n, k, activation = table[layer, OUT], table[layer, IN], table[layer - 1, ACTIVATION]
+            dz = advance(step.dz, step.rows * table[layer, RECORD] + row * n)
+            below = advance(step.dz, step.rows * table[layer - 1, RECORD] + row * k)
+            product(
+                Operand(dz, n, 1),
+                transposed(weights_of(table, layer, parameters)),
+                m,
+                k,
+                n,
+                below,
+                False,
+                activation >= SOFTMAX,
+                ActivateBackward(activation, saved_of(step, layer - 1, row), below, k),
+                scratch,
+            )
+
+
+@glue
+def saved_of(step, layer, row):
+    """What the backward of a layer's activation takes, from `row` on."""
+    n, z_record = step.table[layer, OUT], step.table[layer, Z_RECORD]
+    if z_record >= 0:
+        return advance(step.z, step.rows * z_record + row * n)
+    return advance(step.activations, step.rows * step.table[layer, RECORD] + row * n)
+
+
+@glue
+def sweep_weights(step, sink, index, parts, scratch):
+    """One part of every layer's [weight; bias] rows: x.T @ dz into the sink, a Store or an Update over all parameters."""
+    table = step.table
+    for layer in range(table.shape[0]):
+        n, k = table[layer, OUT], table[layer, IN]
+        first, last = part(k + 1, index, parts), part(k + 1, index + 1, parts)
+        dz = advance(step.dz, step.rows * table[layer, RECORD])
+        if last == k + 1:
+            last = k
+            bias = moved(sink, table[layer, BIAS], n)
+            sums, _ = landing(bias, scratch, n, 0, 0)
+            column_sums(dz, step.rows, n, sums)
+            finish(bias, sums, n, 0, 0, 1, n)
+        if last > first:
+            source = step.x
+            if layer > 0:
+                source = Operand(advance(step.activations, step.rows * table[layer - 1, RECORD]), k, 1)
+            parameters_rows(
+                source,
+                Operand(dz, n, 1),
+                first,
+                last,
+                n,
+                step.rows,
+                moved(sink, table[layer, WEIGHT] + first * n, n),
+                scratch,
+            )
+
+
+@glue
+def plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight):
+    """The Step of rows first.. of the data, or of the rows order[first]..; weight is the sum of its sample weights.
+
+    The workspace begins with room for a gradient.
+    """
+    activations, z = record_sizes(table)
+    inputs, last, columns = table[0, IN], table[table.shape[0] - 1, OUT], y.shape[1]
+    gather, weighted = order.size > 0, weights.size > 0
+    start = 0 if gather else first
+    a_part = advance(flat_pointer(workspace), parameters.size)
+    z_part = advance(a_part, rows * activations)
+    dz_part = advance(z_part, rows * z)
+    terms = advance(dz_part, rows * activations)
+    x_part = advance(terms, rows * last)
+    y_part = advance(x_part, rows * inputs)
+    weights_part = advance(y_part, rows * columns)
+    source_x = operand(x)
+    source_y, source_weights = flat_pointer(y), flat_pointer(weights)
+    batch = Batch(
+        y_part if gather else advance(source_y, start * columns),
+        columns,
+        weights_part if gather else advance(source_weights, start if weighted else 0),
+        weighted,
+    )
+    return Step(
+        table,
+        flat_pointer(parameters),
+        rows,
+        loss,
+        loss_scale(loss, weight, last),
+        Operand(x_part, inputs, 1) if gather else shifted(source_x, start, 0),
+        batch,
+        a_part,
+        z_part,
+        dz_part,
+        terms,
+        advance(weights_part, rows),
+        training_scratch(table, rows, itemsize(a_part), panel_columns(a_part)),
+        gather,
+        source_x,
+        source_y,
+        source_weights,
+        advance(flat_pointer(order), first if gather else 0),
+    )
+
+
+@inner
+def batch_weight(weights, order, first, rows):
+    """Sum of the sample weights of a batch, in float64 in the order of its rows; the number of rows without weights."""
+    if weights.size == 0:
+        return float(rows)
+    total = 0.0
+    for i in range(first, first + rows):
+        total += weights[order[i] if order.size > 0 else i]
+    return total
+
+
+@inner
+def batch_loss(table, parameters, workspace, loss, rows, weight):
+    """The loss of a batch from the terms that `sweep_rows` left."""
+    activations, z = record_sizes(table)
+    last = table[table.shape[0] - 1, OUT]
+    terms = advance(flat_pointer(workspace), parameters.size + rows * (2 * activations + z))
+    return loss_scale(loss, weight, last) * lane_sum(terms, terms_count(loss, rows, last))
+
+
+def _step_types(t):
+    """table, parameters, x, y, weights, order, workspace, loss, first, rows, weight"""
+    return int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], int64[::1], t[::1], intp, intp, intp, float64
+
+
+@glue
+def _part_of_rows(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, index, parts):
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
+    sweep_rows(
+        step,
+        part(rows, index, parts),
+        part(rows, index + 1, parts),
+        advance(step.scratch, index * step.scratch_size),
+    )
+
+
+@glue
+def _part_of_gradient(
+    table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, gradient, index, parts
+):
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
+    sink = Store(flat_pointer(gradient), 0)
+    sweep_weights(step, sink, index, parts, advance(step.scratch, index * step.scratch_size))
+
+
+@worker(lambda t: (*_step_types(t), intp, intp))
+def rows_worker(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, index, parts):
+    """One thread's part of the first sweep."""
+    _part_of_rows(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, index, parts)
+
+
+@worker(lambda t: (*_step_types(t), t[::1], intp, intp))
+def gradient_worker(
+    table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, gradient, index, parts
+):
+    """One thread's part of the second sweep, the gradient stored."""
+    _part_of_gradient(
+        table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, gradient, index, parts
+    )
+
+
+@worker(lambda t: (*_step_types(t), intp, float64[::1], t[::1], t[::1], intp, intp, intp))
+def update_worker(
+    table,
+    parameters,
+    x,
+    y,
+    weights,
+    order,
+    workspace,
+    loss,
+    first,
+    rows,
+    weight,
+    optimizer,
+    hyper,
+    state1,
+    state2,
+    number,
+    index,
+    parts,
+):
+    """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
+    rule = make_rule(optimizer, hyper, number)
+    # A state that the optimiser does not use may be empty; its pointer is moved along but never followed.
+    sink = make_update(rule, step.parameters, flat_pointer(state1), flat_pointer(state2), 0)
+    sweep_weights(step, sink, index, parts, advance(step.scratch, index * step.scratch_size))
+
+
+@worker(lambda t: (t[::1], t[::1], intp, float64[::1], t[::1], t[::1], intp, intp, intp))
+def flat_update_worker(parameters, gradient, optimizer, hyper, state1, state2, number, index, parts):
+    """One thread's part of an update from a gradient in memory."""
+    first, last = part(parameters.size, index, parts), part(parameters.size, index + 1, parts)
+    update_elements(
+        make_rule(optimizer, hyper, number),
+        advance(flat_pointer(parameters), first),
+        advance(flat_pointer(gradient), first),
+        advance(flat_pointer(state1), first),
+        advance(flat_pointer(state2), first),
+        last - first,
+    )
+
+
+@kernel
+def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradient, workspace):
+    """The loss and its gradient, on this thread; arrays as `loss_and_gradient` takes them."""
+    rows = x.shape[0]
+    order = table[0, :0]
+    weight = batch_weight(sample_weight, order, 0, rows)
+    _part_of_rows(table, parameters, x, y, sample_weight, order, workspace, loss, 0, rows, weight, 0, 1)
+    _part_of_gradient(
+        table, parameters, x, y, sample_weight, order, workspace, loss, 0, rows, weight, gradient, 0, 1
+    )
+    return batch_loss(table, parameters, workspace, loss, rows, weight)
+
+
+@kernel
+def loss_and_gradient_parallel(
+    rows_address, gradient_address, table, parameters, x, y, sample_weight, loss, gradient, workspace, threads
+):
+    """`loss_and_gradient_serial` on threads; the workspace is one planned for as many."""
+    rows = x.shape[0]
+    order = table[0, :0]
+    weight = batch_weight(sample_weight, order, 0, rows)
+    data = (table, parameters, x, y, sample_weight, order, workspace, loss, 0, rows, weight)
+    run(rows_address, data, threads)
+    run(gradient_address, (*data, gradient), threads)
+    return batch_loss(table, parameters, workspace, loss, rows, weight)
+
+
+@serial_in_njit(loss_and_gradient_serial)
+def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace):
+    """The loss of a batch, and its gradient in the parameters' order.
+
+    Args:
+        table: int64 (layers, 8), see the top of this file.
+        parameters: flat float32 or float64.
+        x: (m, in), any strides.
+        y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
+        sample_weight: (m,), or empty.
+        loss: a `Loss`.
+        gradient: like parameters, filled.
+        workspace: at least `workspace_size(table, parameters, m, 1)[1]` elements; from Python, room for more threads
+            lets more of them work.
+
+    Returns:
+        The loss, a float.
+    """
+    threads = _threads_that_fit(table, parameters, x.shape[0], workspace, 1)
+    dtype = parameters.dtype
+    return loss_and_gradient_parallel(
+        rows_worker.address(dtype),
+        gradient_worker.address(dtype),
+        table,
+        parameters,
+        x,
+        y,
+        sample_weight,
+        int(loss),
+        gradient,
+        workspace,
+        threads,
+    )
+
+
+def training_workers(dtype, clip_by_norm):
+    """Addresses of the workers of `train_parallel`; those that it will not call are 0 and not compiled."""
+    if clip_by_norm:
+        return rows_worker.address(dtype), 0, gradient_worker.address(dtype), flat_update_worker.address(dtype)
+    return rows_worker.address(dtype), update_worker.address(dtype), 0, 0
+
+
+@kernel
+def train_parallel(
+    workers, network, data, optimization, loss, batch_size, first_step, losses, workspace, threads
+):
+    """`losses.size` updates of the network, one for each batch of the data, without an allocation.
+
+    Args:
+        workers: from `training_workers`.
+        network: Network(table, parameters).
+        data: Data(x, y, sample_weight, order): x (rows, in) of any strides; y (rows, out), or (rows, 1) labels, and
+            sample_weight (rows,) or empty contiguous; order: int64 indices of rows, or empty for the rows as they lie.
+        optimization: Optimization(code, hyper, state1, state2).
+        loss: a `Loss`.
+        batch_size: rows of a batch; the last one may be shorter.
+        first_step: number of the first update, from 1.
+        losses: float64, receives the loss of each batch before its update.
+        workspace: at least `workspace_size(table, parameters, batch_size, threads)[1]` elements.
+        threads: 1 launches none.
+    """
+    table, parameters = network.table, network.parameters
+    x, y, weights, order = data.x, data.y, data.sample_weight, data.order
+    optimizer, hyper = optimization.optimizer, optimization.hyper
+    state1, state2 = optimization.state1, optimization.state2
+    total = order.size if order.size > 0 else x.shape[0]
+    rows_address, update_address, gradient_address, flat_address = workers
+    clip = hyper[CLIP_NORM]
+    gradient = workspace[: parameters.size]
+    for number in range(losses.size):
+        first = number * batch_size
+        rows = min(batch_size, total - first)
+        weight = batch_weight(weights, order, first, rows)
+        batch = (table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
+        rule = (optimizer, hyper, state1, state2, first_step + number)
+        run(rows_address, batch, threads)
+        if clip > 0.0:
+            # The norm needs the whole gradient, so here it does travel through memory.
+            run(gradient_address, (*batch, gradient), threads)
+            clip_elements_by_norm(flat_pointer(gradient), clip, gradient.size)
+            run(flat_address, (parameters, gradient, *rule), threads)
+        else:
+            run(update_address, (*batch, *rule), threads)
+        losses[number] = batch_loss(table, parameters, workspace, loss, rows, weight)

@@ -1,0 +1,588 @@
+"""Every kernel again in plain NumPy: same name, same arguments, slow, written to be obviously right.
+
+All arithmetic is float64; a result is rounded once, when it is stored in the caller's array. NaN, infinities and
+overflow pass through without a warning, as IEEE 754 says. Where x * s(x) would be -inf * 0 the limit is taken instead.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from .codes import NEEDS_PRE_ACTIVATION, Activation, Loss
+
+LEAKY_SLOPE = 0.01
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
+GELU_TANH_CUBIC = 0.044715
+
+
+def _quiet(function):
+    # A fresh errstate at each call, since one instance used as a decorator is not safe in threads before NumPy 2.
+    @functools.wraps(function)
+    def quiet(*args, **kwargs):
+        with np.errstate(all="ignore"):
+            return function(*args, **kwargs)
+
+    return quiet
+
+
+def _wide(array):
+    return np.asarray(array, dtype=np.float64)
+
+
+def _sigmoid(x):
+    # Only exp(-|x|), so that nothing overflows and neither tail loses digits.
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1.0) / (1.0 + e)
+
+
+def _log_softmax(x):
+    shifted = x - x.max(axis=-1, keepdims=True, initial=-np.inf)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+# The Gaussian's distribution function, by erfc: 1 + erf would lose every digit of the lower tail.
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def _normal_cdf(x):
+    return 0.5 * _erfc(-x / math.sqrt(2.0))
+
+
+# The functions x * s(x) with a sigmoidal s, and their derivatives, have reached their limits to the last bit of float64
+# before |x| = 1000; stopping x there gives the limits at the infinities too, where the formula says inf * 0.
+FAR = 1000.0
+
+
+def _scaled(x, s):
+    return np.maximum(x, -FAR) * s
+
+
+def _near(x):
+    return np.clip(x, -FAR, FAR)
+
+
+# ---- Activations. x, out, dy, saved: one shape. `saved` is z if codes.NEEDS_PRE_ACTIVATION says so, else the output y.
+
+
+# y = x ; dx = dy
+@_quiet
+def identity(x, out):
+    """No activation."""
+    out[...] = x
+
+
+@_quiet
+def identity_backward(dy, saved, out):
+    """Ignores `saved`."""
+    out[...] = dy
+
+
+# y = max(x, 0), NaN if x is NaN ; dx = dy where y > 0, else 0 (a choice, not a product: 0 even where dy is inf or NaN)
+@_quiet
+def relu(x, out):
+    """Rectified linear unit."""
+    out[...] = np.maximum(_wide(x), 0.0)
+
+
+@_quiet
+def relu_backward(dy, saved, out):
+    """From the output; the derivative at 0 is 0."""
+    out[...] = np.where(_wide(saved) > 0, _wide(dy), 0.0)
+
+
+# y = x where x > 0, else 0.01 x ; dx = dy where y > 0, else 0.01 dy
+@_quiet
+def leaky_relu(x, out):
+    """Rectifier that leaks below zero (Maas et al. 2013)."""
+    x = _wide(x)
+    out[...] = np.where(x > 0, x, LEAKY_SLOPE * x)
+
+
+@_quiet
+def leaky_relu_backward(dy, saved, out):
+    """From the output."""
+    out[...] = _wide(dy) * np.where(_wide(saved) > 0, 1.0, LEAKY_SLOPE)
+
+
+# y = x where x > 0, else exp(x) - 1 ; dx = dy where y > 0, else dy (y + 1)
+@_quiet
+def elu(x, out):
+    """Exponential linear unit, alpha = 1 (Clevert et al. 2015)."""
+    x = _wide(x)
+    out[...] = np.where(x > 0, x, np.expm1(x))
+
+
+@_quiet
+def elu_backward(dy, saved, out):
+    """From the output."""
+    y = _wide(saved)
+    out[...] = _wide(dy) * np.where(y > 0, 1.0, y + 1.0)
+
+
+# y = scale x where x > 0, else scale alpha (exp(x) - 1) ; dx = dy scale where y > 0, else dy (y + scale alpha)
+@_quiet
+def selu(x, out):
+    """Self-normalising ELU with its two fixed constants (Klambauer et al. 2017)."""
+    x = _wide(x)
+    out[...] = SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(x))
+
+
+@_quiet
+def selu_backward(dy, saved, out):
+    """From the output."""
+    y = _wide(saved)
+    out[...] = _wide(dy) * np.where(y > 0, SELU_SCALE, y + SELU_SCALE * SELU_ALPHA)
+
+
+# y = 1 / (1 + exp(-x)) ; dx = dy y (1 - y)
+@_quiet
+def sigmoid(x, out):
+    """Logistic function."""
+    out[...] = _sigmoid(_wide(x))
+
+
+@_quiet
+def sigmoid_backward(dy, saved, out):
+    """From the output."""
+    y = _wide(saved)
+    out[...] = _wide(dy) * (y * (1.0 - y))
+
+
+# y = tanh(x) ; dx = dy (1 - y^2)
+@_quiet
+def tanh(x, out):
+    """Hyperbolic tangent."""
+    out[...] = np.tanh(_wide(x))
+
+
+@_quiet
+def tanh_backward(dy, saved, out):
+    """From the output; (1 - y)(1 + y) keeps the digits that 1 - y^2 loses near saturation."""
+    y = _wide(saved)
+    out[...] = _wide(dy) * ((1.0 - y) * (1.0 + y))
+
+
+# y = log(1 + exp(x)) ; dx = dy (1 - exp(-y))
+@_quiet
+def softplus(x, out):
+    """Smooth rectifier, beta = 1, without PyTorch's switch to the identity above 20."""
+    out[...] = np.logaddexp(0.0, _wide(x))
+
+
+@_quiet
+def softplus_backward(dy, saved, out):
+    """From the output."""
+    out[...] = _wide(dy) * -np.expm1(-_wide(saved))
+
+
+# y = x Phi(x), Phi and phi the distribution and density of N(0, 1) ; dx = dy (Phi(z) + z phi(z))
+@_quiet
+def gelu(x, out):
+    """Gaussian error linear unit, exact (Hendrycks & Gimpel 2016)."""
+    x = _wide(x)
+    out[...] = _scaled(x, _normal_cdf(x))
+
+
+@_quiet
+def gelu_backward(dy, saved, out):
+    """From the pre-activation."""
+    z = _near(_wide(saved))
+    density = np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    out[...] = _wide(dy) * (_normal_cdf(z) + z * density)
+
+
+# y = x (1 + tanh(u)) / 2 = x s, s = sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3) ; dx = dy (s + z s (1 - s) 2 du/dz)
+@_quiet
+def gelu_tanh(x, out):
+    """The approximation of GELU by tanh (Hendrycks & Gimpel 2016)."""
+    x = _wide(x)
+    u = math.sqrt(2.0 / math.pi) * (x + GELU_TANH_CUBIC * x**3)
+    out[...] = _scaled(x, _sigmoid(2.0 * u))
+
+
+@_quiet
+def gelu_tanh_backward(dy, saved, out):
+    """From the pre-activation."""
+    z = _near(_wide(saved))
+    u = math.sqrt(2.0 / math.pi) * (z + GELU_TANH_CUBIC * z**3)
+    du = math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * GELU_TANH_CUBIC * z**2)
+    out[...] = _wide(dy) * (_sigmoid(2.0 * u) + z * _sigmoid(2.0 * u) * _sigmoid(-2.0 * u) * 2.0 * du)
+
+
+# y = x s, s = sigmoid(x) ; dx = dy s (1 + z (1 - s))
+@_quiet
+def silu(x, out):
+    """Sigmoid linear unit (Elfwing et al. 2017), also called swish (Ramachandran et al. 2017)."""
+    x = _wide(x)
+    out[...] = _scaled(x, _sigmoid(x))
+
+
+@_quiet
+def silu_backward(dy, saved, out):
+    """From the pre-activation."""
+    z = _near(_wide(saved))
+    out[...] = _wide(dy) * (_sigmoid(z) * (1.0 + z * _sigmoid(-z)))
+
+
+# y = clip(x/6 + 1/2, 0, 1) ; dx = dy/6 where 0 < y < 1, else 0 (a choice, as in relu)
+@_quiet
+def hardsigmoid(x, out):
+    """Sigmoid of three straight lines (Courbariaux et al. 2015, with the slope of Howard et al. 2019)."""
+    out[...] = np.clip(_wide(x) / 6.0 + 0.5, 0.0, 1.0)
+
+
+@_quiet
+def hardsigmoid_backward(dy, saved, out):
+    """From the output."""
+    y = _wide(saved)
+    out[...] = np.where((y > 0.0) & (y < 1.0), _wide(dy) / 6.0, 0.0)
+
+
+# y = x clip(x/6 + 1/2, 0, 1) ; dx = 0 where z <= -3, dy where z >= 3, else dy (z/3 + 1/2), NaN if z is NaN
+@_quiet
+def hardswish(x, out):
+    """SiLU with hardsigmoid for the sigmoid (Howard et al. 2019)."""
+    x = _wide(x)
+    out[...] = _scaled(x, np.clip(x / 6.0 + 0.5, 0.0, 1.0))
+
+
+@_quiet
+def hardswish_backward(dy, saved, out):
+    """From the pre-activation."""
+    z, dy = _wide(saved), _wide(dy)
+    out[...] = np.where(z <= -3.0, 0.0, np.where(z >= 3.0, dy, dy * (z / 3.0 + 0.5)))
+
+
+# (m,n): y_ij = exp(x_ij - max_i) / sum_j exp(x_ij - max_i) ; dx_ij = y_ij (dy_ij - sum_j dy_ij y_ij)
+@_quiet
+def softmax(x, out):
+    """Along the last axis. A row that holds +inf or NaN, or -inf alone, becomes NaN throughout."""
+    x = _wide(x)
+    e = np.exp(x - x.max(axis=-1, keepdims=True, initial=-np.inf))
+    out[...] = e / e.sum(axis=-1, keepdims=True)
+
+
+@_quiet
+def softmax_backward(dy, saved, out):
+    """From the output."""
+    dy, y = _wide(dy), _wide(saved)
+    out[...] = y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+
+
+# (m,n): y_ij = x_ij - max_i - log sum_j exp(x_ij - max_i) ; dx_ij = dy_ij - exp(y_ij) sum_j dy_ij
+@_quiet
+def log_softmax(x, out):
+    """Logarithm of softmax along the last axis, without forming softmax."""
+    out[...] = _log_softmax(_wide(x))
+
+
+@_quiet
+def log_softmax_backward(dy, saved, out):
+    """From the output."""
+    dy, y = _wide(dy), _wide(saved)
+    out[...] = dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
+
+
+ACTIVATIONS = {
+    Activation.IDENTITY: (identity, identity_backward),
+    Activation.RELU: (relu, relu_backward),
+    Activation.LEAKY_RELU: (leaky_relu, leaky_relu_backward),
+    Activation.ELU: (elu, elu_backward),
+    Activation.SELU: (selu, selu_backward),
+    Activation.SIGMOID: (sigmoid, sigmoid_backward),
+    Activation.TANH: (tanh, tanh_backward),
+    Activation.SOFTPLUS: (softplus, softplus_backward),
+    Activation.GELU: (gelu, gelu_backward),
+    Activation.GELU_TANH: (gelu_tanh, gelu_tanh_backward),
+    Activation.SILU: (silu, silu_backward),
+    Activation.HARDSIGMOID: (hardsigmoid, hardsigmoid_backward),
+    Activation.HARDSWISH: (hardswish, hardswish_backward),
+    Activation.SOFTMAX: (softmax, softmax_backward),
+    Activation.LOG_SOFTMAX: (log_softmax, log_softmax_backward),
+}
+
+
+# ---- One dense layer. x (m,k), weight (k,n), bias (n,), out and dz (m,n)
+
+
+# out = f(x W + b)
+@_quiet
+def linear(x, weight, bias, activation, out):
+    """Rounded once, after the activation."""
+    z = _wide(x) @ _wide(weight) + _wide(bias)
+    function, _ = ACTIVATIONS[activation]
+    function(z, z)
+    out[...] = z
+
+
+# dx (m,k) = dz W^T
+@_quiet
+def linear_backward_input(dz, weight, out):
+    """Gradient with respect to the layer's input."""
+    out[...] = _wide(dz) @ _wide(weight).T
+
+
+# dW (k,n) = x^T dz ; db (n,) = sum over the batch of dz
+@_quiet
+def linear_backward_parameters(x, dz, dweight, dbias):
+    """Gradient with respect to weight and bias, summed over the batch."""
+    dweight[...] = _wide(x).T @ _wide(dz)
+    dbias[...] = _wide(dz).sum(axis=0)
+
+
+# W -= learning_rate x^T dz ; b -= learning_rate (sum over the batch of dz)
+@_quiet
+def outer_update(x, dz, learning_rate, weight, bias):
+    """Plain gradient descent without forming the gradient, in place."""
+    weight[...] = _wide(weight) - learning_rate * (_wide(x).T @ _wide(dz))
+    bias[...] = _wide(bias) - learning_rate * _wide(dz).sum(axis=0)
+
+
+# ---- Losses. prediction, target, gradient (m,n); sample_weight (m,) or empty. Fill `gradient`, return the value.
+
+
+# value = sum_i w_i l_i / sum_i w_i ; d value / d p_ij = w_i (d l_i / d p_ij) / sum_i w_i ; both 0 if all weights are 0
+# row_loss: l (m,) ; row_gradient: d l_i / d p_ij (m,n)
+def _weighted_mean(row_loss, row_gradient, sample_weight, gradient):
+    weights = _wide(sample_weight) if sample_weight.size else np.ones(len(row_loss))
+    total = weights.sum()
+    if total == 0:
+        gradient[...] = 0
+        return 0.0
+    gradient[...] = weights[:, np.newaxis] / total * row_gradient
+    return float((weights * row_loss).sum() / total)
+
+
+# l_i = mean over outputs of element_loss (m,n)
+def _elementwise(element_loss, element_gradient, sample_weight, gradient):
+    outputs = max(element_loss.shape[1], 1)
+    return _weighted_mean(element_loss.sum(axis=1) / outputs, element_gradient / outputs, sample_weight, gradient)
+
+
+# d^2, with d = p - t ; derivative 2 d
+@_quiet
+def mse(prediction, target, sample_weight, gradient):
+    """Mean squared error."""
+    d = _wide(prediction) - _wide(target)
+    return _elementwise(d * d, 2.0 * d, sample_weight, gradient)
+
+
+# |d| ; derivative sign(d), 0 at 0
+@_quiet
+def mae(prediction, target, sample_weight, gradient):
+    """Mean absolute error."""
+    d = _wide(prediction) - _wide(target)
+    return _elementwise(np.abs(d), np.sign(d), sample_weight, gradient)
+
+
+# d^2 / 2 where |d| <= 1, else |d| - 1/2 ; derivative clip(d, -1, 1)
+@_quiet
+def huber(prediction, target, sample_weight, gradient):
+    """Squared error with linear tails, delta = 1 (Huber 1964)."""
+    d = _wide(prediction) - _wide(target)
+    element_loss = np.where(np.abs(d) <= 1.0, 0.5 * d * d, np.abs(d) - 0.5)
+    return _elementwise(element_loss, np.clip(d, -1.0, 1.0), sample_weight, gradient)
+
+
+# log cosh d = |d| + log(1 + exp(-2|d|)) - log 2 ; derivative tanh(d)
+@_quiet
+def log_cosh(prediction, target, sample_weight, gradient):
+    """Logarithm of the hyperbolic cosine of the error."""
+    d = _wide(prediction) - _wide(target)
+    element_loss = np.abs(d) + np.log1p(np.exp(-2.0 * np.abs(d))) - math.log(2.0)
+    return _elementwise(element_loss, np.tanh(d), sample_weight, gradient)
+
+
+# exp(p) - t p ; derivative exp(p) - t
+@_quiet
+def poisson(prediction, target, sample_weight, gradient):
+    """Negative Poisson log-likelihood without its constant log t!; the prediction is the logarithm of the rate."""
+    p, t = _wide(prediction), _wide(target)
+    return _elementwise(np.exp(p) - t * p, np.exp(p) - t, sample_weight, gradient)
+
+
+# -t log s - (1 - t) log(1 - s), s = sigmoid(z), = max(z, 0) - z t + log(1 + exp(-|z|)) ; derivative s - t
+@_quiet
+def binary_cross_entropy(prediction, target, sample_weight, gradient):
+    """On logits; the target is a probability."""
+    z, t = _wide(prediction), _wide(target)
+    element_loss = np.maximum(z, 0.0) - z * t + np.log1p(np.exp(-np.abs(z)))
+    return _elementwise(element_loss, _sigmoid(z) - t, sample_weight, gradient)
+
+
+# l_i = -sum_j t_ij log s_ij, s = softmax(z) (m,n) ; d l_i / d z_ij = s_ij sum_j t_ij - t_ij
+# A target of z's own shape is the probabilities t; a target (m,1) holds the label c_i: t is the indicator of c_i.
+@_quiet
+def softmax_cross_entropy(prediction, target, sample_weight, gradient):
+    """On logits; mean over the batch. The gradient is the exact one even for target rows that do not sum to 1."""
+    log_s, t = _log_softmax(_wide(prediction)), _wide(target)
+    if t.shape == log_s.shape:
+        row_loss = -(t * log_s).sum(axis=1)
+        row_gradient = np.exp(log_s) * t.sum(axis=1, keepdims=True) - t
+    else:
+        rows, labels = np.arange(len(t)), t[:, 0].astype(np.int64)
+        # Picked, not multiplied by an indicator: a logit of -inf elsewhere in the row would give 0 * -inf = NaN.
+        row_loss = -log_s[rows, labels]
+        row_gradient = np.exp(log_s)
+        row_gradient[rows, labels] -= 1.0
+    return _weighted_mean(row_loss, row_gradient, sample_weight, gradient)
+
+
+LOSSES = {
+    Loss.MSE: mse,
+    Loss.MAE: mae,
+    Loss.HUBER: huber,
+    Loss.LOG_COSH: log_cosh,
+    Loss.POISSON: poisson,
+    Loss.BINARY_CROSS_ENTROPY: binary_cross_entropy,
+    Loss.SOFTMAX_CROSS_ENTROPY: softmax_cross_entropy,
+}
+
+
+# ---- Optimisers. parameters p, gradient g, state1, state2: flat; p and the states change in place. step t = 1, 2, ...
+# hyper: [0] learning rate lr, [1] momentum mu or beta1, [2] beta2 or alpha, [3] eps, [4] weight decay wd, [5] nesterov.
+# Weight decay means g + wd p for g, except in adamw. What is stored is rounded; p is moved by the unrounded state.
+
+
+# v = mu v + g ; p -= lr v, or with nesterov lr (g + mu v) ; mu = 0: p -= lr g and state1 is not touched
+@_quiet
+def sgd(parameters, gradient, state1, state2, step, hyper):
+    """Gradient descent with momentum as in PyTorch (Sutskever et al. 2013 with the rate outside the velocity)."""
+    learning_rate, momentum, _, _, weight_decay, nesterov = hyper[:6]
+    p = _wide(parameters)
+    g = _wide(gradient) + weight_decay * p
+    if momentum != 0:
+        velocity = momentum * _wide(state1) + g
+        state1[...] = velocity
+        g = g + momentum * velocity if nesterov else velocity
+    parameters[...] = p - learning_rate * g
+
+
+# s = alpha s + (1 - alpha) g^2 ; d = g / (sqrt(s) + eps) ; p -= lr d, or with momentum b = mu b + d ; p -= lr b
+@_quiet
+def rmsprop(parameters, gradient, state1, state2, step, hyper):
+    """RMSprop (Tieleman & Hinton 2012), not centred."""
+    learning_rate, momentum, alpha, eps, weight_decay = hyper[:5]
+    p = _wide(parameters)
+    g = _wide(gradient) + weight_decay * p
+    square_average = alpha * _wide(state1) + (1.0 - alpha) * g * g
+    state1[...] = square_average
+    direction = g / (np.sqrt(square_average) + eps)
+    if momentum != 0:
+        direction = momentum * _wide(state2) + direction
+        state2[...] = direction
+    parameters[...] = p - learning_rate * direction
+
+
+# s = s + g^2 ; p -= lr g / (sqrt(s) + eps)
+@_quiet
+def adagrad(parameters, gradient, state1, state2, step, hyper):
+    """Adagrad (Duchi et al. 2011)."""
+    learning_rate, _, _, eps, weight_decay = hyper[:5]
+    p = _wide(parameters)
+    g = _wide(gradient) + weight_decay * p
+    square_sum = _wide(state1) + g * g
+    state1[...] = square_sum
+    parameters[...] = p - learning_rate * g / (np.sqrt(square_sum) + eps)
+
+
+# m = b1 m + (1 - b1) g ; v = b2 v + (1 - b2) g^2 ; p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+def _adam(p, g, state1, state2, step, hyper):
+    learning_rate, beta1, beta2, eps = hyper[:4]
+    m = beta1 * _wide(state1) + (1.0 - beta1) * g
+    v = beta2 * _wide(state2) + (1.0 - beta2) * g * g
+    state1[...] = m
+    state2[...] = v
+    m_unbiased = m / (1.0 - beta1**step)
+    v_unbiased = v / (1.0 - beta2**step)
+    return p - learning_rate * m_unbiased / (np.sqrt(v_unbiased) + eps)
+
+
+@_quiet
+def adam(parameters, gradient, state1, state2, step, hyper):
+    """Adam (Kingma & Ba 2014); weight decay is L2, through the gradient."""
+    p = _wide(parameters)
+    parameters[...] = _adam(p, _wide(gradient) + hyper[4] * p, state1, state2, step, hyper)
+
+
+# p = (1 - lr wd) p ; then adam without weight decay
+@_quiet
+def adamw(parameters, gradient, state1, state2, step, hyper):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2017)."""
+    p = (1.0 - hyper[0] * hyper[4]) * _wide(parameters)
+    parameters[...] = _adam(p, _wide(gradient), state1, state2, step, hyper)
+
+
+# g = clip(g, -limit, limit) ; NaN stays
+@_quiet
+def clip_by_value(gradient, limit):
+    """In place."""
+    gradient[...] = np.clip(_wide(gradient), -limit, limit)
+
+
+# norm = sqrt(sum g^2) ; g = g limit / norm if norm > limit
+@_quiet
+def clip_by_norm(gradient, limit):
+    """In place; returns the norm before. A NaN in the gradient makes the norm NaN and leaves the gradient as it is."""
+    g = _wide(gradient)
+    largest = np.abs(g).max(initial=0.0)
+    # Divided by the largest, so that no square overflows or underflows.
+    norm = largest * np.sqrt(((g / largest) ** 2).sum()) if 0 < largest < np.inf else largest
+    if norm > limit:
+        gradient[...] = g * (limit / norm)
+    return float(norm)
+
+
+# ---- Networks. table (layers, 8): in_features, out_features, offset of weight, offset of bias, activation, ...
+# x (m, first in_features), out (m, last out_features). Between layers nothing is rounded; `workspace` is not used.
+
+
+def _layers(table, parameters):
+    """Per layer: (weight's slice, bias' slice, weight (k,n), bias (n,), activation)."""
+    for in_features, out_features, at_weight, at_bias, activation in table[:, :5].tolist():
+        weight = slice(at_weight, at_weight + in_features * out_features)
+        bias = slice(at_bias, at_bias + out_features)
+        matrix = _wide(parameters[weight]).reshape(in_features, out_features)
+        yield weight, bias, matrix, _wide(parameters[bias]), activation
+
+
+# a = x ; for each layer a = f(a W + b) ; out = a
+@_quiet
+def forward(table, parameters, x, out, workspace):
+    """The network's output."""
+    a = _wide(x)
+    for _, _, weight, bias, activation in _layers(table, parameters):
+        y = np.empty((len(a), len(bias)))
+        linear(a, weight, bias, activation, y)
+        a = y
+    out[...] = a
+
+
+# From the last layer to the first: dz = dy f'(z) ; dW = a^T dz ; db = sum dz ; dy of the layer before = dz W^T
+@_quiet
+def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace):
+    """The loss of the network's output against y (the losses' `target`); fills `gradient`, flat like the parameters."""
+    layers = list(_layers(table, parameters))
+    a = _wide(x)
+    record = []
+    for _, _, weight, bias, activation in layers:
+        z = a @ weight + bias
+        output = np.empty_like(z)
+        ACTIVATIONS[activation][0](z, output)
+        record.append((a, z if activation in NEEDS_PRE_ACTIVATION else output))
+        a = output
+
+    dy = np.empty_like(a)
+    value = LOSSES[loss](a, y, sample_weight, dy)
+
+    for (weight_slice, bias_slice, weight, _, activation), (layer_input, saved) in zip(
+        reversed(layers), reversed(record), strict=True
+    ):
+        dz = np.empty_like(dy)
+        ACTIVATIONS[activation][1](dy, saved, dz)
+        gradient[weight_slice] = (layer_input.T @ dz).ravel()
+        gradient[bias_slice] = dz.sum(axis=0)
+        dy = dz @ weight.T
+    return value

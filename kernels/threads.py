@@ -1,0 +1,96 @@
+"""How many threads a call may use: decided in Python before each launch, because a wrong launch can abort the process.
+
+- A forked child must not launch: GNU OpenMP, once used by the parent, aborts the child at its first parallel region.
+- The workqueue layer aborts on concurrent entry, so only the main thread launches on it.
+- Container quotas are not in the affinity mask from which Numba takes its default: they are read here.
+
+Nothing here launches threads at import or changes Numba's settings.
+"""
+
+import functools
+import math
+import os
+import pathlib
+import threading
+
+import numba
+from numba.np.ufunc import parallel
+
+_limit = None
+_forked = False
+
+
+def _after_fork():
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _read_numbers(path):
+    try:
+        return [float(word) for word in pathlib.Path(path).read_text().split() if word != "max"]
+    except (OSError, ValueError):
+        return []
+
+
+@functools.cache
+def container_quota():
+    """CPUs that the container's CPU quota allows, rounded up; None if there is no quota."""
+    numbers = _read_numbers("/sys/fs/cgroup/cpu.max")
+    if len(numbers) != 2:
+        folder = "/sys/fs/cgroup/cpu/cpu.cfs_"
+        numbers = _read_numbers(folder + "quota_us") + _read_numbers(folder + "period_us")
+    if len(numbers) != 2 or numbers[0] <= 0:
+        return None
+    return max(1, math.ceil(numbers[0] / numbers[1]))
+
+
+@functools.cache
+def _launch_is_thread_safe():
+    parallel._launch_threads()
+    return numba.threading_layer() != "workqueue"
+
+
+def set_num_threads(count):
+    """Let later calls use at most `count` threads; None returns to the default.
+
+    Args:
+        count: a whole number of at least 1, or None. More than Numba's thread pool holds is cut to that.
+
+    Raises:
+        ValueError: count is below 1.
+        TypeError: count is not a whole number.
+    """
+    global _limit
+    if count is not None:
+        if isinstance(count, bool) or not hasattr(count, "__index__"):
+            raise TypeError(f"count: expected a whole number or None, got {count!r}")
+        count = count.__index__()
+        if count < 1:
+            raise ValueError(f"count: expected at least 1, got {count}")
+    _limit = count
+
+
+def get_num_threads():
+    """The number of threads that a large enough call would use now: 1 wherever a launch would not be safe."""
+    if _forked:
+        return 1
+    count = numba.get_num_threads()
+    quota = container_quota()
+    if quota is not None:
+        count = min(count, quota)
+    if _limit is not None:
+        count = min(count, _limit)
+    if count > 1 and threading.current_thread() is not threading.main_thread() and not _launch_is_thread_safe():
+        return 1
+    return count
+
+
+def threads_for(work, grain):
+    """Threads for `work` units of which each thread should have at least `grain`."""
+    if work < 2 * grain:
+        return 1
+    return min(get_num_threads(), work // grain)
