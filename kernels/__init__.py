@@ -1,4 +1,4 @@
-"""Numba kernels of dense networks. Each has a NumPy twin of the same name and arguments in `fastnn.kernels.reference`."""
+"""Numba kernels of dense networks, each with a NumPy twin of the same name and arguments in `reference`."""
 
 from . import reference
 from .activation import (
@@ -38,4 +38,67 @@ from .activation import (
 from .codes import Activation, Loss, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
 from .loss import binary_cross_entropy, huber, log_cosh, mae, mse, poisson, softmax_cross_entropy
+from .network import Data, Network, Optimization, forward, loss_and_gradient
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
+
+__all__ = [
+    "Activation",
+    "Data",
+    "Loss",
+    "Network",
+    "Optimization",
+    "Optimizer",
+    "activate",
+    "activate_backward",
+    "adagrad",
+    "adam",
+    "adamw",
+    "binary_cross_entropy",
+    "clip_by_norm",
+    "clip_by_value",
+    "elu",
+    "elu_backward",
+    "forward",
+    "gelu",
+    "gelu_backward",
+    "gelu_tanh",
+    "gelu_tanh_backward",
+    "hardsigmoid",
+    "hardsigmoid_backward",
+    "hardswish",
+    "hardswish_backward",
+    "huber",
+    "identity",
+    "identity_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "linear",
+    "linear_backward_input",
+    "linear_backward_parameters",
+    "log_cosh",
+    "log_softmax",
+    "log_softmax_backward",
+    "loss_and_gradient",
+    "mae",
+    "mse",
+    "outer_update",
+    "poisson",
+    "reference",
+    "relu",
+    "relu_backward",
+    "rmsprop",
+    "selu",
+    "selu_backward",
+    "sgd",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softmax",
+    "softmax_backward",
+    "softmax_cross_entropy",
+    "softplus",
+    "softplus_backward",
+    "tanh",
+    "tanh_backward",
+]

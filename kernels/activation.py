@@ -54,7 +54,8 @@ def _leaky(z, slope):
 @inner
 def _hardsigmoid(z):
     zero, one = constant(0.0, z), constant(1.0, z)
-    y = fma(z, constant(SIXTH, z), constant(0.5, z))
+    # (z + 3) / 6, not z / 6 + 1/2, which cancels near -3.
+    y = (z + constant(3.0, z)) * constant(SIXTH, z)
     y = select(y < zero, zero, y)
     return select(y > one, one, y)
 
@@ -73,11 +74,17 @@ def _product(z, factor):
 
 
 @inner
+def copy_elements(source, out, count):
+    """out = source; the two spans do not overlap."""
+    for i in range(count):
+        store(out, i, load(source, i))
+
+
+@inner
 def activate_elements(activation, z, y, count):
     """y = f(z), element by element; the two spans do not overlap."""
     if activation == IDENTITY:
-        for i in range(count):
-            store(y, i, load(z, i))
+        copy_elements(z, y, count)
     elif activation == RELU:
         for i in range(count):
             v = load(z, i)
@@ -130,12 +137,11 @@ def activate_elements(activation, z, y, count):
 def activate_elements_backward(activation, dy, saved, dz, count):
     """dz = dy * f'(.), element by element; dz overlaps neither input."""
     if activation == IDENTITY:
-        for i in range(count):
-            store(dz, i, load(dy, i))
+        copy_elements(dy, dz, count)
     elif activation == RELU:
         for i in range(count):
             y = load(saved, i)
-            store(dz, i, load(dy, i) * select(y > constant(0.0, y), constant(1.0, y), constant(0.0, y)))
+            store(dz, i, select(y > constant(0.0, y), load(dy, i), constant(0.0, y)))
     elif activation == LEAKY_RELU:
         for i in range(count):
             y = load(saved, i)
@@ -186,15 +192,15 @@ def activate_elements_backward(activation, dy, saved, dz, count):
         for i in range(count):
             y = load(saved, i)
             inside = (y > constant(0.0, y)) & (y < constant(1.0, y))
-            store(dz, i, load(dy, i) * select(inside, constant(SIXTH, y), constant(0.0, y)))
+            store(dz, i, select(inside, load(dy, i) * constant(SIXTH, y), constant(0.0, y)))
     elif activation == HARDSWISH:
         # 0 below -3, 1 above 3, z/3 + 1/2 between
         for i in range(count):
             z = load(saved, i)
-            zero, one = constant(0.0, z), constant(1.0, z)
-            slope = fma(z, constant(2 * SIXTH, z), constant(0.5, z))
-            slope = select(z <= constant(-3.0, z), zero, slope)
-            store(dz, i, load(dy, i) * select(z >= constant(3.0, z), one, slope))
+            up = load(dy, i)
+            down = up * fma(z, constant(2 * SIXTH, z), constant(0.5, z))
+            down = select(z >= constant(3.0, z), up, down)
+            store(dz, i, select(z <= constant(-3.0, z), constant(0.0, z), down))
 
 
 @inner
@@ -239,7 +245,7 @@ def _activate(activation, x, out, columns):
     z, y, count = flat_pointer(x), flat_pointer(out), out.size
     if activation >= SOFTMAX:
         if address(z) != address(y):
-            activate_elements(IDENTITY, z, y, count)
+            copy_elements(z, y, count)
         buffer = np.empty(columns, out.dtype)
         softmax_rows(y, count // max(columns, 1), columns, activation == LOG_SOFTMAX, pointer(buffer))
     elif address(z) != address(y):
@@ -248,7 +254,7 @@ def _activate(activation, x, out, columns):
         buffer = np.empty(min(count, BUFFER), out.dtype)
         for first in range(0, count, BUFFER):
             length = min(BUFFER, count - first)
-            activate_elements(IDENTITY, advance(z, first), pointer(buffer), length)
+            copy_elements(advance(z, first), pointer(buffer), length)
             activate_elements(activation, pointer(buffer), advance(y, first), length)
 
 
@@ -261,14 +267,12 @@ def _activate_backward(activation, dy, saved, out, columns):
     for first in range(0, count, max(columns, 1)):
         length = min(columns, count - first)
         # Through a buffer, since out may be dy.
-        activate_elements(IDENTITY, advance(up, first), pointer(buffer), length)
+        copy_elements(advance(up, first), pointer(buffer), length)
         if activation >= SOFTMAX:
             log = activation == LOG_SOFTMAX
             softmax_rows_backward(pointer(buffer), advance(kept, first), advance(down, first), 1, columns, log)
         else:
-            activate_elements_backward(
-                activation, pointer(buffer), advance(kept, first), advance(down, first), length
-            )
+            activate_elements_backward(activation, pointer(buffer), advance(kept, first), advance(down, first), length)
 
 
 @worker(lambda t: (t[::1], intp, t[::1], intp, intp, intp))
@@ -288,8 +292,11 @@ def activate_serial(x, activation, out):
 @parallel_kernel
 def activate_parallel(worker, x, activation, out, columns, threads):
     """`activate_serial` over flat arrays, rows of `columns` elements shared by threads."""
-    for thread in prange(threads):
-        call(worker, (x, activation, out, columns, thread, threads))
+    if threads == 1:
+        call(worker, (x, activation, out, columns, 0, 1))
+    else:
+        for thread in prange(threads):
+            call(worker, (x, activation, out, columns, thread, threads))
 
 
 @worker(lambda t: (t[::1], t[::1], intp, t[::1], intp, intp, intp))
@@ -309,8 +316,11 @@ def activate_backward_serial(dy, saved, activation, out):
 @parallel_kernel
 def activate_backward_parallel(worker, dy, saved, activation, out, columns, threads):
     """`activate_backward_serial` over flat arrays, rows of `columns` elements shared by threads."""
-    for thread in prange(threads):
-        call(worker, (dy, saved, activation, out, columns, thread, threads))
+    if threads == 1:
+        call(worker, (dy, saved, activation, out, columns, 0, 1))
+    else:
+        for thread in prange(threads):
+            call(worker, (dy, saved, activation, out, columns, thread, threads))
 
 
 def _row_length(activation, out):
@@ -341,7 +351,7 @@ def activate_backward(dy, saved, activation, out):
         dy: gradient of the loss with respect to f's output.
         saved: the output of f, or its input for the activations in `codes.NEEDS_PRE_ACTIVATION`.
         activation: an `Activation`.
-        out: receives the gradient with respect to f's input; may be dy. All arrays C-contiguous, of one shape and dtype.
+        out: receives the gradient with respect to f's input; may be dy. All are C-contiguous, of one shape and dtype.
     """
     columns = _row_length(activation, out)
     threads = threads_for(out.size, PARALLEL_ELEMENTS)

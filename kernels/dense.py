@@ -1,9 +1,9 @@
 """The dense layer: forward, both backward products and the outer-product update, each over rectangles of its result.
 
-    linear                       out = f(x @ weight + bias)          x (m, k), weight (k, n), bias (n), out (m, n)
-    linear_backward_input        out = dz @ weight.T                 dz (m, n), out (m, k)
-    linear_backward_parameters   dweight = x.T @ dz, dbias = sum of dz over rows
-    outer_update                 weight -= rate x.T @ dz, bias -= rate (sum of dz over rows), no gradient written out
+linear                       out = f(x @ weight + bias)          x (m, k), weight (k, n), bias (n), out (m, n)
+linear_backward_input        out = dz @ weight.T                 dz (m, n), out (m, k)
+linear_backward_parameters   dweight = x.T @ dz, dbias = sum of dz over rows
+outer_update                 weight -= rate x.T @ dz, bias -= rate (sum of dz over rows), no gradient written out
 """
 
 import numpy as np
@@ -126,8 +126,11 @@ def linear_serial(x, weight, bias, activation, out):
 @parallel_kernel
 def linear_parallel(worker, x, weight, bias, activation, out, threads):
     """`linear_serial` with the result cut into one rectangle for each thread."""
-    for thread in prange(threads):
-        call(worker, (x, weight, bias, activation, out, thread, threads))
+    if threads == 1:
+        call(worker, (x, weight, bias, activation, out, 0, 1))
+    else:
+        for thread in prange(threads):
+            call(worker, (x, weight, bias, activation, out, thread, threads))
 
 
 @serial_in_njit(linear_serial)
@@ -184,8 +187,11 @@ def linear_backward_input_serial(dz, weight, out):
 @parallel_kernel
 def linear_backward_input_parallel(worker, dz, weight, out, threads):
     """`linear_backward_input_serial` with the result cut into one rectangle for each thread."""
-    for thread in prange(threads):
-        call(worker, (dz, weight, out, thread, threads))
+    if threads == 1:
+        call(worker, (dz, weight, out, 0, 1))
+    else:
+        for thread in prange(threads):
+            call(worker, (dz, weight, out, thread, threads))
 
 
 @serial_in_njit(linear_backward_input_serial)
@@ -204,9 +210,7 @@ def linear_backward_input(dz, weight, out):
 @glue
 def parameters_rows(x, dz, first, last, n, batch, epilogue, scratch):
     """Rows first..last of x.T @ dz to an epilogue whose pointers are those of row `first`."""
-    product(
-        shifted(transposed(x), first, 0), dz, last - first, n, batch, dz.pointer, False, False, epilogue, scratch
-    )
+    product(shifted(transposed(x), first, 0), dz, last - first, n, batch, dz.pointer, False, False, epilogue, scratch)
 
 
 @glue
@@ -237,8 +241,11 @@ def linear_backward_parameters_serial(x, dz, dweight, dbias):
 @parallel_kernel
 def linear_backward_parameters_parallel(worker, x, dz, dweight, dbias, threads):
     """`linear_backward_parameters_serial` with the rows of [weight; bias] shared by threads."""
-    for thread in prange(threads):
-        call(worker, (x, dz, dweight, dbias, thread, threads))
+    if threads == 1:
+        call(worker, (x, dz, dweight, dbias, 0, 1))
+    else:
+        for thread in prange(threads):
+            call(worker, (x, dz, dweight, dbias, thread, threads))
 
 
 @serial_in_njit(linear_backward_parameters_serial)
@@ -287,8 +294,11 @@ def outer_update_serial(x, dz, learning_rate, weight, bias):
 @parallel_kernel
 def outer_update_parallel(worker, x, dz, learning_rate, weight, bias, threads):
     """`outer_update_serial` with the rows of [weight; bias] shared by threads."""
-    for thread in prange(threads):
-        call(worker, (x, dz, learning_rate, weight, bias, thread, threads))
+    if threads == 1:
+        call(worker, (x, dz, learning_rate, weight, bias, 0, 1))
+    else:
+        for thread in prange(threads):
+            call(worker, (x, dz, learning_rate, weight, bias, thread, threads))
 
 
 @serial_in_njit(outer_update_serial)

@@ -252,7 +252,7 @@ def log1p(x):
     """
     shift = by_type(x, SHIFT32, SHIFT64)
     one = constant(1.0, x)
-    shifted, m = split_exponent(one + x)
+    shifted, _ = split_exponent(one + x)
     n = shifted - shift
     quarter = constant(0.25, x)
     scale = power_of_two(shift - n, constant(2.0, x))  # 4 / 2^n

@@ -16,6 +16,7 @@ from .activation import (
     SOFTMAX,
     activate_elements,
     activate_elements_backward,
+    copy_elements,
     softmax_rows,
     softmax_rows_backward,
 )
@@ -109,7 +110,7 @@ def _activate(epilogue, source, source_row, row, column, height, width):
     out = advance(epilogue.out, row * stride + column)
     if activation >= SOFTMAX:
         # Blocks of row-wise activations span whole rows.
-        activate_elements(IDENTITY, source, out, height * width)
+        copy_elements(source, out, height * width)
         softmax_rows(out, height, width, activation == LOG_SOFTMAX, epilogue.buffer)
     elif activation != IDENTITY:
         if width == stride and width == source_row:

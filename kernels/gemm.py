@@ -10,17 +10,17 @@ dimension is never split between them.
 from collections import namedtuple
 
 from .epilogue import finish, landing
-from .jit import glue, inner
+from .jit import glue, inner, plain
 from .microkernel import MR, panel_columns, tile
 from .packing import pack_b
 from .simd import advance, aligned, constant, itemsize, load, store
 
-# Rows of a block: with KC they make a part of `a` that stays in L2. Measured on Zen 4 at 512, 1024 and 4096 x 256 x 256:
-# MC 48 to 192 and KC 128 to 512 lie within 3 % of each other.
+# Rows of a block: with KC they make a part of `a` that stays in L2. Measured on Zen 4 at 512, 1024 and 4096 x 256
+# x 256: MC 48 to 192 and KC 128 to 512 lie within 3 % of each other.
 MC = 96
 KC = 256
-# A panel of b is cut to this size; b itself is read in place up to it when its rows are contiguous. Packing costs a copy
-# (0.3 cycles an element) and gains nothing while b stays in L2: 115 against 110 GFLOP/s at 128 x 784 x 256.
+# A panel of b is cut to this size; b itself is read in place up to it when its rows are contiguous. Packing costs a
+# copy (0.3 cycles an element) and gains nothing while b stays in L2: 115 against 110 GFLOP/s at 128 x 784 x 256.
 PANEL_BYTES = 1 << 20
 # Below this many rows a packed panel is not used often enough to pay for its copy.
 PACK_ROWS = 24
@@ -29,7 +29,7 @@ PACK_ROWS = 24
 Operand = namedtuple("Operand", "pointer row_stride column_stride")
 
 
-@inner
+@plain
 def panel_width(n, k, size, nr):
     """Columns of a panel of b: all of them if they fit, else a multiple of NR."""
     if n * k * size <= PANEL_BYTES:
@@ -37,15 +37,15 @@ def panel_width(n, k, size, nr):
     return min(n, max(1, PANEL_BYTES // (k * size * nr)) * nr)
 
 
-@inner
+@plain
 def product_scratch(m, n, k, size, nr, whole_rows):
     """Elements of scratch that `product` needs: zeros, one block of results, one packed panel."""
     width = n if whole_rows else panel_width(n, k, size, nr)
-    return 64 + nr + n + min(m, MC) * width + k * (width + nr)
+    return 64 + width + n + min(m, MC) * width + k * (width + nr)
 
 
 @inner
-def multiply_block(m, n, k, a, a_row, a_k, b, b_k, b_sliver, init, init_row, init_column, out, out_row):
+def multiply_block(m, n, k, a, a_row, a_k, b, b_k, b_sliver, init, init_row, out, out_row):
     """out = init + a @ b for a block: m x k elements of a, slivers of NR columns of b that lie b_sliver apart.
 
     The rows are shared evenly among the tiles: 32 rows are 6 6 5 5 5 5, not 6 6 6 6 6 2, since a low tile wastes the
@@ -70,7 +70,7 @@ def multiply_block(m, n, k, a, a_row, a_k, b, b_k, b_sliver, init, init_row, ini
                 a_k,
                 sliver,
                 b_k,
-                advance(init, row * init_row + first * init_column),
+                advance(init, row * init_row + first),
                 init_row,
                 advance(out, row * out_row + first),
                 out_row,
@@ -87,11 +87,12 @@ def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
     """
     nr = panel_columns(scratch)
     size = itemsize(scratch)
-    zeros = aligned(scratch)
-    for j in range(nr):
-        store(zeros, j, constant(0.0, load(zeros, j)))
-    block = advance(zeros, nr)
     panel = n if whole_rows else panel_width(n, k, size, nr)
+    zeros = aligned(scratch)
+    if not has_bias:
+        for j in range(panel):
+            store(zeros, j, constant(0.0, load(zeros, j)))
+    block = aligned(advance(zeros, panel))
     packed = aligned(advance(block, min(m, MC) * panel))
     pack = b.column_stride != 1 or (n * k * size > PANEL_BYTES and m >= PACK_ROWS)
     for column in range(0, n, panel):
@@ -105,11 +106,9 @@ def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
             height = min(MC, m - row)
             out, out_row = landing(epilogue, block, width, row, column)
             for inner_first in range(0, max(k, 1), KC):
-                init, init_row, init_column = out, out_row, 1
+                init, init_row = out, out_row
                 if inner_first == 0:
-                    init, init_row, init_column = zeros, 0, 0
-                    if has_bias:
-                        init, init_column = advance(bias, column), 1
+                    init, init_row = advance(bias, column) if has_bias else zeros, 0
                 multiply_block(
                     height,
                     width,
@@ -122,7 +121,6 @@ def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
                     source_sliver,
                     init,
                     init_row,
-                    init_column,
                     out,
                     out_row,
                 )

@@ -15,7 +15,7 @@ import warnings
 import numba
 from numba import prange, types
 from numba.core import caching, cgutils, config
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, overload, register_jitable
 from numba.misc.appdirs import AppDirs
 
 # nogil: kernels touch no Python object. error_model: no check for division by zero in inner loops. No fastmath: it lets
@@ -109,8 +109,16 @@ def glue(function):
     return numba.njit(inline="always", **OPTIONS)(function)
 
 
+def plain(function):
+    """A Python function that compiled code may call too: sizes and plans, worked out on both sides by one formula."""
+    return register_jitable(**OPTIONS)(function)
+
+
 def parallel_kernel(function):
-    """Compile a driver: a `prange` loop, on Numba's threads, over a worker that it calls by address."""
+    """Compile a driver: a `prange` loop, on Numba's threads, over a worker that it calls by address.
+
+    With one thread it has to call the worker without the loop: a parallel region wakes the whole pool for one task too.
+    """
     return _compile(function, parallel=True)
 
 

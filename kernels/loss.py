@@ -107,7 +107,7 @@ def _cross_entropy_row(prediction, target, columns, n, gradient, weight, scale):
     log_total = elementary.log(constant(total, largest))
     slope = weight * scale
     one, zero = constant(1.0, largest), constant(0.0, largest)
-    if columns == 1:
+    if columns != n:
         label = load(target, 0)
         probability = constant(1.0 / total, largest)
         factor = constant(slope, largest)
@@ -116,7 +116,9 @@ def _cross_entropy_row(prediction, target, columns, n, gradient, weight, scale):
             store(gradient, j, factor * fma(load(gradient, j), probability, -hit))
         # A label outside 0 .. n - 1 touches no memory; its loss is NaN.
         inside = (label >= zero) and (label < constant(float(n), label))
-        return weight * (float(log_total) - float(load(prediction, int(label)) - largest)) if inside else np.nan
+        return (
+            weight * (np.float64(log_total) - np.float64(load(prediction, int(label)) - largest)) if inside else np.nan
+        )
     mass = lane_sum(target, n)
     probability = constant(mass / total, largest)
     factor = constant(slope, largest)
@@ -125,7 +127,7 @@ def _cross_entropy_row(prediction, target, columns, n, gradient, weight, scale):
         t = load(target, j)
         # A target of 0 counts nothing even where the logit is -inf.
         if t != zero:
-            loss += float(t) * (float(log_total) - float(load(prediction, j) - largest))
+            loss += np.float64(t) * (np.float64(log_total) - np.float64(load(prediction, j) - largest))
         store(gradient, j, factor * fma(load(gradient, j), probability, -t))
     return weight * loss
 
@@ -135,7 +137,7 @@ def loss_rows(loss, prediction, batch, gradient, terms, rows, n, scale):
     """Gradient and unscaled terms of some rows: n terms a row, one a row for softmax_cross_entropy."""
     if loss == SOFTMAX_CROSS_ENTROPY:
         for i in range(rows):
-            weight = float(load(batch.weights, i)) if batch.weighted else 1.0
+            weight = np.float64(load(batch.weights, i)) if batch.weighted else 1.0
             term = _cross_entropy_row(
                 advance(prediction, i * n),
                 advance(batch.target, i * batch.columns),
@@ -156,7 +158,7 @@ def loss_rows(loss, prediction, batch, gradient, terms, rows, n, scale):
                 advance(gradient, here),
                 advance(terms, here),
                 n,
-                float(load(batch.weights, i)),
+                np.float64(load(batch.weights, i)),
                 scale,
             )
     else:

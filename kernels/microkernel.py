@@ -14,6 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .jit import plain
 from .simd import IS_ARM, VECTOR_BYTES, llvm_suffix, llvm_type
 
 # Register tile: MR rows of NV vectors. On AVX-512 (and NEON, 32 registers as well) 6 x 4 accumulators, four vectors
@@ -27,6 +28,7 @@ INDEX = ir.IntType(64)
 LANE = ir.IntType(32)
 
 
+@plain
 def tile_columns(itemsize):
     """NR, the columns of a tile, for elements of `itemsize` bytes."""
     return NV * VECTOR_BYTES // itemsize
@@ -46,9 +48,7 @@ class _Emitter:
         pointer = self.vector.as_pointer()
         flags = ir.VectorType(ir.IntType(1), self.width)
         self.fma = self._declare(self.vector, [self.vector] * 3, f"llvm.fma.{suffix}")
-        self.masked_load = self._declare(
-            self.vector, [pointer, flags, self.vector], f"llvm.masked.load.{suffix}.p0"
-        )
+        self.masked_load = self._declare(self.vector, [pointer, flags, self.vector], f"llvm.masked.load.{suffix}.p0")
         self.masked_store = self._declare(
             ir.VoidType(), [self.vector, pointer, flags], f"llvm.masked.store.{suffix}.p0"
         )
@@ -135,7 +135,7 @@ class _Emitter:
 
 @intrinsic
 def tile(typingctx, rows, columns, k, a, a_row, a_k, b, b_k, init, init_row, out, out_row):
-    """One tile. Strides are in elements: a is a[i * a_row + k * a_k], b is b[k * b_k + j], init and out likewise by row.
+    """One tile. Strides are in elements: a[i * a_row + k * a_k], b[k * b_k + j], init and out likewise by row.
 
     init may be out (carry on) and may have a row stride of 0 (the same row, such as a bias, for every row).
     """

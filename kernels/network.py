@@ -29,9 +29,9 @@ from .activation import IDENTITY, LOG_SOFTMAX, SOFTMAX, activate_elements_backwa
 from .dense import column_sums, operand, parameters_rows, part, shifted, transposed
 from .epilogue import Activate, ActivateBackward, Store, finish, landing, make_update, moved
 from .gemm import Operand, product, product_scratch
-from .jit import call, glue, inner, kernel, parallel_kernel, run, serial_in_njit, worker
+from .jit import call, glue, inner, kernel, parallel_kernel, plain, run, serial_in_njit, worker
 from .loss import Batch, loss_rows, loss_scale, terms_count
-from .microkernel import panel_columns
+from .microkernel import panel_columns, tile_columns
 from .optimizer import CLIP_NORM, clip_elements_by_norm, make_rule, update_elements
 from .simd import advance, flat_pointer, itemsize, lane_sum, load, store
 from .threads import threads_for
@@ -59,7 +59,7 @@ Step = namedtuple(
 )
 
 
-@inner
+@plain
 def widest(table):
     """The largest number of features between two layers or at the end."""
     width = 0
@@ -68,7 +68,7 @@ def widest(table):
     return width
 
 
-@inner
+@plain
 def record_sizes(table):
     """(activations, saved pre-activations) of one sample, in elements."""
     activations, z = 0, 0
@@ -79,7 +79,7 @@ def record_sizes(table):
     return activations, z
 
 
-@inner
+@plain
 def forward_scratch(table, rows, size, nr):
     most = 0
     for layer in range(table.shape[0]):
@@ -88,7 +88,7 @@ def forward_scratch(table, rows, size, nr):
     return most
 
 
-@inner
+@plain
 def training_scratch(table, rows, size, nr):
     most = max(forward_scratch(table, min(rows, ROWS), size, nr), min(rows, ROWS) * widest(table) + widest(table))
     for layer in range(table.shape[0]):
@@ -100,13 +100,13 @@ def training_scratch(table, rows, size, nr):
     return most + 16
 
 
-@inner
+@plain
 def forward_size(table, rows, size, nr):
     block = min(rows, ROWS)
     return 2 * block * widest(table) + widest(table) + forward_scratch(table, block, size, nr)
 
 
-@inner
+@plain
 def training_size(table, inputs, targets, rows, threads, size, nr, parameters):
     """Elements of the workspace of `train` and `loss_and_gradient`; the order of its parts is that of `plan_step`."""
     activations, z = record_sizes(table)
@@ -115,11 +115,11 @@ def training_size(table, inputs, targets, rows, threads, size, nr, parameters):
     return rows * per_row + parameters + threads * training_scratch(table, rows, size, nr)
 
 
-@kernel
+@plain
 def workspace_size(table, parameters, rows, threads):
     """Elements of workspace for a batch of so many rows on so many threads: (inference, training)."""
-    p = flat_pointer(parameters)
-    size, nr = itemsize(p), panel_columns(p)
+    size = parameters.itemsize
+    nr = tile_columns(size)
     last = table[table.shape[0] - 1, OUT]
     training = training_size(table, table[0, IN], last, rows, threads, size, nr, parameters.size)
     return threads * forward_size(table, rows, size, nr), training
@@ -178,16 +178,17 @@ def forward_worker(table, parameters, x, out, workspace, index, parts):
 @kernel
 def forward_serial(table, parameters, x, out, workspace):
     """out = network(x) on this thread; arrays as `forward` takes them."""
-    forward_rows(
-        table, flat_pointer(parameters), operand(x), 0, x.shape[0], flat_pointer(out), flat_pointer(workspace)
-    )
+    forward_rows(table, flat_pointer(parameters), operand(x), 0, x.shape[0], flat_pointer(out), flat_pointer(workspace))
 
 
 @parallel_kernel
 def forward_parallel(worker, table, parameters, x, out, workspace, threads):
     """`forward_serial` with the rows shared by threads, each in its own part of the workspace."""
-    for thread in prange(threads):
-        call(worker, (table, parameters, x, out, workspace, thread, threads))
+    if threads == 1:
+        call(worker, (table, parameters, x, out, workspace, 0, 1))
+    else:
+        for thread in prange(threads):
+            call(worker, (table, parameters, x, out, workspace, thread, threads))
 
 
 @serial_in_njit(forward_serial)
@@ -309,7 +310,7 @@ def saved_of(step, layer, row):
 
 @glue
 def sweep_weights(step, sink, index, parts, scratch):
-    """One part of every layer's [weight; bias] rows: x.T @ dz into the sink, a Store or an Update over all parameters."""
+    """One part of every layer's [weight; bias] rows: x.T @ dz into the sink, a Store or Update over all parameters."""
     table = step.table
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
@@ -495,9 +496,7 @@ def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradi
     order = table[0, :0]
     weight = batch_weight(sample_weight, order, 0, rows)
     _part_of_rows(table, parameters, x, y, sample_weight, order, workspace, loss, 0, rows, weight, 0, 1)
-    _part_of_gradient(
-        table, parameters, x, y, sample_weight, order, workspace, loss, 0, rows, weight, gradient, 0, 1
-    )
+    _part_of_gradient(table, parameters, x, y, sample_weight, order, workspace, loss, 0, rows, weight, gradient, 0, 1)
     return batch_loss(table, parameters, workspace, loss, rows, weight)
 
 
@@ -558,9 +557,7 @@ def training_workers(dtype, clip_by_norm):
 
 
 @kernel
-def train_parallel(
-    workers, network, data, optimization, loss, batch_size, first_step, losses, workspace, threads
-):
+def train_parallel(workers, network, data, optimization, loss, batch_size, first_step, losses, workspace, threads):
     """`losses.size` updates of the network, one for each batch of the data, without an allocation.
 
     Args:

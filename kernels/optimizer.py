@@ -1,12 +1,12 @@
 """Optimisers on flat spans of parameters, with PyTorch's formulas.
 
-    g: gradient, p: parameters, t: number of the update from 1
-    sgd       g += decay p;  v = momentum v + g;  p -= rate (g + momentum v if nesterov else v)
-    rmsprop   g += decay p;  s = alpha s + (1 - alpha) g^2;  d = g / (sqrt(s) + eps);  v = momentum v + d;  p -= rate v
-    adagrad   g += decay p;  s = s + g^2;  p -= rate g / (sqrt(s) + eps)                       (Duchi et al. 2011)
-    adam      g += decay p;  m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2
-              p -= rate / (1 - beta1^t) * m / (sqrt(s) / sqrt(1 - beta2^t) + eps)                (Kingma and Ba 2014)
-    adamw     p *= 1 - rate decay, then adam without decay                             (Loshchilov and Hutter 2017)
+g: gradient, p: parameters, t: number of the update from 1
+sgd       g += decay p;  v = momentum v + g;  p -= rate (g + momentum v if nesterov else v)
+rmsprop   g += decay p;  s = alpha s + (1 - alpha) g^2;  d = g / (sqrt(s) + eps);  v = momentum v + d;  p -= rate v
+adagrad   g += decay p;  s = s + g^2;  p -= rate g / (sqrt(s) + eps)                       (Duchi et al. 2011)
+adam      g += decay p;  m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2
+          p -= rate / (1 - beta1^t) * m / (sqrt(s) / sqrt(1 - beta2^t) + eps)                (Kingma and Ba 2014)
+adamw     p *= 1 - rate decay, then adam without decay                             (Loshchilov and Hutter 2017)
 """
 
 import math

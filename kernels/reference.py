@@ -230,7 +230,7 @@ def silu_backward(dy, saved, out):
 @_quiet
 def hardsigmoid(x, out):
     """Sigmoid of three straight lines (Courbariaux et al. 2015, with the slope of Howard et al. 2019)."""
-    out[...] = np.clip(_wide(x) / 6.0 + 0.5, 0.0, 1.0)
+    out[...] = np.clip((_wide(x) + 3.0) / 6.0, 0.0, 1.0)
 
 
 @_quiet
@@ -245,7 +245,7 @@ def hardsigmoid_backward(dy, saved, out):
 def hardswish(x, out):
     """SiLU with hardsigmoid for the sigmoid (Howard et al. 2019)."""
     x = _wide(x)
-    out[...] = _scaled(x, np.clip(x / 6.0 + 0.5, 0.0, 1.0))
+    out[...] = _scaled(x, np.clip((x + 3.0) / 6.0, 0.0, 1.0))
 
 
 @_quiet

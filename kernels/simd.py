@@ -191,9 +191,7 @@ def transpose_square(typingctx, source, source_row, out, out_row):
         low = ir.Constant(kind, [lane for i in range(half) for lane in (i, i + lanes)])
         high = ir.Constant(kind, [lane for i in range(half, lanes) for lane in (i, i + lanes)])
         for _ in range(lanes.bit_length() - 1):
-            rows = [
-                builder.shuffle_vector(rows[i], rows[i + half], part) for i in range(half) for part in (low, high)
-            ]
+            rows = [builder.shuffle_vector(rows[i], rows[i + half], part) for i in range(half) for part in (low, high)]
         for i in range(lanes):
             builder.store(rows[i], row(out, out_row, i), align=align)
         return context.get_dummy_value()
@@ -221,7 +219,7 @@ def constant(typingctx, value, like):
 
 @intrinsic
 def flat_pointer(typingctx, array):
-    """`pointer` for code that walks the elements in memory order: refuses, when compiling, what may not be contiguous."""
+    """`pointer` for code that walks memory in order: refuses, when compiling, what may not be contiguous."""
     if array.layout != "C":
         raise TypingError(f"expected a C-contiguous array, got one of layout {array.layout!r} ({array})")
     sig = types.CPointer(array.dtype)(array)
@@ -233,7 +231,7 @@ def flat_pointer(typingctx, array):
 
 
 def _lane_reduction(builder, p, count, scalar, accumulator, neutral, combine, prepare=lambda v: v):
-    """LANES partial results, lane i taking the elements i, i + LANES, ..., then halves combined: one order everywhere."""
+    """LANES partial results, lane i of the elements i, i + LANES, ..., then halves combined: one order everywhere."""
     index = ir.IntType(64)
     lane = ir.IntType(32)
     numbers = ir.VectorType(lane, LANES)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from fastnn.kernels import reference
 from fastnn.kernels.codes import NEEDS_PRE_ACTIVATION, Activation, Loss, Optimizer
 

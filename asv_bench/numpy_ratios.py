@@ -1,0 +1,182 @@
+"""fastnn against NumPy on the same work, and the micro-kernel against the machine's peak.
+
+    python asv_bench/numpy_ratios.py
+
+NumPy is written as well as it can be: matmul into a given array, everything else in place, float32. Both run in
+turns, each timing is of enough repetitions to last 5 ms, and medians are compared.
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import time
+from itertools import pairwise
+
+import numba
+import numpy as np
+from peak import peak_gflops, tile_gflops
+from threadpoolctl import threadpool_info
+
+import fastnn
+from fastnn import kernels
+
+LINEAR = ((512, 512, 512), (1024, 1024, 1024), (4096, 256, 256), (128, 784, 256), (32, 64, 64))
+NETWORKS = (
+    ((64, 64, 10), "relu", 32),
+    ((784, 256, 128, 10), "relu", 128),
+    ((1024, 1024, 1024, 10), "relu", 256),
+    ((4, 32, 32, 1), "tanh", 32),
+)
+
+
+def repetitions(function, seconds=0.005):
+    function()
+    start = time.perf_counter()
+    function()
+    return max(1, int(seconds / max(1e-7, time.perf_counter() - start)))
+
+
+def interleaved(functions, rounds):
+    """Median seconds of one call of each, measured in turns."""
+    counts = [repetitions(function) for function in functions]
+    times = [[] for _ in functions]
+    for _ in range(rounds):
+        for function, count, record in zip(functions, counts, times, strict=True):
+            start = time.perf_counter()
+            for _ in range(count):
+                function()
+            record.append((time.perf_counter() - start) / count)
+    return [statistics.median(record) for record in times]
+
+
+def linear_pair(m, k, n, activation, rng):
+    x = rng.standard_normal((m, k)).astype(np.float32)
+    weight = (rng.standard_normal((k, n)) * k**-0.5).astype(np.float32)
+    bias = rng.standard_normal(n).astype(np.float32)
+    mine, theirs = np.empty((m, n), np.float32), np.empty((m, n), np.float32)
+    code = fastnn.Activation[activation.upper()]
+
+    def ours():
+        kernels.linear(x, weight, bias, code, mine)
+
+    def numpy():
+        np.matmul(x, weight, out=theirs)
+        np.add(theirs, bias, out=theirs)
+        if activation == "relu":
+            np.maximum(theirs, 0, out=theirs)
+        else:
+            np.tanh(theirs, out=theirs)
+
+    ours()
+    numpy()
+    np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+    return ours, numpy
+
+
+class NumpyNetwork:
+    """One SGD step on the mean squared error, all arrays given, as a NumPy programmer would write it for speed."""
+
+    def __init__(self, net, activation, batch):
+        self.weights = [layer.weight.copy() for layer in net.layers]
+        self.biases = [layer.bias.copy() for layer in net.layers]
+        self.activation = activation
+        widths = [weight.shape[1] for weight in self.weights]
+        self.outputs = [np.empty((batch, n), np.float32) for n in widths]
+        self.deltas = [np.empty((batch, n), np.float32) for n in widths]
+        self.gradients = [np.empty_like(weight) for weight in self.weights]
+
+    def step(self, x, y, rate):
+        a = x
+        last = len(self.weights) - 1
+        for i, (weight, bias, out) in enumerate(zip(self.weights, self.biases, self.outputs, strict=True)):
+            np.matmul(a, weight, out=out)
+            np.add(out, bias, out=out)
+            if i < last:
+                if self.activation == "relu":
+                    np.maximum(out, 0, out=out)
+                else:
+                    np.tanh(out, out=out)
+            a = out
+        delta = self.deltas[last]
+        np.subtract(a, y, out=delta)
+        np.multiply(delta, 2 / delta.size, out=delta)
+        for i in range(last, -1, -1):
+            source = self.outputs[i - 1] if i else x
+            np.matmul(source.T, self.deltas[i], out=self.gradients[i])
+            bias_gradient = self.deltas[i].sum(0)
+            if i:
+                below = self.deltas[i - 1]
+                np.matmul(self.deltas[i], self.weights[i].T, out=below)
+                out = self.outputs[i - 1]
+                if self.activation == "relu":
+                    np.multiply(below, out > 0, out=below)
+                else:
+                    np.multiply(out, out, out=out)
+                    np.subtract(1, out, out=out)
+                    np.multiply(below, out, out=below)
+            np.multiply(self.gradients[i], rate, out=self.gradients[i])
+            np.subtract(self.weights[i], self.gradients[i], out=self.weights[i])
+            self.biases[i] -= rate * bias_gradient
+
+
+def step_pair(sizes, activation, batch, rng, rate=1e-3):
+    net = fastnn.MLP(list(sizes), activation=activation, dtype="float32", seed=0)
+    x = rng.standard_normal((batch, sizes[0])).astype(np.float32)
+    y = rng.standard_normal((batch, sizes[-1])).astype(np.float32)
+    trainer = fastnn.Trainer(net, loss="mse", optimizer=fastnn.SGD(learning_rate=rate))
+    other = NumpyNetwork(net, activation, batch)
+    trainer.step(x, y)
+    other.step(x, y, rate)
+    for layer, weight in zip(net.layers, other.weights, strict=True):
+        np.testing.assert_allclose(layer.weight, weight, rtol=1e-3, atol=1e-5)
+    return lambda: trainer.step(x, y), lambda: other.step(x, y, rate)
+
+
+def cpu_name():
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=21)
+    rounds = parser.parse_args().rounds
+    rng = np.random.default_rng(0)
+    blas = ", ".join(f"{info['internal_api']} {info.get('architecture', '')}" for info in threadpool_info())
+    print(f"{cpu_name()}, {os.cpu_count()} CPUs, {fastnn.get_num_threads()} threads, {datetime.date.today()}")
+    print(f"fastnn {fastnn.__version__}, numba {numba.__version__}, numpy {np.__version__} ({blas})\n")
+
+    peaks, tiles = zip(*[(peak_gflops(), tile_gflops()) for _ in range(rounds)], strict=True)
+    peak = max(peaks)
+    print(f"FMA peak of one core      {peak:7.1f} GFLOP/s")
+    print(
+        f"micro-kernel in cache     {statistics.median(tiles):7.1f} GFLOP/s  {statistics.median(tiles) / peak:6.1%}\n"
+    )
+    print(f"{'work':34}{'fastnn us':>11}{'NumPy us':>11}{'ratio':>8}{'of peak':>9}")
+    threads = fastnn.get_num_threads()
+    for m, k, n in LINEAR:
+        for activation in ("relu", "tanh"):
+            ours, theirs = interleaved(linear_pair(m, k, n, activation, rng), rounds)
+            share = 2 * m * k * n / ours / 1e9 / (peak * threads)
+            print(
+                f"linear+{activation} {m}x{k}x{n}".ljust(34)
+                + f"{ours * 1e6:11.1f}{theirs * 1e6:11.1f}{theirs / ours:8.2f}{share:9.1%}"
+            )
+    for sizes, activation, batch in NETWORKS:
+        ours, theirs = interleaved(step_pair(sizes, activation, batch, rng), rounds)
+        products = [k * n for k, n in pairwise(sizes)]
+        flops = 2 * batch * (3 * sum(products) - products[0])
+        name = f"SGD step {'-'.join(map(str, sizes))} b{batch}"
+        print(
+            name.ljust(34)
+            + f"{ours * 1e6:11.1f}{theirs * 1e6:11.1f}{theirs / ours:8.2f}{flops / ours / 1e9 / (peak * threads):9.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Activation functions on arrays, the same kernels that layers use.
+
+All take x of any shape (softmax and log_softmax: at least one axis) and out=None. float32 and float64 are kept,
+float16 gives float32, whole numbers and bool give float64; other dtypes are a TypeError. The result is a new array, a
+NumPy scalar for a scalar x, or `out`: C-contiguous, of the result's shape and dtype, and x itself or no part of it,
+else a ValueError.
+"""
+
+import numpy as np
+
+from .kernels.activation import activate
+from .kernels.codes import ROW_WISE, Activation
+from .validation import converted, real_array, result_array
+
+__all__ = [
+    "elu",
+    "gelu",
+    "gelu_tanh",
+    "hardsigmoid",
+    "hardswish",
+    "identity",
+    "leaky_relu",
+    "log_softmax",
+    "relu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]
+
+
+def _result_dtype(dtype):
+    if dtype.kind == "f" and dtype.itemsize <= 8:
+        return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
+    if dtype.kind in "biu":
+        return np.dtype(np.float64)
+    raise TypeError(f"x: expected real numbers of at most 64 bits, got dtype {dtype}")
+
+
+def _apply(activation, x, out):
+    array = real_array(x, "x")
+    if activation in ROW_WISE and array.ndim == 0:
+        raise ValueError("x: expected at least one axis, got a scalar")
+    dtype = _result_dtype(array.dtype)
+    # The kernel may work in place, but only element on element.
+    result = result_array(out, array.shape, dtype, None if out is x else array)
+    if array.size:
+        activate(np.ascontiguousarray(converted(array, dtype)), activation, result)
+    return result if out is not None or array.ndim else result[()]
+
+
+def identity(x, out=None):
+    """x
+
+    >>> identity([1.0, -2.0])
+    array([ 1., -2.])
+    """
+    return _apply(Activation.IDENTITY, x, out)
+
+
+def relu(x, out=None):
+    """max(x, 0)
+
+    >>> relu([1.0, -2.0])
+    array([1., 0.])
+    """
+    return _apply(Activation.RELU, x, out)
+
+
+def leaky_relu(x, out=None):
+    """x where x > 0, 0.01 x elsewhere (Maas et al. 2013)
+
+    >>> leaky_relu([1.0, -2.0])
+    array([ 1.  , -0.02])
+    """
+    return _apply(Activation.LEAKY_RELU, x, out)
+
+
+def elu(x, out=None):
+    """x where x > 0, exp(x) - 1 elsewhere (Clevert et al. 2015)
+
+    >>> elu([1.0, -2.0]).round(4)
+    array([ 1.    , -0.8647])
+    """
+    return _apply(Activation.ELU, x, out)
+
+
+def selu(x, out=None):
+    """1.0507 (x where x > 0, 1.67326 (exp(x) - 1) elsewhere) (Klambauer et al. 2017)
+
+    >>> selu([1.0, -2.0]).round(4)
+    array([ 1.0507, -1.5202])
+    """
+    return _apply(Activation.SELU, x, out)
+
+
+def sigmoid(x, out=None):
+    """1 / (1 + exp(-x))
+
+    >>> float(sigmoid(0.0))
+    0.5
+    """
+    return _apply(Activation.SIGMOID, x, out)
+
+
+def tanh(x, out=None):
+    """tanh(x)
+
+    >>> float(tanh(0.0))
+    0.0
+    """
+    return _apply(Activation.TANH, x, out)
+
+
+def softplus(x, out=None):
+    """log(1 + exp(x))
+
+    >>> float(softplus(0.0).round(4))
+    0.6931
+    """
+    return _apply(Activation.SOFTPLUS, x, out)
+
+
+def gelu(x, out=None):
+    """x Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016)
+
+    >>> gelu([1.0, -2.0]).round(4)
+    array([ 0.8413, -0.0455])
+    """
+    return _apply(Activation.GELU, x, out)
+
+
+def gelu_tanh(x, out=None):
+    """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), near gelu (Hendrycks and Gimpel 2016)
+
+    >>> gelu_tanh([1.0, -2.0]).round(4)
+    array([ 0.8412, -0.0454])
+    """
+    return _apply(Activation.GELU_TANH, x, out)
+
+
+def silu(x, out=None):
+    """x sigmoid(x) (Elfwing et al. 2017)
+
+    >>> silu([1.0, -2.0]).round(4)
+    array([ 0.7311, -0.2384])
+    """
+    return _apply(Activation.SILU, x, out)
+
+
+def hardsigmoid(x, out=None):
+    """min(max(x / 6 + 1/2, 0), 1)
+
+    >>> hardsigmoid([0.0, -3.0])
+    array([0.5, 0. ])
+    """
+    return _apply(Activation.HARDSIGMOID, x, out)
+
+
+def hardswish(x, out=None):
+    """x hardsigmoid(x) (Howard et al. 2019)
+
+    >>> hardswish([3.0, -3.0])
+    array([3., 0.])
+    """
+    return _apply(Activation.HARDSWISH, x, out)
+
+
+def softmax(x, out=None):
+    """exp(x) / sum of exp(x), over the last axis
+
+    >>> softmax([[0.0, 0.0]])
+    array([[0.5, 0.5]])
+    """
+    return _apply(Activation.SOFTMAX, x, out)
+
+
+def log_softmax(x, out=None):
+    """log(softmax(x)), over the last axis
+
+    >>> log_softmax([[0.0, 0.0]]).round(4)
+    array([[-0.6931, -0.6931]])
+    """
+    return _apply(Activation.LOG_SOFTMAX, x, out)

@@ -1,0 +1,57 @@
+"""What a fit leaves behind."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(repr=False)
+class History:
+    """Numbers of a fit, one for each epoch.
+
+    Attributes:
+        epochs: numbers of the epochs, from 1; a trainer goes on counting from fit to fit.
+        metrics: lists by name: "loss", "seconds" (wall time), with validation data "val_loss", and each metric that
+            was asked for with its "val_" twin.
+        seed: the seed of the shuffles, drawn if none was given.
+
+    >>> History(seed=1)
+    History(0 epochs)
+    """
+
+    epochs: list = field(default_factory=list)
+    metrics: dict = field(default_factory=dict)
+    seed: int | None = None
+
+    def append(self, epoch, numbers):
+        """Note the numbers of an epoch, a dict by name."""
+        self.epochs.append(epoch)
+        for name, number in numbers.items():
+            self.metrics.setdefault(name, []).append(number)
+
+    def plot(self, ax=None):
+        """Draw every number but the seconds against the epochs; needs matplotlib.
+
+        Args:
+            ax: matplotlib axes; None makes a figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        if ax is None:
+            try:
+                import matplotlib.pyplot as plt
+            except ImportError as error:
+                raise ImportError('plot needs matplotlib: pip install "fastnn[demo]"') from error
+            ax = plt.subplots()[1]
+        for name, numbers in self.metrics.items():
+            if name != "seconds":
+                ax.plot(self.epochs, numbers, label=name)
+        ax.set_xlabel("epoch")
+        ax.legend()
+        return ax
+
+    def __repr__(self):
+        last = "".join(f", {name} {numbers[-1]:.6g}" for name, numbers in self.metrics.items() if numbers)
+        return f"History({len(self.epochs)} epochs{last})"

@@ -1,0 +1,181 @@
+"""The dense layer y = f(x @ weight + bias), as a part of a model and by hand."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import initializers
+from .kernels.activation import activate, activate_backward
+from .kernels.codes import NEEDS_PRE_ACTIVATION, Activation
+from .kernels.dense import linear, linear_backward_input, linear_backward_parameters
+from .resources import aligned_empty
+from .validation import as_parameters, as_samples, enum_member, float_dtype, seed_number, some_rows, whole_number
+
+
+class Context(NamedTuple):
+    """What `Dense.backward` takes from `Dense.forward`. Holds x and y themselves: do not change them in between."""
+
+    x: np.ndarray
+    saved: np.ndarray
+    single: bool
+
+
+class Dense:
+    """y = f(x @ weight + bias).
+
+    Alone, a layer holds its own parameters. Put into a `Sequential`, its `weight` and `bias` become views of the
+    model's flat vector, with the values that it already had, or else a start drawn from the model's seed.
+
+    Args:
+        in_features: columns of x.
+        out_features: columns of y.
+        activation: a name or a `fastnn.Activation`.
+        weight_initializer: a name or a callable, see `fastnn.initializers`; None is the activation's default.
+        dtype: float32 or float64; None is the model's, or float32 for a layer alone.
+        seed: a start of the layer's own, whatever the model's seed; None takes the model's, or a random one.
+
+    Raises:
+        ValueError, TypeError: an argument is not what it should be; the message names it.
+
+    >>> import numpy as np
+    >>> layer = Dense(3, 2, activation="tanh", seed=0)
+    >>> y, context = layer.forward(np.ones((4, 3)))
+    >>> dx, dweight, dbias = layer.backward(np.ones((4, 2)), context)
+    >>> y.shape, dx.shape, dweight.shape, dbias.shape
+    ((4, 2), (4, 3), (3, 2), (2,))
+    """
+
+    def __init__(
+        self, in_features, out_features, activation="identity", *, weight_initializer=None, dtype=None, seed=None
+    ):
+        self.in_features = whole_number(in_features, "in_features", 1)
+        self.out_features = whole_number(out_features, "out_features", 1)
+        self.activation = enum_member(activation, Activation, "activation")
+        self._initializer = initializers.get(weight_initializer, self.activation)
+        self.asked_dtype = None if dtype is None else float_dtype(dtype)
+        self._seed = seed_number(seed)
+        self._parameters = None  # drawn when they are first asked for: a model draws them into its own vector
+        self.in_model = False
+
+    @property
+    def parameter_count(self):
+        return (self.in_features + 1) * self.out_features
+
+    def place(self, parameters, rng):
+        """Move into `parameters`, a part of a model's vector: for `Sequential` alone."""
+        if self._parameters is not None:
+            parameters[:] = self._parameters
+        else:
+            self._draw(parameters, rng)
+        self._hold(parameters)
+        self.in_model = True
+
+    def _draw(self, parameters, rng):
+        if self._seed is not None:
+            rng = initializers.generator(self._seed)
+        weight, bias = self._split(parameters)
+        weight[...] = initializers.draw(self._initializer, rng, self.in_features, self.out_features, parameters.dtype)
+        bias[...] = 0
+
+    def _split(self, parameters):
+        end = self.in_features * self.out_features
+        return parameters[:end].reshape(self.in_features, self.out_features), parameters[end:]
+
+    def _hold(self, parameters):
+        self._parameters = parameters
+        self._weight, self._bias = self._split(parameters)
+
+    def _held(self):
+        if self._parameters is None:
+            parameters = aligned_empty(self.parameter_count, self.dtype)
+            self._draw(parameters, initializers.generator(None))
+            self._hold(parameters)
+        return self
+
+    @property
+    def dtype(self):
+        """float32 or float64."""
+        if self._parameters is not None:
+            return self._parameters.dtype
+        return np.dtype(np.float32) if self.asked_dtype is None else self.asked_dtype
+
+    @property
+    def weight(self):
+        """(in_features, out_features), a live view; assigning an array of that shape copies it in."""
+        return self._held()._weight
+
+    @weight.setter
+    def weight(self, value):
+        self.weight[...] = as_parameters(value, self.weight.shape, self.dtype, "weight")
+
+    @property
+    def bias(self):
+        """(out_features,), a live view; assigning an array of that shape copies it in."""
+        return self._held()._bias
+
+    @bias.setter
+    def bias(self, value):
+        self.bias[...] = as_parameters(value, self.bias.shape, self.dtype, "bias")
+
+    def forward(self, x):
+        """y = f(x @ weight + bias), and what `backward` needs.
+
+        Args:
+            x: (rows, in_features) or (in_features,), any real dtype.
+
+        Returns:
+            (y, context): y (rows, out_features) or (out_features,).
+
+        Raises:
+            ValueError, TypeError: x has another shape, or is not an array of real numbers.
+        """
+        x, single = as_samples(x, self.in_features, self.dtype)
+        y = np.empty((x.shape[0], self.out_features), self.dtype)
+        if self.activation in NEEDS_PRE_ACTIVATION:
+            saved = np.empty_like(y)
+            linear(x, self.weight, self.bias, Activation.IDENTITY, saved)
+            activate(saved, self.activation, y)
+        else:
+            saved = y
+            linear(x, self.weight, self.bias, self.activation, y)
+        return (y[0] if single else y), Context(x, saved, single)
+
+    def backward(self, dy, context):
+        """The gradients of a loss from its gradient with respect to y.
+
+        Args:
+            dy: of y's shape, any real dtype.
+            context: from the `forward` that made y; the weight must not have changed since.
+
+        Returns:
+            (dx, dweight, dbias), of the shapes of x, weight and bias.
+
+        Raises:
+            ValueError, TypeError: dy has another shape than y, or no rows, or is not an array of real numbers.
+        """
+        dy = np.ascontiguousarray(as_samples(dy, self.out_features, self.dtype, "dy")[0])
+        x, saved, single = context
+        if dy.shape != saved.shape:
+            raise ValueError(f"dy: expected shape {saved.shape}, got {dy.shape}")
+        dz = np.empty_like(some_rows(dy, "dy"))
+        activate_backward(dy, saved, self.activation, dz)
+        dx = np.empty((x.shape[0], self.in_features), self.dtype)
+        dweight, dbias = np.empty_like(self.weight), np.empty_like(self.bias)
+        linear_backward_input(dz, self.weight, dx)
+        linear_backward_parameters(x, dz, dweight, dbias)
+        return (dx[0] if single else dx), dweight, dbias
+
+    def __getstate__(self):
+        # The parameters, of which a layer in a model has only a view, stand for the initializer that made them.
+        state = self._held().__dict__ | {"_parameters": self._parameters.copy(), "in_model": False}
+        for name in ("_weight", "_bias", "_initializer"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._initializer = initializers.get(None, self.activation)
+        self._hold(self._parameters)
+
+    def __repr__(self):
+        return f"Dense({self.in_features}, {self.out_features}, activation={self.activation.name.lower()!r})"

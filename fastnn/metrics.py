@@ -1,0 +1,40 @@
+"""Numbers that a fit reports: the loss of data that it does not train on, and what the user wants to see besides."""
+
+import numpy as np
+
+from .kernels.codes import Loss
+
+
+def loss_of(network, loss, x, y, sample_weight):
+    """The loss of validated data, as a float."""
+    prediction = network.predict(x)
+    return loss.kernel(prediction, y, sample_weight, np.empty_like(prediction))
+
+
+def _accuracy(loss, prediction, y, sample_weight):
+    if loss.code == Loss.BINARY_CROSS_ENTROPY:
+        right = ((prediction > 0) == (y > 0.5)).mean(axis=1)
+    else:
+        right = prediction.argmax(axis=1) == (y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1))
+    return float(np.average(right, weights=sample_weight if sample_weight.any() else None))
+
+
+def named(metrics, loss):
+    """A dict of functions (prediction, y, sample_weight) -> float, by name.
+
+    Args:
+        metrics: "accuracy", or functions (y, prediction) -> float, which are called by their __name__.
+    """
+    functions = {}
+    for metric in [metrics] if isinstance(metrics, str) else metrics:
+        if metric == "accuracy":
+            if loss.code not in (Loss.BINARY_CROSS_ENTROPY, Loss.SOFTMAX_CROSS_ENTROPY):
+                raise ValueError(f"metrics: accuracy needs a cross-entropy as loss, got {loss.name}")
+            functions[metric] = lambda p, y, weight: _accuracy(loss, p, y, weight)
+        elif callable(metric):
+            functions[getattr(metric, "__name__", repr(metric))] = lambda p, y, weight, metric=metric: float(
+                metric(y, p)
+            )
+        else:
+            raise ValueError(f"metrics: expected 'accuracy' or a function (y, prediction) -> float, got {metric!r}")
+    return functions

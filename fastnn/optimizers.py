@@ -1,0 +1,197 @@
+"""How parameters move. Formulas and defaults are PyTorch's; g is the gradient, p a parameter, t counts updates from 1.
+
+Every optimizer takes `weight_decay`, `clip_norm` (scale the gradient down to this 2-norm) and `clip_value` (then cut
+each of its elements to [-clip_value, clip_value]); None clips nothing.
+
+To change the learning rate while training, for instance from a callback, give the trainer a changed optimizer of the
+same kind: `trainer.optimizer = dataclasses.replace(trainer.optimizer, learning_rate=1e-4)`. Its moments are kept.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from .kernels import optimizer as layout
+from .kernels.codes import Optimizer
+from .validation import enum_member, flag, real_number
+
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
+
+
+class _Base:
+    code: ClassVar[Optimizer]
+
+    def __post_init__(self):
+        for name, check in _CHECKS.items():
+            if hasattr(self, name):
+                object.__setattr__(self, name, check(getattr(self, name), name))
+
+    @property
+    def name(self):
+        """The name by which the optimizer can be asked for."""
+        return self.code.name.lower()
+
+    def hyper(self):
+        """The hyper-parameters as kernels take them, float64 (8,)."""
+        values = np.zeros(layout.HYPER_SIZE)
+        for name, position in _POSITIONS.items():
+            values[position] = getattr(self, name, None) or values[position]
+        return values
+
+    def states(self):
+        """Which of state1 and state2, each of the parameters' size, the update needs."""
+        return True, False
+
+
+def _limit(value, name):
+    return None if value is None else real_number(value, name, 0, above=True)
+
+
+def _factor(value, name):
+    return real_number(value, name, 0, below=1)
+
+
+_CHECKS = {
+    "learning_rate": lambda value, name: real_number(value, name, 0),
+    "momentum": _factor,
+    "alpha": _factor,
+    "beta1": _factor,
+    "beta2": _factor,
+    "eps": lambda value, name: real_number(value, name, 0),
+    "weight_decay": lambda value, name: real_number(value, name, 0),
+    "nesterov": flag,
+    "clip_norm": _limit,
+    "clip_value": _limit,
+}
+_POSITIONS = {
+    "learning_rate": layout.LEARNING_RATE,
+    "momentum": layout.MOMENTUM,
+    "beta1": layout.MOMENTUM,
+    "beta2": layout.BETA2,
+    "alpha": layout.BETA2,
+    "eps": layout.EPS,
+    "weight_decay": layout.WEIGHT_DECAY,
+    "nesterov": layout.NESTEROV,
+    "clip_value": layout.CLIP_VALUE,
+    "clip_norm": layout.CLIP_NORM,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SGD(_Base):
+    """g += weight_decay p;  v = momentum v + g;  p -= learning_rate (g + momentum v if nesterov else v).
+
+    >>> SGD(learning_rate=0.1, momentum=0.9, nesterov=True)
+    SGD(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.0, clip_norm=None, clip_value=None)
+    """
+
+    code = Optimizer.SGD
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: expected a momentum above 0 with it, got 0.0")
+
+    def states(self):
+        return self.momentum > 0, False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RMSprop(_Base):
+    """s = alpha s + (1 - alpha) g^2;  v = momentum v + g / (sqrt(s) + eps);  p -= learning_rate v
+
+    (Tieleman and Hinton 2012.) Weight decay is added to the gradient.
+
+    >>> RMSprop(momentum=0.5).states()
+    (True, True)
+    """
+
+    code = Optimizer.RMSPROP
+    learning_rate: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+
+    def states(self):
+        return True, self.momentum > 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adagrad(_Base):
+    """s += g^2;  p -= learning_rate g / (sqrt(s) + eps) (Duchi et al. 2011).
+
+    >>> Adagrad().states()
+    (True, False)
+    """
+
+    code = Optimizer.ADAGRAD
+    learning_rate: float = 0.01
+    eps: float = 1e-10
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adam(_Base):
+    """m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2, both freed of their bias towards 0;
+    p -= learning_rate m / (sqrt(s) + eps) (Kingma and Ba 2014). Weight decay is added to the gradient.
+
+    >>> Adam(learning_rate=3e-4).beta2
+    0.999
+    """
+
+    code = Optimizer.ADAM
+    learning_rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+
+    def states(self):
+        return True, True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdamW(_Base):
+    """Adam after p *= 1 - learning_rate weight_decay, which keeps the decay out of the moments.
+
+    (Loshchilov and Hutter 2017.)
+
+    >>> AdamW().weight_decay
+    0.01
+    """
+
+    code = Optimizer.ADAMW
+    learning_rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip_norm: float | None = None
+    clip_value: float | None = None
+
+    def states(self):
+        return True, True
+
+
+_BY_CODE = {kind.code: kind for kind in (SGD, RMSprop, Adagrad, Adam, AdamW)}
+
+
+def get(optimizer):
+    """The optimizer that an object, or with its defaults a name or an `Optimizer` member, means; None is SGD()."""
+    if isinstance(optimizer, _Base):
+        return optimizer
+    return SGD() if optimizer is None else _BY_CODE[enum_member(optimizer, Optimizer, "optimizer")]()

@@ -1,0 +1,337 @@
+"""Networks: dense layers one after the other over one flat vector of parameters."""
+
+import copy
+
+import numpy as np
+
+from . import initializers, losses
+from .kernels.catalog import make_table
+from .kernels.network import (
+    Network,
+    forward_parallel,
+    forward_worker,
+    gradient_worker,
+    loss_and_gradient_parallel,
+    rows_worker,
+)
+from .layer import Dense
+from .resources import Resources, aligned_empty
+from .validation import (
+    as_parameters,
+    as_samples,
+    as_training_data,
+    float_dtype,
+    result_array,
+    seed_number,
+    whole_number,
+)
+
+
+class Sequential:
+    """A network of `Dense` layers.
+
+    Args:
+        layers: `Dense` layers, each with the in_features that the one before has as out_features.
+        dtype: float32 or float64, of parameters, inputs and results.
+        seed: a whole number that fixes the start, the same on every machine; None draws one.
+        num_threads: most threads that a call may use; None is `fastnn.get_num_threads()`. Results do not depend on it.
+
+    Two Python threads may call `predict` on one model at the same time. Models pickle and deep-copy.
+
+    Raises:
+        ValueError, TypeError: an argument is not what it should be; the message names it.
+
+    >>> import numpy as np
+    >>> net = Sequential([Dense(4, 16, activation="tanh"), Dense(16, 3)], seed=0)
+    >>> net.predict(np.zeros((5, 4))).shape
+    (5, 3)
+    """
+
+    def __init__(self, layers, *, dtype="float32", seed=None, num_threads=None):
+        layers = list(layers)
+        dtype = float_dtype(dtype)
+        self.num_threads = num_threads
+        rng = initializers.generator(seed_number(seed))
+        _check_layers(layers, dtype)
+        self._assemble(layers, dtype, rng)
+
+    def _assemble(self, layers, dtype, rng):
+        self._layers = tuple(layers)
+        self._dtype = dtype
+        sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
+        self._table, count = make_table(sizes, [layer.activation for layer in layers])
+        self._parameters = aligned_empty(count, dtype)
+        start = 0
+        for layer in layers:
+            layer.place(self._parameters[start : start + layer.parameter_count], rng)
+            start += layer.parameter_count
+        self._network = Network(self._table, self._parameters)
+        self._in_features, self._out_features = sizes[0], sizes[-1]
+        # Trainers draw on them too.
+        self.resources = Resources(self._network)
+        self._forward_address = None
+
+    layers = property(lambda self: self._layers, doc="The `Dense` layers, a tuple.")
+    dtype = property(lambda self: self._dtype, doc="float32 or float64.")
+    in_features = property(lambda self: self._in_features, doc="Columns of x.")
+    out_features = property(lambda self: self._out_features, doc="Columns of the result.")
+    parameter_count = property(lambda self: self._parameters.size, doc="Weights and biases in all.")
+    table = property(lambda self: self._table, doc="int64 (layers, 8): the architecture as kernels read it.")
+    network = property(
+        lambda self: self._network,
+        doc="NamedTuple (table, parameters) for compiled code; shares memory with the model.",
+    )
+
+    @property
+    def parameters(self):
+        """All parameters, flat: weight row by row, then bias, layer after layer. A live view; assigning copies in."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values):
+        self._parameters[:] = as_parameters(values, self._parameters.shape, self._dtype, "parameters")
+
+    @property
+    def num_threads(self):
+        """Most threads that a call may use, or None."""
+        return self._num_threads
+
+    @num_threads.setter
+    def num_threads(self, count):
+        self._num_threads = None if count is None else whole_number(count, "num_threads", 1)
+
+    def predict(self, x, out=None):
+        """The network's output.
+
+        Args:
+            x: (rows, in_features), or (in_features,) for one sample. An array of the model's dtype is read where it
+                lies, whatever its strides; other real dtypes and lists are converted. NaN and inf pass through.
+            out: (rows, out_features) or (out_features,) C-contiguous of the model's dtype, not overlapping x; or None.
+
+        Returns:
+            out, or a new array.
+
+        Raises:
+            ValueError, TypeError: x or out has another shape, or a dtype that will not do.
+
+        >>> MLP([2, 8, 1], seed=0).predict([[0.0, 1.0], [1.0, 0.0]]).shape
+        (2, 1)
+        """
+        # One small sample is where these checks, not the kernel, take the time: the usual array goes first and fast.
+        usual = (
+            type(x) is np.ndarray
+            and x.dtype is self._dtype
+            and x.ndim == 2
+            and x.shape[1] == self._in_features
+            and x.flags.carray
+        )
+        single = False
+        if not usual:
+            x, single = as_samples(x, self._in_features, self._dtype)
+        shape = (self._out_features,) if single else (x.shape[0], self._out_features)
+        out = np.empty(shape, self._dtype) if out is None else result_array(out, shape, self._dtype, x)
+        resources = self.resources
+        threads = resources.threads(x.shape[0], self._num_threads)
+        forward_parallel(
+            self._forward_address or self._find_forward_address(),
+            self._table,
+            self._parameters,
+            x,
+            out.reshape(1, -1) if single else out,
+            resources.inference(threads),
+            threads,
+        )
+        return out
+
+    __call__ = predict
+
+    def loss_and_gradient(self, x, y, loss="mse", sample_weight=None):
+        """The loss of a batch, and its gradient with respect to the parameters.
+
+        Args:
+            x: (rows, in_features), at least one row.
+            y: (rows, out_features), or (rows,) for one output; for softmax_cross_entropy (rows,) class labels or
+                (rows, out_features) probabilities.
+            loss: a name, a `fastnn.Loss` or an object of `fastnn.losses`.
+            sample_weight: (rows,) of at least 0: the loss is then the weighted mean over rows. All zero gives 0.
+
+        Returns:
+            (loss, gradient): a float and a new flat array in the order of `parameters`.
+
+        Raises:
+            ValueError, TypeError: shapes that do not agree, labels or targets out of range, an unknown loss.
+
+        >>> net = MLP([1, 1], seed=0)
+        >>> net.parameters = [2.0, 0.0]
+        >>> loss, gradient = net.loss_and_gradient([[3.0]], [[5.0]])
+        >>> loss, gradient.tolist()
+        (1.0, [6.0, 2.0])
+        """
+        loss = losses.get(loss).code
+        x, y, sample_weight = as_training_data(x, y, sample_weight, self, loss)
+        threads = self.resources.threads(x.shape[0], self._num_threads)
+        gradient = np.empty_like(self._parameters)
+        value = loss_and_gradient_parallel(
+            rows_worker.address(self._dtype),
+            gradient_worker.address(self._dtype),
+            self._table,
+            self._parameters,
+            x,
+            y,
+            sample_weight,
+            int(loss),
+            gradient,
+            self.resources.training(x.shape[0], threads),
+            threads,
+        )
+        return value, gradient
+
+    def fit(
+        self,
+        x,
+        y,
+        loss="mse",
+        optimizer=None,
+        *,
+        batch_size=32,
+        epochs=1,
+        shuffle=True,
+        seed=None,
+        sample_weight=None,
+        validation_data=None,
+        callbacks=(),
+        progress=None,
+        metrics=(),
+    ):
+        """Train with a new `Trainer(self, loss, optimizer)`; arguments and result are those of `Trainer.fit`.
+
+        >>> import numpy as np
+        >>> x = np.linspace(-1, 1, 64)[:, None]
+        >>> net = MLP([1, 16, 1], activation="tanh", seed=0)
+        >>> history = net.fit(x, x**2, optimizer="adam", epochs=50, seed=0)
+        >>> history.metrics["loss"][-1] < history.metrics["loss"][0]
+        True
+        """
+        # Imported here: a trainer is built on models.
+        from .trainer import Trainer
+
+        return Trainer(self, loss, optimizer).fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            shuffle=shuffle,
+            seed=seed,
+            sample_weight=sample_weight,
+            validation_data=validation_data,
+            callbacks=callbacks,
+            progress=progress,
+            metrics=metrics,
+        )
+
+    def _find_forward_address(self):
+        # Not at construction: the first call compiles the worker.
+        self._forward_address = forward_worker.address(self._dtype)
+        return self._forward_address
+
+    def save(self, path):
+        """Write architecture and parameters to a safetensors file, whole or not at all; `fastnn.load` reads it.
+
+        Raises:
+            OSError: the file cannot be written.
+
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "net.safetensors")
+        >>> MLP([2, 1], seed=0).save(path)
+        >>> path.exists()
+        True
+        """
+        from .serialization import save
+
+        save(self, path)
+
+    def copy(self):
+        """An equal model with parameters of its own.
+
+        >>> net = MLP([2, 1], seed=0)
+        >>> twin = net.copy()
+        >>> twin.parameters[:] = 0
+        >>> bool(net.parameters.any())
+        True
+        """
+        return copy.deepcopy(self)
+
+    __copy__ = copy
+
+    def __getstate__(self):
+        return {"layers": self._layers, "dtype": self._dtype, "num_threads": self._num_threads}
+
+    def __setstate__(self, state):
+        self._num_threads = state["num_threads"]
+        self._assemble(state["layers"], float_dtype(state["dtype"]), None)
+
+    def summary(self):
+        """A table of the layers, their sizes and parameters.
+
+        >>> print(MLP([4, 8, 2], seed=0).summary())
+        layer  in  out  activation  parameters
+            0   4    8        relu          40
+            1   8    2    identity          18
+        58 parameters, float32, 232 bytes
+        """
+        rows = [("layer", "in", "out", "activation", "parameters")]
+        for i, layer in enumerate(self._layers):
+            activation = layer.activation.name.lower()
+            rows.append(
+                (str(i), str(layer.in_features), str(layer.out_features), activation, str(layer.parameter_count))
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+        size = self._parameters
+        return "\n".join([*lines, f"{size.size} parameters, {self._dtype}, {size.nbytes} bytes"])
+
+    def __repr__(self):
+        return f"Sequential([{', '.join(map(repr, self._layers))}], dtype={self._dtype.name!r})"
+
+
+def _check_layers(layers, dtype):
+    if not layers:
+        raise ValueError("layers: expected at least one layer, got none")
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, Dense):
+            raise TypeError(f"layers[{i}]: expected a Dense layer, got {type(layer).__name__}")
+        if layer.in_model or any(layer is other for other in layers[:i]):
+            raise ValueError(f"layers[{i}]: this layer is in a model already; use copy.deepcopy(layer)")
+        if layer.asked_dtype not in (None, dtype):
+            raise ValueError(f"layers[{i}]: expected dtype {dtype}, the model's, got {layer.asked_dtype}")
+        if i > 0 and layer.in_features != layers[i - 1].out_features:
+            raise ValueError(
+                f"layers[{i}]: expected in_features {layers[i - 1].out_features}, the out_features of layers[{i - 1}], "
+                f"got {layer.in_features}"
+            )
+
+
+def MLP(sizes, activation="relu", output_activation="identity", *, dtype="float32", seed=None, num_threads=None):
+    """A `Sequential` of dense layers from the sizes between them.
+
+    Args:
+        sizes: in_features, the out_features of every hidden layer, and those of the last layer.
+        activation: of the hidden layers; a name or a `fastnn.Activation`, or a list with one for each of them.
+        output_activation: of the last layer. Leave it "identity" for losses that take logits.
+        dtype, seed, num_threads: as in `Sequential`.
+
+    Raises:
+        ValueError, TypeError: an argument is not what it should be; the message names it.
+
+    >>> MLP([784, 256, 10], seed=0)
+    Sequential([Dense(784, 256, activation='relu'), Dense(256, 10, activation='identity')], dtype='float32')
+    """
+    sizes = list(sizes)
+    if len(sizes) < 2:
+        raise ValueError(f"sizes: expected at least 2 numbers, in_features and out_features, got {len(sizes)}")
+    hidden = len(sizes) - 2
+    activations = list(activation) if isinstance(activation, (list, tuple)) else [activation] * hidden
+    if len(activations) != hidden:
+        raise ValueError(f"activation: expected one for each of {hidden} hidden layers, got {len(activations)}")
+    pairs = zip(sizes[:-1], sizes[1:], [*activations, output_activation], strict=True)
+    return Sequential([Dense(*pair) for pair in pairs], dtype=dtype, seed=seed, num_threads=num_threads)

@@ -1,0 +1,250 @@
+"""Training: one batch at a time, or whole fits in calls of the kernel that each run many batches."""
+
+import secrets
+import time
+
+import numpy as np
+
+from . import losses, optimizers
+from .history import History
+from .kernels.network import Data, Optimization, train_parallel, training_workers
+from .metrics import loss_of, named
+from .progress import progress_bar
+from .sequential import Sequential
+from .validation import as_training_data, flag, seed_number, whole_number
+
+# One call of the kernel should last about this many seconds: Ctrl-C, callbacks and progress wait for its end.
+CALL_SECONDS = 0.05
+# A call may be so many times longer than the one before: the first is short, and slow where it has to compile.
+MOST_GROWTH = 8
+
+
+class Trainer:
+    """A model, a loss and an optimizer with its moments; they live on from call to call.
+
+    Args:
+        net: a `Sequential`; its parameters are updated in place.
+        loss: a name, a `fastnn.Loss` or an object of `fastnn.losses`.
+        optimizer: an object of `fastnn.optimizers`, or a name; None is SGD().
+        num_threads: most threads to use; None is the model's limit. Results do not depend on it.
+
+    Attributes:
+        steps, epochs: updates and epochs done so far.
+        history: the `History` of the last fit, of as much of it as was done.
+
+    Raises:
+        ValueError, TypeError: an argument is not what it should be; the message names it.
+
+    >>> from fastnn import MLP
+    >>> net = MLP([1, 1], seed=0)
+    >>> trainer = Trainer(net, loss="mse", optimizer="adam")
+    >>> losses = [trainer.step([[1.0], [2.0]], [[2.0], [4.0]]) for _ in range(100)]
+    >>> losses[-1] < losses[0]
+    True
+    """
+
+    def __init__(self, net, loss="mse", optimizer=None, *, num_threads=None):
+        if not isinstance(net, Sequential):
+            raise TypeError(f"net: expected a Sequential, got {type(net).__name__}")
+        self.net = net
+        self.loss = losses.get(loss)
+        self.num_threads = None if num_threads is None else whole_number(num_threads, "num_threads", 1)
+        self.steps = 0
+        self.epochs = 0
+        self.history = None
+        self._batches_a_call = 1
+        self._optimizer = None
+        self.optimizer = optimizer
+
+    @property
+    def optimizer(self):
+        """The optimizer. Assigning one of the same kind keeps the moments, assigning another kind begins anew."""
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer):
+        optimizer = optimizers.get(optimizer)
+        old = self._optimizer
+        if old is None or (old.code, old.states()) != (optimizer.code, optimizer.states()):
+            size = self.net.parameter_count
+            self._states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
+            self.steps = 0
+        self._optimizer = optimizer
+
+    def step(self, x, y, sample_weight=None):
+        """One update on one batch.
+
+        Args:
+            x, y, sample_weight: as in `Sequential.loss_and_gradient`.
+
+        Returns:
+            The loss before the update, a float; not checked for nan or inf.
+
+        Raises:
+            ValueError, TypeError: as `Sequential.loss_and_gradient`.
+        """
+        data = as_training_data(x, y, sample_weight, self.net, self.loss.code)
+        return float(self._train(data, None, 0, 1, data[0].shape[0])[0])
+
+    def fit(
+        self,
+        x,
+        y,
+        *,
+        batch_size=32,
+        epochs=1,
+        shuffle=True,
+        seed=None,
+        sample_weight=None,
+        validation_data=None,
+        callbacks=(),
+        progress=None,
+        metrics=(),
+    ):
+        """Train for some epochs. Rows are read where they lie: the data are not copied unless their dtype differs.
+
+        Args:
+            x, y, sample_weight: as in `Sequential.loss_and_gradient`.
+            batch_size: rows of a batch; the last of an epoch may have fewer. None takes all rows.
+            epochs: how often to go through the data.
+            shuffle: visit the rows in a new order every epoch, fixed by (seed, epoch) alone.
+            seed: a whole number below 2**64; None draws one, see `History.seed`.
+            validation_data: (x, y) or (x, y, sample_weight) on which loss and metrics are worked out after every epoch.
+            callbacks: functions f(trainer, history), or objects with on_epoch_end(trainer, history), called after every
+                epoch; True as result ends the fit.
+            progress: True shows a bar, False none, None one on a terminal if the fit lasts.
+            metrics: "accuracy" (cross-entropies), or functions (y, prediction) -> float; worked out after every epoch,
+                on the training data too.
+
+        Returns:
+            The `History` of this fit. "loss" is the mean over the epoch's batches, each before its update.
+
+        Raises:
+            FloatingPointError: a loss is nan or inf.
+            ValueError, TypeError: an argument is not what it should be; the message names it.
+            KeyboardInterrupt: passed on; `history` has the epochs done, and the trainer can go on.
+
+        >>> import numpy as np
+        >>> from fastnn import MLP
+        >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+        >>> y = np.array([0, 1, 1, 0])
+        >>> trainer = Trainer(MLP([2, 8, 2], activation="tanh", seed=0), "softmax_cross_entropy", "adam")
+        >>> history = trainer.fit(x, y, epochs=300, seed=0, metrics=["accuracy"])
+        >>> history.metrics["accuracy"][-1]
+        1.0
+        """
+        data = as_training_data(x, y, sample_weight, self.net, self.loss.code)
+        rows = data[0].shape[0]
+        batch_size = rows if batch_size is None else min(rows, whole_number(batch_size, "batch_size", 1))
+        epochs = whole_number(epochs, "epochs", 0)
+        shuffle = flag(shuffle, "shuffle")
+        seed = seed_number(seed)
+        watched = {"": data} if metrics else {}
+        if validation_data is not None:
+            watched["val_"] = self._validation_data(validation_data)
+        functions = named(metrics, self.loss)
+        callbacks = [_callback(callback) for callback in callbacks]
+
+        history = self.history = History(seed=secrets.randbits(63) if seed is None else seed)
+        bar = progress_bar(progress, epochs, -(-rows // batch_size))
+        try:
+            for _ in range(epochs):
+                began = time.perf_counter()
+                order = _order(rows, history.seed, self.epochs + 1) if shuffle else None
+                numbers = {"loss": self._epoch(data, order, batch_size, bar)}
+                self.epochs += 1
+                for prefix, part in watched.items():
+                    numbers |= self._watch(prefix, part, functions)
+                history.append(self.epochs, numbers | {"seconds": time.perf_counter() - began})
+                stop = False
+                for callback in callbacks:
+                    stop |= callback(self, history) is True
+                if stop:
+                    break
+        finally:
+            bar.close()
+        return history
+
+    def _epoch(self, data, order, batch_size, bar):
+        """One pass over the data; returns the mean loss over samples."""
+        rows = data[0].shape[0]
+        batches = -(-rows // batch_size)
+        batch_losses = np.empty(batches)
+        done = 0
+        while done < batches:
+            count = min(self._batches_a_call, batches - done)
+            began = time.perf_counter()
+            found = batch_losses[done : done + count] = self._train(data, order, done, count, batch_size)
+            seconds = time.perf_counter() - began
+            self._check(found, done)
+            done += count
+            bar.update(count, self.epochs + 1, found[-1])
+            self._batches_a_call = max(1, int(count * min(MOST_GROWTH, CALL_SECONDS / max(seconds, 1e-9))))
+        sizes = np.full(batches, batch_size)
+        sizes[-1] = rows - (batches - 1) * batch_size
+        return float(np.average(batch_losses, weights=sizes))
+
+    def _train(self, data, order, first, count, batch_size):
+        """Updates on `count` batches from batch `first` on; returns their losses."""
+        net, code = self.net, self._optimizer.code
+        rows = slice(first * batch_size, (first + count) * batch_size)
+        if order is None:
+            x, y, weight = data
+            data, order = (x[rows], y[rows], weight[rows]), np.empty(0, np.int64)
+        else:
+            order = order[rows]
+        threads = net.resources.threads(batch_size, self.num_threads or net.num_threads)
+        batch_losses = np.empty(count)
+        train_parallel(
+            training_workers(net.dtype, self._optimizer.clip_norm is not None),
+            net.network,
+            Data(*data, order),
+            Optimization(int(code), self._optimizer.hyper(), *self._states),
+            int(self.loss.code),
+            batch_size,
+            self.steps + 1,
+            batch_losses,
+            net.resources.training(batch_size, threads),
+            threads,
+        )
+        self.steps += count
+        return batch_losses
+
+    def _check(self, found, first):
+        bad = np.flatnonzero(~np.isfinite(found))
+        if bad.size:
+            raise FloatingPointError(
+                f"loss is {found[bad[0]]} in epoch {self.epochs + 1} (batch {first + bad[0] + 1}): the data hold nan "
+                "or inf, or the steps are too long; lower the learning rate, scale the data or set clip_norm"
+            )
+
+    def _validation_data(self, validation_data):
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
+        x, y, weight = (*validation_data, None)[:3]
+        try:
+            return as_training_data(x, y, weight, self.net, self.loss.code)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"validation_data: {error}") from error
+
+    def _watch(self, prefix, data, functions):
+        """Loss of validation data, and metrics, of the network as it is."""
+        x, y, weight = data
+        numbers = {"val_loss": loss_of(self.net, self.loss, x, y, weight)} if prefix else {}
+        if functions:
+            prediction = self.net.predict(x)
+            numbers |= {prefix + name: function(prediction, y, weight) for name, function in functions.items()}
+        return numbers
+
+
+def _order(rows, seed, epoch):
+    """A permutation of the rows; a counter-based generator gives the same on every machine and at every start."""
+    generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
+    return generator.permutation(rows).astype(np.int64, copy=False)
+
+
+def _callback(callback):
+    method = getattr(callback, "on_epoch_end", callback)
+    if not callable(method):
+        raise TypeError(f"callbacks: expected functions or objects with on_epoch_end, got {callback!r}")
+    return method

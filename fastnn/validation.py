@@ -1,0 +1,227 @@
+"""The one door: everything that comes from the user is checked here, and converted here if it has to be.
+
+Kernels follow raw pointers and check nothing, so whatever passes these functions is safe for them. The only copies of
+the user's data are made here, and only where dtype, byte order or alignment demand one.
+"""
+
+import math
+import numbers
+
+import numpy as np
+
+from .kernels.codes import Loss
+
+# Labels travel to the kernels as floats: beyond this float32 cannot tell neighbours apart.
+FLOAT32_WHOLE_NUMBERS = 2**24
+
+
+def shape_text(*sizes):
+    """A shape as NumPy prints it, with * for what may be any size."""
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+
+
+def wrong_shape(name, expected, array):
+    return ValueError(f"{name}: expected shape {expected}, got {array.shape}")
+
+
+def float_dtype(dtype, name="dtype"):
+    """np.dtype float32 or float64, NumPy's own instance: `predict` compares by identity."""
+    try:
+        kind = None if dtype is None else np.dtype(dtype).type
+    except (TypeError, ValueError, KeyError):
+        kind = None
+    if kind not in (np.float32, np.float64):
+        raise ValueError(f"{name}: expected float32 or float64, got {dtype!r}")
+    return np.dtype(kind)
+
+
+def whole_number(value, name, at_least):
+    """A Python int of at least `at_least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected a whole number, got {value!r}")
+    value = value.__index__()
+    if value < at_least:
+        raise ValueError(f"{name}: expected at least {at_least}, got {value}")
+    return value
+
+
+def real_number(value, name, least=-math.inf, *, above=False, below=math.inf):
+    """A finite Python float: at least `least` (above it, if `above`) and below `below`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a real number, got {value!r}")
+    number = float(value)
+    if not (math.isfinite(number) and (number > least if above else number >= least) and number < below):
+        expected = "a finite number"
+        if least > -math.inf:
+            expected += f" above {least:g}" if above else f" of at least {least:g}"
+        if below < math.inf:
+            expected += f" and below {below:g}"
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return number
+
+
+def flag(value, name):
+    """A Python bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def seed_number(seed):
+    """A whole number in 0 .. 2**64 - 1, or None."""
+    if seed is None:
+        return None
+    seed = whole_number(seed, "seed", 0)
+    if seed >= 2**64:
+        raise ValueError(f"seed: expected below 2**64, got {seed}")
+    return seed
+
+
+def choice(value, options, name):
+    """The entry of `options`, a mapping by name, that a string means."""
+    if value not in options:
+        raise ValueError(f"{name}: expected one of {', '.join(options)}, got {value!r}")
+    return options[value]
+
+
+def enum_member(value, enum, name):
+    """A member of an IntEnum from the member itself or from its name in lower case."""
+    if isinstance(value, enum):
+        return value
+    if isinstance(value, str):
+        return choice(value, {member.name.lower(): member for member in enum}, name)
+    names = ", ".join(member.name.lower() for member in enum)
+    raise TypeError(f"{name}: expected one of {names}, or a member of {enum.__name__}, got {value!r}")
+
+
+def real_array(value, name):
+    """`value` as an array of real numbers: itself where it is one."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array of real numbers, got a masked array; fill it first")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected an array of real numbers: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected an array of real numbers, got dtype {array.dtype}")
+    return array
+
+
+def converted(array, dtype):
+    """`array` in a native dtype and aligned; copied only if it is not so already. Strides stay as they are."""
+    array = np.asarray(array, dtype)
+    return array if array.flags.aligned else array.copy()
+
+
+def as_samples(x, features, dtype, name="x"):
+    """Samples as kernels take them.
+
+    Args:
+        x: (features,) or (rows, features) of any real dtype.
+
+    Returns:
+        ((rows, features) array of dtype with any strides, whether x was a single sample).
+    """
+    array = real_array(x, name)
+    single = array.ndim == 1
+    if array.ndim not in (1, 2) or array.shape[-1] != features:
+        raise wrong_shape(name, shape_text("*", features), array)
+    return converted(array.reshape(1, features) if single else array, dtype), single
+
+
+def some_rows(x, name="x"):
+    """x, if it has a row to train on."""
+    if x.shape[0] == 0:
+        raise ValueError(f"{name}: expected at least one row, got shape {x.shape}")
+    return x
+
+
+def as_parameters(values, shape, dtype, name):
+    """Values to copy into parameters of this shape."""
+    array = real_array(values, name)
+    if array.shape != shape:
+        raise wrong_shape(name, shape_text(*shape), array)
+    return np.asarray(array, dtype)
+
+
+def result_array(out, shape, dtype, inputs):
+    """`out` if a result may be written there, a new array if it is None. inputs: what out must not overlap, or None."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected an array, got {type(out).__name__}")
+    if out.shape != shape:
+        raise wrong_shape("out", shape_text(*shape), out)
+    if out.dtype != dtype:
+        raise ValueError(f"out: expected dtype {dtype}, got {out.dtype}")
+    if not out.flags.carray:
+        raise ValueError("out: expected a C-contiguous, aligned and writeable array")
+    if inputs is not None and np.may_share_memory(out, inputs):
+        raise ValueError("out: expected memory of its own, got an array that overlaps x")
+    return out
+
+
+def _refuse_where(bad, y, message):
+    """Raise ValueError with the first entry of y where `bad` is True, and the row that it lies in."""
+    if bad.any():
+        index = tuple(np.argwhere(bad)[0])
+        raise ValueError(f"{message}, got {y[index]} at row {index[0]}")
+
+
+def _labels(y, out_features, dtype):
+    if y.dtype.kind == "f":
+        _refuse_where(y != np.floor(y), y, "y: labels must be whole numbers")
+    _refuse_where((y < 0) | (y >= out_features), y, f"y: labels must lie in 0 .. {out_features - 1}")
+    if dtype == np.float32 and out_features > FLOAT32_WHOLE_NUMBERS:
+        raise ValueError(f"y: float32 cannot hold labels of {out_features} classes; use dtype float64")
+    return np.ascontiguousarray(y.reshape(-1, 1), dtype)
+
+
+def as_targets(y, rows, out_features, loss, dtype):
+    """Targets as the loss kernels take them.
+
+    Args:
+        y: (rows, out_features); (rows,) too if there is one output; for softmax_cross_entropy class labels, (rows,) or
+            (rows, 1), or probabilities (rows, out_features).
+
+    Returns:
+        C-contiguous (rows, out_features), or (rows, 1) for labels.
+    """
+    array = real_array(y, "y")
+    if array.ndim not in (1, 2):
+        raise wrong_shape("y", shape_text(rows, out_features), array)
+    if array.shape[0] != rows:
+        raise ValueError(f"x and y: expected the same number of rows, got {rows} and {array.shape[0]}")
+    column = array.ndim == 1 or array.shape[1] == 1
+    if loss == Loss.SOFTMAX_CROSS_ENTROPY and column:
+        return _labels(array, out_features, dtype)
+    if out_features != (1 if column else array.shape[1]):
+        labels = f" or {shape_text(rows)} labels" if loss == Loss.SOFTMAX_CROSS_ENTROPY else ""
+        raise wrong_shape("y", shape_text(rows, out_features) + labels, array)
+    if loss in (Loss.BINARY_CROSS_ENTROPY, Loss.SOFTMAX_CROSS_ENTROPY):
+        message = f"y: targets of {loss.name.lower()} must lie in 0 .. 1"
+        _refuse_where(~((array >= 0) & (array <= 1)), array, message)
+    elif loss == Loss.POISSON:
+        _refuse_where(~(array >= 0), array, "y: targets of poisson must be at least 0")
+    # ascontiguousarray alone would keep a misaligned array as it is.
+    return np.ascontiguousarray(converted(array.reshape(rows, out_features), dtype))
+
+
+def as_sample_weight(sample_weight, rows, dtype):
+    """(rows,) finite weights of at least 0, contiguous; an empty array for None."""
+    if sample_weight is None:
+        return np.empty(0, dtype)
+    array = real_array(sample_weight, "sample_weight")
+    if array.shape != (rows,):
+        raise wrong_shape("sample_weight", shape_text(rows), array)
+    _refuse_where(~((array >= 0) & np.isfinite(array)), array, "sample_weight: weights must be finite and at least 0")
+    return np.ascontiguousarray(converted(array, dtype))
+
+
+def as_training_data(x, y, sample_weight, network, loss):
+    """(x, y, sample_weight) for a network, something with in_features, out_features and dtype; at least one row."""
+    x, _ = as_samples(x, network.in_features, network.dtype)
+    some_rows(x)
+    rows = x.shape[0]
+    y = as_targets(y, rows, network.out_features, loss, network.dtype)
+    return x, y, as_sample_weight(sample_weight, rows, network.dtype)

@@ -1,0 +1,231 @@
+"""Every kernel of the catalog against its reference: shapes at tile edges, strides, aliases, special values, njit."""
+
+import numba
+import numpy as np
+import pytest
+from conftest import assert_within, check_against_reference, copies
+
+from fastnn import kernels
+from fastnn.kernels import dense, reference
+from fastnn.kernels.activation import (
+    LOG_SOFTMAX,
+    SOFTMAX,
+    activate,
+    activate_backward,
+    activate_backward_parallel,
+    activate_backward_worker,
+    activate_parallel,
+    activate_worker,
+)
+from fastnn.kernels.catalog import CATALOG
+from fastnn.kernels.codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, Loss
+
+PRODUCTS = [row for row in CATALOG if row.name.startswith(("linear", "outer"))]
+ELEMENTWISE = [code for code in Activation if code not in ROW_WISE]
+SPECIAL = [
+    np.nan,
+    np.inf,
+    -np.inf,
+    0.0,
+    -0.0,
+    1e-310,
+    -1e-310,
+    1e-40,
+    -1e-40,
+    1e-20,
+    -1e-20,
+    3.0,
+    -3.0,
+    1e4,
+    -1e4,
+    1e30,
+    -1e30,
+]
+
+
+def test_kernel_matches_reference(row, dtype, rng):
+    for shape in row.shapes:
+        check_against_reference(row, row.inputs(shape, dtype, rng))
+
+
+def test_kernel_inside_njit(row, dtype, rng):
+    kernel = getattr(kernels, row.name)
+    arguments = row.inputs(row.shapes[-1], dtype, rng)
+    names = ", ".join(arguments)
+    scope = {"kernel": kernel}
+    exec(f"def caller({names}):\n    return kernel({names})", scope)
+    compiled = numba.njit(scope["caller"])
+    inside, outside = copies(arguments), copies(arguments)
+    value = compiled(*inside.values())
+    expected = kernel(*outside.values())
+    assert value == expected
+    for name in row.outputs:
+        assert inside[name].tobytes() == outside[name].tobytes(), name
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda row: row.name)
+@pytest.mark.parametrize("layout", ["column order", "step 2", "negative", "read-only", "offset"])
+def test_products_take_any_strides(product, layout, rng):
+    arguments = product.inputs((31, 70, 33), np.float32, rng)
+    plain = copies(arguments)
+    check_against_reference(product, plain)
+    strided_names = {"x", "weight", "dz"} - set(product.outputs)
+    if product.name in ("linear_backward_parameters", "outer_update"):
+        strided_names -= {"dz"}  # contiguous by contract
+    for name in strided_names & set(arguments):
+        arguments[name] = relayout(arguments[name], layout)
+    for name, expected in check_against_reference(product, arguments).items():
+        assert expected.tobytes() == plain[name].tobytes(), f"bits of {name} depend on the layout"
+
+
+def relayout(array, layout):
+    """The same values in another memory layout."""
+    if layout == "column order":
+        return np.asfortranarray(array)
+    if layout == "step 2":
+        wide = np.full((array.shape[0], 2 * array.shape[1]), np.nan, array.dtype)
+        wide[:, ::2] = array
+        return wide[:, ::2]
+    if layout == "negative":
+        return np.ascontiguousarray(array[::-1, ::-1])[::-1, ::-1]
+    if layout == "offset":
+        memory = np.empty(array.size + 1, array.dtype)
+        memory[1:] = array.ravel()
+        return memory[1:].reshape(array.shape)
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    return frozen
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda row: row.name)
+def test_same_bits_for_any_thread_count_in_products(product, dtype, rng):
+    drivers = {
+        "linear": (dense.linear_parallel, dense.linear_worker),
+        "linear_backward_input": (dense.linear_backward_input_parallel, dense.backward_input_worker),
+        "linear_backward_parameters": (dense.linear_backward_parameters_parallel, dense.backward_parameters_worker),
+        "outer_update": (dense.outer_update_parallel, dense.outer_update_worker),
+    }
+    driver, worker = drivers[product.name]
+    for shape in [(1, 1, 1), (7, 5, 70), (130, 40, 67), (3, 300, 257)]:
+        arguments = product.inputs(shape, dtype, rng)
+        results = []
+        for threads in (1, 2, 3, 8):
+            mine = copies(arguments)
+            driver(worker.address(np.dtype(dtype)), *mine.values(), threads)
+            results.append([mine[name].tobytes() for name in product.outputs])
+        assert all(result == results[0] for result in results), shape
+
+
+def test_same_bits_whatever_the_batch_in_linear(dtype, rng):
+    x, weight = rng.standard_normal((40, 300)).astype(dtype), rng.standard_normal((300, 70)).astype(dtype)
+    bias = rng.standard_normal(70).astype(dtype)
+    for activation in Activation:
+        whole, row = np.empty((40, 70), dtype), np.empty((1, 70), dtype)
+        kernels.linear(x, weight, bias, activation, whole)
+        for i in (0, 17, 39):
+            kernels.linear(x[i : i + 1], weight, bias, activation, row)
+            assert row.tobytes() == whole[i : i + 1].tobytes(), activation
+
+
+@pytest.mark.parametrize("code", list(Activation), ids=lambda code: code.name.lower())
+def test_activation_in_place_parallel_and_alone_agree(code, dtype, rng):
+    shape = (40, 130)
+    x = (rng.standard_normal(shape) * 3).astype(dtype)
+    dy = rng.standard_normal(shape).astype(dtype)
+    out, in_place, parallel = np.empty_like(x), x.copy(), np.empty_like(x)
+    activate(x, code, out)
+    activate(in_place, code, in_place)
+    columns = shape[1] if code in ROW_WISE else 1
+    activate_parallel(activate_worker.address(x.dtype), x.ravel(), int(code), parallel.ravel(), columns, 3)
+    assert out.tobytes() == in_place.tobytes() == parallel.tobytes()
+
+    saved = x if code in NEEDS_PRE_ACTIVATION else out
+    dz, in_place, parallel = np.empty_like(x), dy.copy(), np.empty_like(x)
+    activate_backward(dy, saved, code, dz)
+    activate_backward(in_place, saved, code, in_place)
+    address = activate_backward_worker.address(x.dtype)
+    activate_backward_parallel(address, dy.ravel(), saved.ravel(), int(code), parallel.ravel(), columns, 3)
+    assert dz.tobytes() == in_place.tobytes() == parallel.tobytes()
+
+
+@pytest.mark.parametrize("code", ELEMENTWISE, ids=lambda code: code.name.lower())
+def test_special_values(code, dtype, rng):
+    # Long enough for the vector loop, odd enough for its remainder, every value in several lanes.
+    with np.errstate(over="ignore"):
+        x = np.resize(np.array(SPECIAL).astype(dtype), 37)
+    out, expected = np.empty_like(x), np.empty_like(x)
+    getattr(kernels, code.name.lower())(x, out)
+    getattr(reference, code.name.lower())(x, expected)
+    np.testing.assert_array_equal(np.isnan(out), np.isnan(expected))
+    ok = ~np.isnan(expected)
+    with np.errstate(over="ignore"):
+        smallest = float(np.finfo(dtype).smallest_subnormal)
+        np.testing.assert_allclose(
+            out[ok], expected[ok], rtol=2e-6 if dtype == np.float32 else 4e-15, atol=2 * smallest
+        )
+    if code in (Activation.TANH, Activation.IDENTITY, Activation.ELU):
+        np.testing.assert_array_equal(np.signbit(out[ok]), np.signbit(expected[ok]))
+
+    saved = x if code in NEEDS_PRE_ACTIVATION else out
+    dz, expected = np.empty_like(x), np.empty_like(x)
+    dy = np.full_like(x, 0.5)
+    getattr(kernels, f"{code.name.lower()}_backward")(dy, saved, dz)
+    getattr(reference, f"{code.name.lower()}_backward")(dy, saved, expected)
+    np.testing.assert_array_equal(np.isnan(dz), np.isnan(expected))
+    ok = ~np.isnan(expected)
+    np.testing.assert_allclose(
+        dz[ok], expected[ok], rtol=1e-5 if dtype == np.float32 else 1e-13, atol=1e-6 if dtype == np.float32 else 1e-15
+    )
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_float32_within_two_ulp(name):
+    # Every 4,099th of all float32 values: a prime step meets all exponents and, over the run, all low bits.
+    x = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    x = x[np.isfinite(x)]
+    out = np.empty_like(x)
+    getattr(kernels, name)(x, out)
+    wide = x.astype(np.float64)
+    with np.errstate(over="ignore"):
+        exact = np.tanh(wide) if name == "tanh" else 1 / (1 + np.exp(-wide))
+    ulp = np.abs(out - exact) / np.spacing(np.abs(exact.astype(np.float32))).astype(np.float64)
+    worst = ulp.argmax()
+    assert ulp[worst] <= 2, f"{ulp[worst]:.2f} ULP at {x[worst]!r}"
+
+
+@pytest.mark.parametrize("code", [Activation.SOFTMAX, Activation.LOG_SOFTMAX])
+def test_softmax_of_extreme_rows(code, dtype):
+    x = np.array([[0, -np.inf, 1000], [np.nan, 0, 0], [np.inf, 0, 0], [-1000, -1000, -1000], [80, 90, 100]], dtype)
+    out, expected = np.empty_like(x), np.empty_like(x)
+    activate(x, code, out)
+    getattr(reference, code.name.lower())(x, expected)
+    assert_within(out, expected, 1e-6 * (1 + np.abs(np.nan_to_num(expected, posinf=0, neginf=0))), code.name)
+    assert SOFTMAX < LOG_SOFTMAX
+
+
+@pytest.mark.parametrize("loss", list(Loss), ids=lambda loss: loss.name.lower())
+def test_zero_weights_give_zero(loss, dtype):
+    gradient = np.full((3, 2), np.nan, dtype)
+    value = getattr(kernels, loss.name.lower())(
+        np.ones((3, 2), dtype), np.ones((3, 2), dtype), np.zeros(3, dtype), gradient
+    )
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_a_label_out_of_range_touches_nothing(dtype):
+    memory = np.zeros((3, 4), dtype)
+    gradient = memory[1:2]
+    for label in (-1, 4, 1e9, np.nan):
+        value = kernels.softmax_cross_entropy(
+            np.zeros((1, 4), dtype), np.array([[label]], dtype), np.empty(0, dtype), gradient
+        )
+        assert np.isnan(value)
+        assert not memory[0].any()
+        assert not memory[2].any()
+
+
+def test_kernels_refuse_what_may_not_be_contiguous():
+    x = np.ones((4, 4), np.float32)[:, ::2]
+    with pytest.raises(numba.TypingError, match="C-contiguous"):
+        kernels.relu(x, x)

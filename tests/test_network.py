@@ -1,0 +1,197 @@
+"""Whole networks: gradients by central differences, the same bits however the work is cut, no allocation in a step."""
+
+import numba
+import numpy as np
+import pytest
+from numba.core.runtime import _nrt_python, rtsys
+
+from fastnn import kernels
+from fastnn.kernels import network
+from fastnn.kernels.catalog import hyper_parameters, make_table
+from fastnn.kernels.codes import Activation, Loss, Optimizer
+from fastnn.kernels.optimizer import CLIP_NORM
+
+ALL_THREADS = (1, 2, 3, 8)
+
+
+def make_network(sizes, activations, dtype, rng, scale=1.0):
+    table, count = make_table(sizes, [int(a) for a in activations])
+    parameters = np.empty(count, dtype)
+    for k, n, offset in table[:, [0, 1, 2]]:
+        parameters[offset : offset + k * n + n] = rng.standard_normal(k * n + n) * scale * k**-0.5
+    return network.Network(table, parameters)
+
+
+def make_workspace(net, rows, threads, dtype):
+    # NaN everywhere: a step that reads what it has not written cannot hide.
+    return np.full(max(network.workspace_size(net.table, net.parameters, rows, threads)), np.nan, dtype)
+
+
+def make_target(loss, rows, outputs, dtype, rng):
+    if loss == Loss.SOFTMAX_CROSS_ENTROPY:
+        return rng.integers(0, outputs, (rows, 1)).astype(dtype)
+    if loss in (Loss.BINARY_CROSS_ENTROPY, Loss.POISSON):
+        return rng.random((rows, outputs)).astype(dtype)
+    return rng.standard_normal((rows, outputs)).astype(dtype)
+
+
+def gradient_of(net, x, y, weights, loss, threads=1):
+    dtype = net.parameters.dtype
+    gradient = np.full_like(net.parameters, np.nan)
+    value = network.loss_and_gradient_parallel(
+        network.rows_worker.address(dtype),
+        network.gradient_worker.address(dtype),
+        net.table,
+        net.parameters,
+        x,
+        y,
+        weights,
+        int(loss),
+        gradient,
+        make_workspace(net, len(x), threads, dtype),
+        threads,
+    )
+    return value, gradient
+
+
+def train(net, x, y, optimizer, hyper, threads, loss=Loss.MSE, steps=10, batch_size=16, order=None, weights=None):
+    """The parameters and losses after some steps."""
+    dtype = net.parameters.dtype
+    net = network.Network(net.table, net.parameters.copy())
+    states = np.zeros_like(net.parameters), np.zeros_like(net.parameters)
+    losses = np.full(steps, np.nan)
+    network.train_parallel(
+        network.training_workers(dtype, hyper[CLIP_NORM] > 0),
+        net,
+        network.Data(
+            x, y, np.empty(0, dtype) if weights is None else weights, np.empty(0, np.int64) if order is None else order
+        ),
+        network.Optimization(int(optimizer), hyper, *states),
+        int(loss),
+        batch_size,
+        1,
+        losses,
+        make_workspace(net, batch_size, threads, dtype),
+        threads,
+    )
+    return net.parameters, losses
+
+
+@pytest.mark.parametrize("loss", list(Loss), ids=lambda loss: loss.name.lower())
+@pytest.mark.parametrize("activation", list(Activation), ids=lambda code: code.name.lower())
+def test_whole_network_gradient_by_central_differences(activation, loss):
+    # A seed for which no relu or absolute difference sits on its kink.
+    rng = np.random.default_rng(int(activation) * 100 + int(loss))
+    net = make_network((3, 5, 4, 2), (activation, activation, activation), np.float64, rng)
+    x, y = rng.standard_normal((4, 3)), make_target(loss, 4, 2, np.float64, rng)
+    weights = rng.random(4) + 0.5
+    value, gradient = gradient_of(net, x, y, weights, loss)
+    assert np.isfinite(value)
+    step = 1e-6
+    numeric = np.empty_like(gradient)
+    for i in range(len(numeric)):
+        values = []
+        for sign in (1, -1):
+            moved = network.Network(net.table, net.parameters.copy())
+            moved.parameters[i] += sign * step
+            values.append(gradient_of(moved, x, y, weights, loss)[0])
+        numeric[i] = (values[0] - values[1]) / (2 * step)
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=2e-8)
+
+
+@pytest.mark.parametrize("activation", list(Activation), ids=lambda code: code.name.lower())
+def test_same_bits_for_any_thread_count(activation, dtype, rng):
+    net = make_network((20, 33, 70, 5), (activation, Activation.GELU, activation), dtype, rng)
+    x = rng.standard_normal((150, 20)).astype(dtype)
+    y = make_target(Loss.SOFTMAX_CROSS_ENTROPY, 150, 5, dtype, rng)
+    results = [gradient_of(net, x, y, np.empty(0, dtype), Loss.SOFTMAX_CROSS_ENTROPY, t) for t in ALL_THREADS]
+    assert len({(value, gradient.tobytes()) for value, gradient in results}) == 1
+
+
+@pytest.mark.parametrize("activation", list(Activation), ids=lambda code: code.name.lower())
+def test_same_bits_for_any_batch_split(activation, dtype, rng):
+    net = make_network((20, 33, 300, 5), (activation, Activation.SILU, activation), dtype, rng)
+    x = rng.standard_normal((300, 20)).astype(dtype)
+
+    def forward(rows, threads):
+        out = np.full((len(rows), 5), np.nan, dtype)
+        size = network.workspace_size(net.table, net.parameters, len(rows), threads)[0]
+        workspace = np.full(size, np.nan, dtype)
+        address = network.forward_worker.address(net.parameters.dtype)
+        network.forward_parallel(address, net.table, net.parameters, rows, out, workspace, threads)
+        return out
+
+    whole = forward(x, 1)
+    assert np.isfinite(whole).all()
+    for threads in ALL_THREADS:
+        assert forward(x, threads).tobytes() == whole.tobytes()
+    for cuts in ([1], [7, 8, 200], [128, 129, 256]):
+        parts = [forward(part, 1) for part in np.split(x, cuts)]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.01], ids=["fused", "clipped by norm"])
+@pytest.mark.parametrize("optimizer", list(Optimizer), ids=lambda code: code.name.lower())
+def test_training_is_gradient_then_optimiser(optimizer, clip, dtype, rng):
+    """The fused update against the gradient kernel and the flat optimiser, and the same bits for any thread count."""
+    net = make_network((6, 33, 3), (Activation.TANH, Activation.IDENTITY), dtype, rng)
+    x, y = rng.standard_normal((60, 6)).astype(dtype), rng.standard_normal((60, 3)).astype(dtype)
+    weights = rng.random(60).astype(dtype)
+    order = rng.permutation(60)[:50]
+    hyper = hyper_parameters(optimizer)
+    hyper[CLIP_NORM] = clip
+    steps = 4  # of 16, 16, 16 and 2 rows
+    results = [train(net, x, y, optimizer, hyper, t, steps=steps, order=order, weights=weights) for t in ALL_THREADS]
+    assert len({(parameters.tobytes(), losses.tobytes()) for parameters, losses in results}) == 1
+
+    expected = network.Network(net.table, net.parameters.copy())
+    states = np.zeros_like(expected.parameters), np.zeros_like(expected.parameters)
+    for step in range(steps):
+        rows = order[16 * step : 16 * step + 16]
+        value, gradient = gradient_of(expected, x[rows], y[rows], weights[rows], Loss.MSE)
+        assert value == results[0][1][step]
+        if clip:
+            kernels.clip_by_norm(gradient, clip)
+        getattr(kernels, optimizer.name.lower())(expected.parameters, gradient, *states, step + 1, hyper)
+    assert expected.parameters.tobytes() == results[0][0].tobytes()
+
+
+def test_gathered_batches_equal_batches_in_place(dtype, rng):
+    net = make_network((6, 9, 3), (Activation.RELU, Activation.IDENTITY), dtype, rng)
+    x, y = rng.standard_normal((48, 6)).astype(dtype), rng.standard_normal((48, 3)).astype(dtype)
+    hyper = hyper_parameters(Optimizer.ADAM)
+    plain = train(net, x, y, Optimizer.ADAM, hyper, 1, steps=3)
+    gathered = train(net, np.asfortranarray(x), y, Optimizer.ADAM, hyper, 1, steps=3, order=np.arange(48))
+    assert plain[0].tobytes() == gathered[0].tobytes()
+
+
+@pytest.fixture
+def allocations():
+    """A function that counts the arrays that compiled code has allocated since the process began."""
+    _nrt_python.memsys_enable_stats()
+    yield lambda: rtsys.get_allocation_stats().alloc
+    _nrt_python.memsys_disable_stats()
+
+
+@numba.njit
+def allocate_one():
+    return np.empty(3).size
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.01], ids=["fused", "clipped by norm"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_training_step_allocates_nothing(threads, clip, allocations, rng):
+    net = make_network((20, 70, 5), (Activation.GELU, Activation.LOG_SOFTMAX), np.float32, rng)
+    x, y = rng.standard_normal((160, 20)).astype(np.float32), rng.standard_normal((160, 5)).astype(np.float32)
+    hyper = hyper_parameters(Optimizer.ADAM)
+    hyper[CLIP_NORM] = clip
+    order = np.arange(160)
+    counts = []
+    for steps in (1, 1, 10):
+        before = allocations()
+        train(net, x, y, Optimizer.ADAM, hyper, threads, steps=steps, order=order)
+        counts.append(allocations() - before)
+    assert counts[2] == counts[1], "ten steps allocate more than one"
+    before = allocations()
+    allocate_one()
+    assert allocations() == before + 1, "the counter does not count"

@@ -1,0 +1,144 @@
+"""Rules of the code base: one-way imports, no stale cache, float32 stays float32, loops are vectors."""
+
+import ast
+import os
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import kernels
+from fastnn.kernels import elementary
+
+KERNELS = pathlib.Path(kernels.__file__).parent
+PACKAGE = pathlib.Path(fastnn.__file__).parent
+
+
+def imported_modules(path):
+    """Top-level names of absolute imports, and (level, module) of relative ones."""
+    absolute, relative = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            absolute |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            absolute.add(node.module.split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            relative.add((node.level, node.module))
+    return absolute - set(sys.stdlib_module_names), relative
+
+
+@pytest.mark.parametrize("path", sorted(KERNELS.glob("*.py")), ids=lambda path: path.name)
+def test_kernels_import_numpy_numba_and_themselves(path):
+    absolute, relative = imported_modules(path)
+    assert absolute <= {"numpy", "numba", "llvmlite"}
+    assert {level for level, _ in relative} <= {1}, "kernels must not import fastnn"
+
+
+def test_the_reference_imports_numpy_alone():
+    assert imported_modules(KERNELS / "reference.py") == ({"numpy"}, {(1, "codes")})
+    assert imported_modules(KERNELS / "codes.py") == (set(), set())
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
+def test_the_layer_api_compiles_nothing(path):
+    tree = ast.parse(path.read_text())
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not names & {"njit", "jit", "prange", "vectorize", "guvectorize", "cfunc"}
+
+
+def test_optional_packages_are_not_imported():
+    code = "import sys, fastnn; print(sorted({'sklearn','matplotlib','safetensors','tqdm'} & set(sys.modules)))"
+    assert run(code) == "[]"
+
+
+def run(code, **environment):
+    """What a fresh Python prints."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning", "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_editing_a_callee_takes_effect(tmp_path):
+    """Numba's own cache stamps the caller's file alone."""
+    package = tmp_path / "package"
+    shutil.copytree(KERNELS, package / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__init__.py").touch()
+    code = (
+        "import numpy as np; from package.kernels import leaky_relu as f; x = np.full(3, -1.0); f(x, x); print(x[0]);"
+        "print(sum(f.stats.cache_hits.values()))"
+    )
+    settings = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+    assert run(code, **settings).split() == ["-0.01", "0"]
+    assert run(code, **settings).split() == ["-0.01", "1"]
+    simd = package / "kernels" / "simd.py"
+    text = simd.read_text()
+    edited = text.replace("builder.select(args[0], args[1], args[2])", "builder.select(args[0], args[2], args[1])", 1)
+    assert edited != text
+    simd.write_text(edited)
+    assert run(code, **settings).split() == ["-1.0", "0"]
+
+
+def test_without_a_writable_cache_kernels_still_work(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.touch()
+    code = (
+        "import warnings; warnings.simplefilter('ignore'); warnings.filterwarnings('error', module='numba')\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always'); import fastnn\n"
+        "import numpy as np; x = np.array([-1.0, 2.0]); fastnn.kernels.clip_by_value(x, 0.5)\n"
+        "print(any('no writable cache folder' in str(w.message) for w in seen), x)"
+    )
+    settings = {name: str(blocked / "below") for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME")}
+    assert run(code, **settings) == "True [-0.5  0.5]"
+
+
+FUNCTIONS = ["exp", "expm1", "sigmoid", "tanh", "softplus", "log", "log_cosh", "normal_cdf", "normal_pdf"]
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads x86 assembly")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_float32_loops_are_vectors_of_float32(name):
+    function = getattr(elementary, name)
+
+    @numba.njit(error_model="numpy")
+    def loop(x, out):
+        for i in range(len(x)):
+            out[i] = function(x[i])
+
+    array = numba.float32[::1]
+    loop.compile((array, array))
+    assembly = next(iter(loop.inspect_asm().values()))
+    doubles = re.findall(r"\bv?(?:add|sub|mul|div|fn?m(?:add|sub)\d+)[ps]d\b", assembly)
+    assert not doubles, f"double arithmetic: {set(doubles)}"
+    assert not re.search(r"\b(expf?|tanhf?|erff?|logf?|log1pf?|expm1f?|fmaf?)@PLT|\$(expf?|tanhf?)\b", assembly)
+    wide = "zmm" if fastnn.kernels.simd.VECTOR_BYTES == 64 else "ymm"
+    if fastnn.kernels.simd.VECTOR_BYTES > 16:
+        assert re.search(rf"vfmadd\w+ps.*%{wide}|vfmadd\w+ps.*%ymm", assembly), "not vectorised"
+
+
+def test_no_compile_after_the_first_call_of_a_dtype():
+    """One compiled kernel serves every architecture, layout and writeability."""
+    net = fastnn.MLP([3, 4, 2], seed=0)
+    x = np.zeros((5, 3), np.float32)
+    net.predict(x)
+    kernel = kernels.network.forward_parallel
+    before = len(kernel.signatures)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    for sizes, samples in [([3, 9, 9, 1], x), ([3, 2], frozen), ([3, 1], np.asfortranarray(x)), ([3, 1], x[::2])]:
+        fastnn.MLP(sizes, seed=0).predict(samples)
+    assert len(kernel.signatures) - before <= 3, "more signatures than memory orders and writeability"
