@@ -3,6 +3,7 @@
 import numpy as np
 
 from .kernels.codes import Loss
+from .validation import listed
 
 
 def loss_of(network, loss, x, y, sample_weight):
@@ -26,7 +27,7 @@ def named(metrics, loss):
         metrics: "accuracy", or functions (y, prediction) -> float, which are called by their __name__.
     """
     functions = {}
-    for metric in [metrics] if isinstance(metrics, str) else metrics:
+    for metric in [metrics] if isinstance(metrics, str) else listed(metrics, "metrics", "names and functions"):
         if metric == "accuracy":
             if loss.code not in (Loss.BINARY_CROSS_ENTROPY, Loss.SOFTMAX_CROSS_ENTROPY):
                 raise ValueError(f"metrics: accuracy needs a cross-entropy as loss, got {loss.name}")

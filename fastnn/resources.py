@@ -19,38 +19,45 @@ def aligned_empty(size, dtype):
     return memory[start : start + size * dtype.itemsize].view(dtype)
 
 
-class Resources(threading.local):
-    """Threads for the calls of one network, and the workspaces of the Python thread that asks, kept from call to call.
+class _Scratch(threading.local):
+    """The workspaces of one Python thread, kept from call to call; class attributes are what a new thread finds."""
 
-    Python threads may share a network, never a workspace.
+    inference = training = np.empty(0)
+    inference_threads = 0
+    training_plan = None
+
+
+class Resources:
+    """Threads and workspaces for the calls of one network.
+
+    Python threads may share a network, never a workspace: each has its own.
     """
 
     def __init__(self, network):
         self._table, self._parameters = network
-        self._size = self._parameters.size
-        self._inference = self._training = np.empty(0, self._parameters.dtype)
-        self._inference_threads = 0
-        self._training_plan = None
+        self._scratch = _Scratch()
 
     def threads(self, rows, most):
         """Threads worth launching for a batch, at most `most` unless that is None."""
-        count = threads_for(rows * self._size, GRAIN)
+        count = threads_for(rows * self._parameters.size, GRAIN)
         return count if most is None else min(count, most)
 
     def inference(self, threads):
         """Scratch for a forward pass of any number of rows."""
-        if self._inference_threads < threads:
+        scratch = self._scratch
+        if scratch.inference_threads < threads:
             # Rows pass through in blocks of ROWS, so what those need is enough.
             size = workspace_size(self._table, self._parameters, ROWS, threads)[0]
-            self._inference = aligned_empty(size, self._parameters.dtype)
-            self._inference_threads = threads
-        return self._inference
+            scratch.inference = aligned_empty(size, self._parameters.dtype)
+            scratch.inference_threads = threads
+        return scratch.inference
 
     def training(self, rows, threads):
         """Scratch for the loss and its gradient on batches of at most so many rows."""
-        if self._training_plan != (rows, threads):
+        scratch = self._scratch
+        if scratch.training_plan != (rows, threads):
             size = workspace_size(self._table, self._parameters, rows, threads)[1]
-            if self._training.size < size:
-                self._training = aligned_empty(size, self._parameters.dtype)
-            self._training_plan = rows, threads
-        return self._training
+            if scratch.training.size < size:
+                scratch.training = aligned_empty(size, self._parameters.dtype)
+            scratch.training_plan = rows, threads
+        return scratch.training

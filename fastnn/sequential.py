@@ -21,6 +21,7 @@ from .validation import (
     as_samples,
     as_training_data,
     float_dtype,
+    listed,
     result_array,
     seed_number,
     whole_number,
@@ -48,7 +49,7 @@ class Sequential:
     """
 
     def __init__(self, layers, *, dtype="float32", seed=None, num_threads=None):
-        layers = list(layers)
+        layers = listed(layers, "layers", "Dense layers")
         dtype = float_dtype(dtype)
         self.num_threads = num_threads
         rng = initializers.generator(seed_number(seed))
@@ -302,7 +303,7 @@ def _check_layers(layers, dtype):
             raise TypeError(f"layers[{i}]: expected a Dense layer, got {type(layer).__name__}")
         if layer.in_model or any(layer is other for other in layers[:i]):
             raise ValueError(f"layers[{i}]: this layer is in a model already; use copy.deepcopy(layer)")
-        if layer.asked_dtype not in (None, dtype):
+        if layer.asked_dtype is not None and layer.asked_dtype != dtype:
             raise ValueError(f"layers[{i}]: expected dtype {dtype}, the model's, got {layer.asked_dtype}")
         if i > 0 and layer.in_features != layers[i - 1].out_features:
             raise ValueError(
@@ -326,7 +327,7 @@ def MLP(sizes, activation="relu", output_activation="identity", *, dtype="float3
     >>> MLP([784, 256, 10], seed=0)
     Sequential([Dense(784, 256, activation='relu'), Dense(256, 10, activation='identity')], dtype='float32')
     """
-    sizes = list(sizes)
+    sizes = listed(sizes, "sizes", "whole numbers")
     if len(sizes) < 2:
         raise ValueError(f"sizes: expected at least 2 numbers, in_features and out_features, got {len(sizes)}")
     hidden = len(sizes) - 2

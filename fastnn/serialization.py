@@ -8,7 +8,7 @@ Tensors layers.<i>.weight (in_features, out_features) and layers.<i>.bias (out_f
 import json
 import os
 import pathlib
-import tempfile
+import secrets
 
 from .kernels.codes import Activation
 from .layer import Dense
@@ -50,24 +50,16 @@ def save(network, path):
     content = safetensors.numpy.save(_tensors(network), metadata)
     path = pathlib.Path(path)
     # The file appears under its name only when it is complete: a crash leaves the old one.
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with open(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        _give_usual_mode(temporary)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _give_usual_mode(path):
-    """mkstemp makes files that only their owner can read; give this one what open() would have given."""
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(path, 0o666 & ~mask)
 
 
 def load(path):

@@ -11,7 +11,7 @@ from .kernels.network import Data, Optimization, train_parallel, training_worker
 from .metrics import loss_of, named
 from .progress import progress_bar
 from .sequential import Sequential
-from .validation import as_training_data, flag, seed_number, whole_number
+from .validation import as_training_data, flag, listed, seed_number, whole_number
 
 # One call of the kernel should last about this many seconds: Ctrl-C, callbacks and progress wait for its end.
 CALL_SECONDS = 0.05
@@ -143,7 +143,7 @@ class Trainer:
         if validation_data is not None:
             watched["val_"] = self._validation_data(validation_data)
         functions = named(metrics, self.loss)
-        callbacks = [_callback(callback) for callback in callbacks]
+        callbacks = [_callback(callback) for callback in listed(callbacks, "callbacks", "functions")]
 
         history = self.history = History(seed=secrets.randbits(63) if seed is None else seed)
         bar = progress_bar(progress, epochs, -(-rows // batch_size))

@@ -67,6 +67,14 @@ def flag(value, name):
     return bool(value)
 
 
+def listed(values, name, what):
+    """A list of what an iterable holds."""
+    try:
+        return list(values)
+    except TypeError:
+        raise TypeError(f"{name}: expected a list of {what}, got {values!r}") from None
+
+
 def seed_number(seed):
     """A whole number in 0 .. 2**64 - 1, or None."""
     if seed is None:

@@ -37,8 +37,8 @@ def pack_b(b, row_stride, column_stride, k, n, packed):
             rows_done, columns_done = k, nr
         elif row_stride == 1:
             rows_done, columns_done = k - k % lanes, columns - columns % lanes
-            for p in range(0, rows_done, lanes):
-                for j in range(0, columns_done, lanes):
+            for j in range(0, columns_done, lanes):
+                for p in range(0, rows_done, lanes):
                     square = advance(source, j * column_stride + p)
                     transpose_square(square, column_stride, advance(sliver, p * nr + j), nr)
         _pack_elements(source, row_stride, column_stride, 0, rows_done, columns_done, columns, sliver)

@@ -1,0 +1,295 @@
+"""Layers, models and activations as their users see them."""
+
+import copy
+import doctest
+import importlib
+import pickle
+import pkgutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import Activation, Dense, Loss, Sequential, activations
+from fastnn.kernels import reference
+
+MODULES = [
+    "fastnn",
+    *(f"fastnn.{m.name}" for m in pkgutil.iter_modules(fastnn.__path__) if m.name not in ("kernels", "__main__")),
+]
+
+
+@pytest.fixture
+def net():
+    return fastnn.MLP([4, 8, 3], activation="tanh", seed=1)
+
+
+@pytest.fixture
+def x(rng):
+    return rng.standard_normal((10, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstring_examples(module):
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
+
+
+def test_all_is_the_public_surface():
+    assert all(hasattr(fastnn, name) for name in fastnn.__all__)
+    assert fastnn.__version__.count(".") == 2
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = fastnn.nonsense
+
+
+def test_import_brings_in_only_what_it_needs():
+    lazy = "{'safetensors', 'tqdm', 'matplotlib', 'sklearn'}"
+    code = f"import sys, fastnn; print(sorted({lazy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_predict_agrees_with_the_reference(net, x):
+    expected = np.empty((10, 3), np.float32)
+    reference.forward(net.table, net.parameters, x, expected, None)
+    np.testing.assert_allclose(net.predict(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_predict_shapes(net, x):
+    y = net.predict(x)
+    assert y.shape == (10, 3)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(net(x), y)
+    np.testing.assert_array_equal(net.predict(x[0]), y[0])
+    np.testing.assert_array_equal(net.predict(x.tolist()), y)
+    assert net.predict(x[:0]).shape == (0, 3)
+    for out in (np.empty((10, 3), np.float32), np.empty(3, np.float32)):
+        samples = x if out.ndim == 2 else x[0]
+        assert net.predict(samples, out=out) is out
+        np.testing.assert_array_equal(out, net.predict(samples))
+
+
+def test_predict_reads_any_memory_and_changes_none(net, x):
+    y = net.predict(x)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    wide = np.zeros((20, 8), np.float32)
+    wide[::2, ::2] = x
+    for same in (
+        np.asfortranarray(x),
+        x[::-1].copy()[::-1],
+        wide[::2, ::2],
+        read_only,
+        x.astype(">f4"),
+        x.astype("f8"),
+    ):
+        before = same.copy()
+        np.testing.assert_array_equal(net.predict(same), y)
+        np.testing.assert_array_equal(same, before)
+
+
+def test_nan_and_inf_pass_through(net, x):
+    x[3, 1] = np.nan
+    y = net.predict(x)
+    assert np.isnan(y[3]).all()
+    assert np.isfinite(np.delete(y, 3, axis=0)).all()
+
+
+def test_parameters_are_one_live_vector(net, x):
+    assert net.parameters.size == net.parameter_count == 4 * 8 + 8 + 8 * 3 + 3
+    assert net.parameters.ctypes.data % 64 == 0
+    for layer in net.layers:
+        assert np.shares_memory(layer.weight, net.parameters)
+        assert np.shares_memory(layer.bias, net.parameters)
+    net.layers[1].weight = np.zeros((8, 3))
+    net.layers[1].bias = [1, 2, 3]
+    np.testing.assert_array_equal(net.predict(x), np.tile(np.float32([1, 2, 3]), (10, 1)))
+    net.parameters = np.zeros(net.parameter_count)
+    assert not net.layers[0].weight.any()
+    assert net.network.parameters is net.parameters
+    with pytest.raises(ValueError, match=r"parameters: expected shape \(67,\), got \(3,\)"):
+        net.parameters = [1, 2, 3]
+    with pytest.raises(ValueError, match=r"weight: expected shape \(8, 3\), got \(3, 8\)"):
+        net.layers[1].weight = np.zeros((3, 8))
+
+
+def test_loss_and_gradient_agrees_with_the_reference(net, x, rng):
+    labels, weights = rng.integers(0, 3, 10), rng.random(10)
+    loss, gradient = net.loss_and_gradient(x, labels, "softmax_cross_entropy", weights)
+    expected = np.empty_like(net.parameters)
+    target, weights = labels[:, None].astype(np.float32), weights.astype(np.float32)
+    code = int(Loss.SOFTMAX_CROSS_ENTROPY)
+    value = reference.loss_and_gradient(net.table, net.parameters, x, target, weights, code, expected, None)
+    assert type(loss) is float
+    assert loss == pytest.approx(value, rel=1e-5)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_loss_may_be_a_name_a_member_or_an_object(net, x):
+    y = np.zeros((10, 3))
+    results = [net.loss_and_gradient(x, y, loss)[0] for loss in ("huber", Loss.HUBER, fastnn.losses.Huber())]
+    assert results[0] == results[1] == results[2]
+    with pytest.raises(ValueError, match=r"loss: expected one of mse, mae, .*, got 'nonsense'"):
+        net.loss_and_gradient(x, y, "nonsense")
+    with pytest.raises(TypeError, match=r"loss: expected one of mse, .*, or a member of Loss, got 0"):
+        net.loss_and_gradient(x, y, 0)
+
+
+def test_training_on_no_rows_is_refused(net):
+    with pytest.raises(ValueError, match=r"x: expected at least one row, got shape \(0, 4\)"):
+        net.loss_and_gradient(np.zeros((0, 4)), np.zeros((0, 3)))
+
+
+def test_zero_weights_give_zero(net, x):
+    loss, gradient = net.loss_and_gradient(x, np.zeros((10, 3)), sample_weight=np.zeros(10))
+    assert loss == 0
+    assert not gradient.any()
+
+
+def test_thread_limits_do_not_change_results(rng):
+    x = rng.standard_normal((500, 64)).astype(np.float32)
+    nets = [fastnn.MLP([64, 128, 1], seed=0, num_threads=count) for count in (None, 1)]
+    np.testing.assert_array_equal(nets[0].predict(x), nets[1].predict(x))
+    gradients = [net.loss_and_gradient(x, np.zeros(500))[1] for net in nets]
+    np.testing.assert_array_equal(*gradients)
+    with pytest.raises(ValueError, match="num_threads: expected at least 1, got 0"):
+        fastnn.MLP([1, 1], num_threads=0)
+
+
+def test_two_python_threads_share_a_model(rng):
+    net = fastnn.MLP([16, 64, 64, 4], activation="gelu", seed=0)
+    batches = rng.standard_normal((2, 200, 16)).astype(np.float32)
+    expected = [net.predict(batch) for batch in batches]
+    wrong, workspaces, start = [], [], threading.Barrier(2)
+
+    def work(i):
+        start.wait()
+        for _ in range(200):
+            if not np.array_equal(net.predict(batches[i]), expected[i]):
+                wrong.append(i)
+        workspaces.append(net.resources.inference(1))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert not np.shares_memory(*workspaces)
+
+
+@pytest.mark.parametrize(
+    "twin", [lambda net: pickle.loads(pickle.dumps(net)), copy.deepcopy, copy.copy, fastnn.Sequential.copy]
+)
+def test_models_copy_and_pickle(net, x, twin):
+    y = net.predict(x)
+    other = twin(net)
+    assert repr(other) == repr(net)
+    np.testing.assert_array_equal(other.predict(x), y)
+    assert np.shares_memory(other.layers[0].weight, other.parameters)
+    other.parameters[:] = 0
+    np.testing.assert_array_equal(net.predict(x), y)
+
+
+def test_pickles_hold_no_scratch():
+    net = fastnn.MLP([2, 2], seed=0)
+    small = len(pickle.dumps(net))
+    net.loss_and_gradient(np.zeros((1000, 2)), np.zeros((1000, 2)))
+    assert len(pickle.dumps(net)) == small < 1000
+
+
+def test_layers_must_fit_each_other():
+    for layers, error, message in [
+        ([], ValueError, "layers: expected at least one layer, got none"),
+        (Dense(2, 2), TypeError, r"layers: expected a list of Dense layers, got Dense\(2, 2"),
+        ([3], TypeError, r"layers\[0\]: expected a Dense layer, got int"),
+        ([Dense(2, 3), Dense(4, 1)], ValueError, r"layers\[1\]: expected in_features 3, .*, got 4"),
+        ([Dense(2, 2)] * 2, ValueError, r"layers\[1\]: this layer is in a model already"),
+        ([fastnn.MLP([2, 2]).layers[0]], ValueError, r"layers\[0\]: this layer is in a model already"),
+        ([Dense(2, 2, dtype="float64")], ValueError, r"layers\[0\]: expected dtype float32, the model's, got float64"),
+    ]:
+        with pytest.raises(error, match=message):
+            Sequential(layers)
+
+
+def test_a_layer_keeps_its_values_in_a_model():
+    layer = Dense(3, 2, seed=5)
+    weight = layer.weight.copy()
+    net = Sequential([layer, Dense(2, 2)], seed=0)
+    np.testing.assert_array_equal(net.layers[0].weight, weight)
+    np.testing.assert_array_equal(copy.deepcopy(layer).weight, weight)
+
+
+def test_mlp_is_the_sequential_that_it_says():
+    by_hand = Sequential([Dense(3, 5, "relu"), Dense(5, 4, "gelu"), Dense(4, 2, "softmax")], seed=2)
+    net = fastnn.MLP([3, 5, 4, 2], activation=["relu", Activation.GELU], output_activation="softmax", seed=2)
+    assert repr(net) == repr(by_hand)
+    np.testing.assert_array_equal(net.parameters, by_hand.parameters)
+    with pytest.raises(ValueError, match="activation: expected one for each of 2 hidden layers, got 1"):
+        fastnn.MLP([3, 5, 4, 2], activation=["relu"])
+    with pytest.raises(ValueError, match="sizes: expected at least 2 numbers"):
+        fastnn.MLP([3])
+    with pytest.raises(ValueError, match=r"activation: expected one of identity, relu, .*, got 'nonsense'"):
+        fastnn.MLP([3, 2, 1], activation="nonsense")
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "softmax"])
+def test_layers_by_hand_agree_with_the_model(activation, rng):
+    net = fastnn.MLP([3, 5, 2], activation=activation, dtype="float64", seed=0)
+    x, y = rng.standard_normal((7, 3)), rng.standard_normal((7, 2))
+    a, first = net.layers[0].forward(x)
+    b, second = net.layers[1].forward(a)
+    np.testing.assert_allclose(b, net.predict(x), rtol=1e-12)
+    da, dweight2, dbias2 = net.layers[1].backward(2 * (b - y) / y.size, second)
+    dx, dweight1, dbias1 = net.layers[0].backward(da, first)
+    by_hand = np.concatenate([dweight1.ravel(), dbias1, dweight2.ravel(), dbias2])
+    np.testing.assert_allclose(by_hand, net.loss_and_gradient(x, y)[1], rtol=1e-9, atol=1e-12)
+    assert dx.shape == x.shape
+
+
+def test_layer_on_one_sample_and_on_wrong_ones():
+    layer = Dense(3, 2, seed=0)
+    y, context = layer.forward([1, 2, 3])
+    assert y.shape == (2,)
+    assert [part.shape for part in layer.backward(np.ones(2), context)] == [(3,), (3, 2), (2,)]
+    with pytest.raises(ValueError, match=r"dy: expected shape \(1, 2\), got \(4, 2\)"):
+        layer.backward(np.ones((4, 2)), context)
+    empty, context = layer.forward(np.zeros((0, 3)))
+    assert empty.shape == (0, 2)
+    with pytest.raises(ValueError, match="dy: expected at least one row"):
+        layer.backward(empty, context)
+
+
+def test_summary_counts_every_parameter(net):
+    assert net.summary().endswith("67 parameters, float32, 268 bytes")
+
+
+@pytest.mark.parametrize("name", activations.__all__)
+def test_activations_agree_with_the_reference(name, dtype, rng):
+    x = (rng.standard_normal((5, 7)) * 3).astype(dtype)
+    expected = np.empty_like(x)
+    getattr(reference, name)(x, expected)
+    function = getattr(activations, name)
+    tolerance = 100 * np.finfo(dtype).eps
+    np.testing.assert_allclose(function(x), expected, rtol=tolerance, atol=tolerance)
+    assert function(x).dtype == dtype
+    np.testing.assert_array_equal(function(np.asfortranarray(x)), function(x))
+    in_place = x.copy()
+    assert function(in_place, out=in_place) is in_place
+    np.testing.assert_array_equal(in_place, function(x))
+
+
+def test_activation_dtypes_and_shapes():
+    assert activations.relu([1, -1]).dtype == np.float64
+    assert activations.relu(np.float16([1])).dtype == np.float32
+    assert activations.relu(np.zeros((2, 0, 3))).shape == (2, 0, 3)
+    assert type(activations.relu(-1.0)) is np.float64
+    assert activations.softmax(np.zeros((2, 3, 4))).shape == (2, 3, 4)
+    with pytest.raises(ValueError, match="x: expected at least one axis"):
+        activations.softmax(1.0)
+    with pytest.raises(TypeError, match="x: expected an array of real numbers, got dtype complex128"):
+        activations.relu(1j)
+    x = np.zeros(4)
+    with pytest.raises(ValueError, match="out: expected memory of its own"):
+        activations.relu(x[:3], out=x[1:])

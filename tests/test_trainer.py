@@ -1,0 +1,303 @@
+"""Training: steps, fits, their numbers and their ends."""
+
+import copy
+import dataclasses
+import math
+import pickle
+import sys
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import SGD, Adam, History, Trainer, trainer
+from fastnn.kernels import reference
+
+
+@pytest.fixture
+def data(rng):
+    x = rng.standard_normal((50, 3)).astype(np.float32)
+    return x, (x**2).sum(axis=1)
+
+
+def make(seed=0, **arguments):
+    return Trainer(fastnn.MLP([3, 8, 1], activation="tanh", seed=seed), **arguments)
+
+
+def test_a_step_is_gradient_then_update(data):
+    train = make(optimizer=Adam(learning_rate=0.1))
+    net, twin = train.net, train.net.copy()
+    states = np.zeros_like(twin.parameters), np.zeros_like(twin.parameters)
+    for step in (1, 2, 3):
+        loss, gradient = twin.loss_and_gradient(*data)
+        reference.adam(twin.parameters, gradient, *states, step, train.optimizer.hyper())
+        assert train.step(*data) == pytest.approx(loss, rel=1e-5)
+        np.testing.assert_allclose(net.parameters, twin.parameters, rtol=1e-4, atol=1e-5)
+    assert train.steps == 3
+
+
+def test_fit_is_steps_over_batches_the_short_one_too(data):
+    fitted, stepped = make(), make()
+    history = fitted.fit(*data, batch_size=16, epochs=2, shuffle=False)
+    x, y = data
+    for epoch in range(2):
+        losses = [stepped.step(x[i : i + 16], y[i : i + 16]) for i in range(0, 50, 16)]
+        assert history.metrics["loss"][epoch] == pytest.approx(np.average(losses, weights=[16, 16, 16, 2]), rel=1e-6)
+    np.testing.assert_array_equal(fitted.net.parameters, stepped.net.parameters)
+    assert history.epochs == [1, 2]
+    assert fitted.steps == stepped.steps == 8
+
+
+def test_how_calls_are_cut_does_not_show(data, monkeypatch):
+    whole = make()
+    whole.fit(*data, batch_size=4, epochs=3, seed=1)
+    monkeypatch.setattr(trainer, "CALL_SECONDS", 0.0)  # one batch a call
+    cut = make()
+    cut.fit(*data, batch_size=4, epochs=3, seed=1)
+    np.testing.assert_array_equal(whole.net.parameters, cut.net.parameters)
+
+
+def test_shuffles_follow_seed_and_epoch(data):
+    once, again, parts, other = make(), make(), make(), make()
+    once.fit(*data, epochs=4, seed=7)
+    again.fit(*data, epochs=4, seed=7)
+    parts.fit(*data, epochs=1, seed=7)
+    assert parts.fit(*data, epochs=3, seed=7).epochs == [2, 3, 4]
+    other.fit(*data, epochs=4, seed=8)
+    np.testing.assert_array_equal(once.net.parameters, again.net.parameters)
+    np.testing.assert_array_equal(once.net.parameters, parts.net.parameters)
+    assert not np.array_equal(once.net.parameters, other.net.parameters)
+
+
+def test_a_drawn_seed_is_noted(data):
+    first = make()
+    seed = first.fit(*data, epochs=2).seed
+    second = make()
+    second.fit(*data, epochs=2, seed=seed)
+    np.testing.assert_array_equal(first.net.parameters, second.net.parameters)
+
+
+def test_orders_are_fixed_for_all_machines():
+    assert trainer._order(8, 1, 1).tolist() == ORDER_OF_8
+    assert sorted(trainer._order(100, 2, 3).tolist()) == list(range(100))
+
+
+# Philox keyed by (1, 1), shuffled by NumPy: a change breaks everybody's reproducible runs.
+ORDER_OF_8 = [2, 3, 6, 7, 1, 4, 0, 5]
+
+
+def test_data_are_neither_changed_nor_copied_by_layout(data, rng):
+    x, y = data
+    wide = np.zeros((50, 6), np.float32)
+    wide[:, ::2] = x
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    results = []
+    for same in (x, np.asfortranarray(x), wide[:, ::2], read_only, x.astype(np.float64)):
+        before = same.copy()
+        train = make()
+        train.fit(same, y, epochs=2, seed=0)
+        np.testing.assert_array_equal(same, before)
+        results.append(train.net.parameters)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_weights_of_zero_leave_rows_out(data):
+    x, y = data
+    weight = np.ones(50)
+    weight[::2] = 0
+    y = y.copy()
+    y[::2] = 1e6
+    weighted, without = make(), make()
+    weighted.fit(x, y, batch_size=None, epochs=3, shuffle=False, sample_weight=weight)
+    without.fit(x[1::2], y[1::2], batch_size=None, epochs=3, shuffle=False)
+    np.testing.assert_allclose(weighted.net.parameters, without.net.parameters, rtol=1e-4, atol=1e-5)
+
+
+def test_validation_and_metrics(rng):
+    x = rng.standard_normal((60, 2))
+    labels = (x[:, 0] > 0).astype(int)
+    net = fastnn.MLP([2, 8, 2], activation="tanh", seed=0)
+
+    def labels_seen(y, prediction):
+        return len(np.unique(y))
+
+    history = net.fit(
+        x,
+        labels,
+        "softmax_cross_entropy",
+        Adam(learning_rate=0.05),
+        epochs=20,
+        seed=0,
+        validation_data=(x, labels, np.ones(60)),
+        metrics=["accuracy", labels_seen],
+    )
+    names = ["loss", "accuracy", "labels_seen", "val_loss", "val_accuracy", "val_labels_seen", "seconds"]
+    assert list(history.metrics) == names
+    assert all(len(numbers) == 20 for numbers in history.metrics.values())
+    assert history.metrics["val_loss"][-1] == pytest.approx(
+        net.loss_and_gradient(x, labels, "softmax_cross_entropy")[0], rel=1e-5
+    )
+    right = (net.predict(x).argmax(axis=1) == labels).mean()
+    assert history.metrics["accuracy"][-1] == history.metrics["val_accuracy"][-1] == right > 0.9
+    assert history.metrics["labels_seen"][-1] == 2
+
+
+def test_binary_accuracy(rng):
+    x = rng.standard_normal((60, 2))
+    y = x[:, 0] > 0
+    net = fastnn.MLP([2, 1], seed=0)
+    history = net.fit(x, y, "binary_cross_entropy", SGD(learning_rate=1.0), epochs=20, seed=0, metrics="accuracy")
+    assert history.metrics["accuracy"][-1] == ((net.predict(x)[:, 0] > 0) == y).mean() > 0.9
+
+
+def test_callbacks_see_every_epoch_and_can_stop(data):
+    train, seen = make(), []
+
+    class Watcher:
+        def on_epoch_end(self, trainer, history):
+            assert trainer is train
+            seen.append(history.epochs[-1])
+
+    history = train.fit(*data, epochs=10, callbacks=[lambda trainer, history: trainer.epochs == 3, Watcher()])
+    assert seen == history.epochs == [1, 2, 3]
+
+
+def test_a_callback_may_change_the_learning_rate(data):
+    train = make(optimizer=Adam())
+
+    def halve(trainer, history):
+        rate = trainer.optimizer.learning_rate
+        trainer.optimizer = dataclasses.replace(trainer.optimizer, learning_rate=rate / 2)
+
+    train.fit(*data, epochs=3, callbacks=[halve])
+    assert train.optimizer.learning_rate == 0.001 / 8
+    assert train.steps == 6
+    train.optimizer = SGD()
+    assert train.steps == 0
+
+
+def test_an_interrupt_keeps_what_was_done(data):
+    train = make()
+
+    def interrupt(trainer, history):
+        if trainer.epochs == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(*data, epochs=10, seed=0, callbacks=[interrupt])
+    assert train.history.epochs == [1, 2]
+    train.fit(*data, epochs=1, seed=0)
+    straight = make()
+    straight.fit(*data, epochs=3, seed=0)
+    np.testing.assert_array_equal(train.net.parameters, straight.net.parameters)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_raises(data, bad):
+    x, y = data
+    y = y.copy()
+    y[20] = bad
+    train = make()
+    with pytest.raises(FloatingPointError, match=rf"loss is {bad} in epoch 1 \(batch 3\): .* lower the learning rate"):
+        train.fit(x, y, batch_size=10, shuffle=False)
+    assert train.history.epochs == []
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda train: pickle.loads(pickle.dumps(train))])
+def test_a_copied_trainer_goes_on_as_the_first(data, twin):
+    train = make(optimizer="adam")
+    train.fit(*data, epochs=2, seed=0)
+    other = twin(train)
+    for each in (train, other):
+        each.fit(*data, epochs=2, seed=0)
+    np.testing.assert_array_equal(train.net.parameters, other.net.parameters)
+    assert not np.shares_memory(train.net.parameters, other.net.parameters)
+
+
+def test_clipping_bounds_the_step(data):
+    train = make(optimizer=SGD(learning_rate=1.0, clip_norm=0.01))
+    before = train.net.parameters.copy()
+    train.step(*data)
+    assert np.linalg.norm(train.net.parameters - before) == pytest.approx(0.01, rel=1e-4)
+    train = make(optimizer=SGD(learning_rate=1.0, clip_value=0.001))
+    train.step(*data)
+    assert np.abs(train.net.parameters - before).max() <= 0.00101
+
+
+def test_thread_limit_does_not_change_results(rng):
+    x, y = rng.standard_normal((512, 64)), np.zeros(512)
+    nets = [fastnn.MLP([64, 64, 1], seed=0) for _ in range(2)]
+    for net, count in zip(nets, (1, None), strict=True):
+        Trainer(net, num_threads=count).fit(x, y, batch_size=256, epochs=2, seed=0)
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size: expected at least 1, got 0"),
+        ({"epochs": -1}, ValueError, "epochs: expected at least 0, got -1"),
+        ({"epochs": 1.5}, TypeError, "epochs: expected a whole number, got 1.5"),
+        ({"shuffle": "yes"}, TypeError, "shuffle: expected True or False, got 'yes'"),
+        ({"seed": -1}, ValueError, "seed: expected at least 0, got -1"),
+        ({"metrics": ["accuracy"]}, ValueError, "metrics: accuracy needs a cross-entropy as loss, got mse"),
+        ({"metrics": [3]}, ValueError, "metrics: expected 'accuracy' or a function"),
+        ({"callbacks": 3}, TypeError, "callbacks: expected a list of functions, got 3"),
+        ({"callbacks": [3]}, TypeError, "callbacks: expected functions or objects with on_epoch_end, got 3"),
+        ({"validation_data": np.zeros(3)}, ValueError, r"validation_data: expected \(x, y\)"),
+        ({"validation_data": ([[1]], [1])}, ValueError, r"validation_data: x: expected shape \(\*, 3\), got \(1, 1\)"),
+        ({"progress": "bar"}, TypeError, "progress: expected True or False, got 'bar'"),
+    ],
+)
+def test_bad_arguments(data, arguments, error, message):
+    with pytest.raises(error, match=message):
+        make().fit(*data, **arguments)
+
+
+def test_bad_parts():
+    with pytest.raises(TypeError, match="net: expected a Sequential, got int"):
+        Trainer(3)
+    with pytest.raises(ValueError, match="x: expected at least one row"):
+        make().step(np.zeros((0, 3)), np.zeros(0))
+
+
+def test_no_epochs_leave_an_empty_history(data):
+    history = make().fit(*data, epochs=0)
+    assert history.epochs == []
+    assert repr(history) == "History(0 epochs)"
+
+
+def test_progress_is_shown_when_asked_for(data, capsys):
+    make().fit(*data, epochs=2, progress=True)
+    assert "epoch 2" in capsys.readouterr().err
+    make().fit(*data, epochs=2)
+    make().fit(*data, epochs=2, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_history_plots(data, monkeypatch):
+    history = History([1, 2], {"loss": [2.0, 1.0], "seconds": [0.1, 0.1]})
+    assert repr(history) == "History(2 epochs, loss 1, seconds 0.1)"
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r'pip install "fastnn\[demo\]"'):
+        history.plot()
+
+
+def test_history_plots_on_given_axes():
+    class Axes:
+        drawn = None
+
+        def plot(self, epochs, numbers, label):
+            self.drawn = epochs, numbers, label
+
+        def set_xlabel(self, label):
+            self.label = label
+
+        def legend(self):
+            pass
+
+    axes = Axes()
+    assert History([1, 2], {"loss": [2.0, 1.0], "seconds": [0.1, 0.1]}).plot(axes) is axes
+    assert axes.drawn == ([1, 2], [2.0, 1.0], "loss")
