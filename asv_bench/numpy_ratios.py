@@ -3,7 +3,9 @@
     python asv_bench/numpy_ratios.py
 
 NumPy is written as well as it can be: matmul into a given array, everything else in place, float32. Both run in
-turns, each timing is of enough repetitions to last 5 ms, and medians are compared.
+turns, and medians are compared. Before its turn each rests until the threads of the other have gone to sleep
+(OpenBLAS's spin for 0.1 s after a call: two pools on the same cores measure each other), then runs until its own are
+awake and spread over the cores, and only then is timed, over enough repetitions to last 20 ms.
 """
 
 import argparse
@@ -31,19 +33,26 @@ NETWORKS = (
 )
 
 
-def repetitions(function, seconds=0.005):
-    function()
-    start = time.perf_counter()
-    function()
-    return max(1, int(seconds / max(1e-7, time.perf_counter() - start)))
+TURN = 0.02
+REST = 0.15
+
+
+def awake(function):
+    """Rest, then run for a turn; returns how many calls of the function fit into a turn."""
+    time.sleep(REST)
+    best, begin = float("inf"), time.perf_counter()
+    while (start := time.perf_counter()) - begin < TURN:
+        function()
+        best = min(best, time.perf_counter() - start)
+    return max(1, int(TURN / best))
 
 
 def interleaved(functions, rounds):
     """Median seconds of one call of each, measured in turns."""
-    counts = [repetitions(function) for function in functions]
     times = [[] for _ in functions]
     for _ in range(rounds):
-        for function, count, record in zip(functions, counts, times, strict=True):
+        for function, record in zip(functions, times, strict=True):
+            count = awake(function)
             start = time.perf_counter()
             for _ in range(count):
                 function()
@@ -152,11 +161,10 @@ def main():
     print(f"fastnn {fastnn.__version__}, numba {numba.__version__}, numpy {np.__version__} ({blas})\n")
 
     peaks, tiles = zip(*[(peak_gflops(), tile_gflops()) for _ in range(rounds)], strict=True)
-    peak = max(peaks)
+    peak = statistics.median(peaks)
+    share = statistics.median(tile / peak for tile, peak in zip(tiles, peaks, strict=True))
     print(f"FMA peak of one core      {peak:7.1f} GFLOP/s")
-    print(
-        f"micro-kernel in cache     {statistics.median(tiles):7.1f} GFLOP/s  {statistics.median(tiles) / peak:6.1%}\n"
-    )
+    print(f"micro-kernel in cache     {statistics.median(tiles):7.1f} GFLOP/s  {share:6.1%}\n")
     print(f"{'work':34}{'fastnn us':>11}{'NumPy us':>11}{'ratio':>8}{'of peak':>9}")
     threads = fastnn.get_num_threads()
     for m, k, n in LINEAR:

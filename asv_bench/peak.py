@@ -73,7 +73,7 @@ def peak_gflops(dtype=np.float32, rounds=300_000):
     return 2 * CHAINS * lanes * rounds / (time.perf_counter() - start) / 1e9
 
 
-def tile_gflops(dtype=np.float32, k=256, rounds=3000):
+def tile_gflops(dtype=np.float32, k=256, rounds=30_000):
     """GFLOP/s of one core in the micro-kernel, its operands in cache: one timing."""
     rows, columns = microkernel.MR, microkernel.tile_columns(np.dtype(dtype).itemsize)
     a, b = np.ones((k, rows), dtype), np.ones((k, columns), dtype)

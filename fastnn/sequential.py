@@ -5,13 +5,13 @@ import copy
 import numpy as np
 
 from . import initializers, losses
-from .kernels.catalog import make_table
 from .kernels.network import (
     Network,
     forward_parallel,
     forward_worker,
     gradient_worker,
     loss_and_gradient_parallel,
+    make_table,
     rows_worker,
 )
 from .layer import Dense

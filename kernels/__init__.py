@@ -1,4 +1,8 @@
-"""Numba kernels of dense networks, each with a NumPy twin of the same name and arguments in `reference`."""
+"""Numba kernels of dense networks, each with a NumPy twin of the same name and arguments in `reference`.
+
+Kernels trust their caller: they follow raw pointers and check no shape. `fastnn`'s layers, models and activations are
+the door that checks; who calls a kernel directly vouches for shapes, dtypes and overlaps as its docstring gives them.
+"""
 
 from . import reference
 from .activation import (

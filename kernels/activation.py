@@ -93,15 +93,13 @@ def activate_elements(activation, z, y, count):
         for i in range(count):
             v = load(z, i)
             store(y, i, _leaky(v, constant(LEAKY_SLOPE, v)))
-    elif activation == ELU:
+    elif activation in (ELU, SELU):
+        scale = SELU_SCALE if activation == SELU else 1.0
+        slope = SELU_SLOPE if activation == SELU else 1.0
         for i in range(count):
             v = load(z, i)
-            store(y, i, select(v > constant(0.0, v), v, elementary.expm1(v)))
-    elif activation == SELU:
-        for i in range(count):
-            v = load(z, i)
-            negative = constant(SELU_SLOPE, v) * elementary.expm1(v)
-            store(y, i, select(v > constant(0.0, v), constant(SELU_SCALE, v) * v, negative))
+            negative = constant(slope, v) * elementary.expm1(v)
+            store(y, i, select(v > constant(0.0, v), constant(scale, v) * v, negative))
     elif activation == SIGMOID:
         for i in range(count):
             store(y, i, elementary.sigmoid(load(z, i)))
@@ -146,15 +144,12 @@ def activate_elements_backward(activation, dy, saved, dz, count):
         for i in range(count):
             y = load(saved, i)
             store(dz, i, load(dy, i) * select(y > constant(0.0, y), constant(1.0, y), constant(LEAKY_SLOPE, y)))
-    elif activation == ELU:
+    elif activation in (ELU, SELU):
+        scale = SELU_SCALE if activation == SELU else 1.0
+        at_zero = SELU_SLOPE if activation == SELU else 1.0
         for i in range(count):
             y = load(saved, i)
-            one = constant(1.0, y)
-            store(dz, i, load(dy, i) * select(y > constant(0.0, y), one, y + one))
-    elif activation == SELU:
-        for i in range(count):
-            y = load(saved, i)
-            slope = select(y > constant(0.0, y), constant(SELU_SCALE, y), y + constant(SELU_SLOPE, y))
+            slope = select(y > constant(0.0, y), constant(scale, y), y + constant(at_zero, y))
             store(dz, i, load(dy, i) * slope)
     elif activation == SIGMOID:
         for i in range(count):

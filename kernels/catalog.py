@@ -17,7 +17,7 @@ import numpy as np
 
 from . import reference
 from .codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, Loss, Optimizer
-from .network import TABLE_COLUMNS, workspace_size
+from .network import make_table, workspace_size
 from .optimizer import HYPER_SIZE
 
 # inputs(shape, dtype, rng) -> dict of arguments in order; outputs: names of those that the kernel fills or changes;
@@ -268,19 +268,6 @@ def _optimizer_rows():
     moved = lambda shape: (None, 2 * shape[0])
     for name in ("clip_by_value", "clip_by_norm"):
         yield Row(name, gradient, ("gradient",), clip_bound, SPANS[1:], (65536,), moved, "GB/s")
-
-
-def make_table(sizes, activations):
-    """The layer table of a network with these feature counts and activation codes, and its number of parameters."""
-    table = np.zeros((len(activations), TABLE_COLUMNS), np.int64)
-    offset = record = z_record = 0
-    for row, k, n, activation in zip(table, sizes[:-1], sizes[1:], activations, strict=True):
-        saves = Activation(activation) in NEEDS_PRE_ACTIVATION
-        row[:7] = k, n, offset, offset + k * n, activation, record, z_record if saves else -1
-        offset += k * n + n
-        record += n
-        z_record += n if saves else 0
-    return table, offset
 
 
 def _network_rows():

@@ -15,7 +15,7 @@ from .gemm import Operand, product, product_scratch
 from .jit import call, glue, inner, kernel, parallel_kernel, serial_in_njit, worker
 from .microkernel import panel_columns
 from .optimizer import SGD, Rule, update_elements
-from .simd import advance, flat_pointer, itemsize, load, pointer, store
+from .simd import advance, constant, flat_pointer, itemsize, load, pointer, store
 from .threads import threads_for
 
 # Multiply-adds from which another thread pays for its launch (2 us) and for the part of the operands it packs anew.
@@ -44,26 +44,29 @@ def shifted(a, row, column):
 def column_sums(dz, m, n, out):
     """out[j] = sum over i of dz[i, j], in the order of i; dz is contiguous in rows of n."""
     for j in range(n):
-        store(out, j, load(dz, j))
-    for i in range(1, m):
+        store(out, j, constant(0.0, load(out, j)))
+    for i in range(m):
         for j in range(n):
             store(out, j, load(out, j) + load(dz, i * n + j))
 
 
 @glue
-def new_scratch(out, m, n, k, whole_rows):
+def new_scratch(out, m, n, k, contiguous, whole_rows):
     p = pointer(out)
-    return np.empty(product_scratch(m, n, k, itemsize(p), panel_columns(p), whole_rows), out.dtype)
+    return np.empty(product_scratch(m, n, k, itemsize(p), panel_columns(p), contiguous, whole_rows), out.dtype)
 
 
 @inner
 def grid_rows(m, n, threads, nr):
-    """How many ways to split m rows when threads share m x n elements: the split that reads the operands least."""
-    best, least = threads, (threads * n + m) + 0
+    """How many ways to split m rows when threads share m x n elements.
+
+    The split that reads the operands least, b counted twice, since every thread that needs a part of it may pack it.
+    """
+    best, least = threads, 2 * threads * n + m
     for columns in range(2, threads + 1):
         rows = threads // columns
-        if rows * columns == threads and columns * nr <= n and rows * n + columns * m < least:
-            best, least = rows, rows * n + columns * m
+        if rows * columns == threads and columns * nr <= n and 2 * rows * n + columns * m < least:
+            best, least = rows, 2 * rows * n + columns * m
     return best
 
 
@@ -93,7 +96,7 @@ def linear_part(x, weight, bias, activation, out, index, parts):
     p = flat_pointer(out)
     r0, r1, c0, c1 = cell_of(m, n, parts, index, panel_columns(p), whole_rows)
     if r1 > r0 and c1 > c0:
-        scratch = new_scratch(out, r1 - r0, c1 - c0, k, whole_rows)
+        scratch = new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[1] == weight.itemsize, whole_rows)
         q = pointer(scratch)
         # The last n elements of scratch are a row for log_softmax.
         buffer = advance(q, scratch.size - (c1 - c0))
@@ -169,7 +172,7 @@ def backward_input_part(dz, weight, out, index, parts):
             False,
             False,
             Store(here, n),
-            pointer(new_scratch(out, r1 - r0, c1 - c0, k, False)),
+            pointer(new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[0] == weight.itemsize, False)),
         )
 
 
@@ -222,7 +225,7 @@ def backward_parameters_part(x, dz, dweight, dbias, index, parts):
         column_sums(flat_pointer(dz), batch, n, flat_pointer(dbias))
         last = inputs
     if last > first:
-        scratch = pointer(new_scratch(dweight, last - first, n, batch, False))
+        scratch = pointer(new_scratch(dweight, last - first, n, batch, True, False))
         here = advance(flat_pointer(dweight), first * n)
         parameters_rows(operand(x), operand(dz), first, last, n, batch, Store(here, n), scratch)
 
@@ -269,7 +272,7 @@ def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
     rule = Rule(SGD, learning_rate, 0.0, 0.0, 0.0, 0.0, False, 1.0, np.inf)
     first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
     if last > first:
-        scratch = pointer(new_scratch(weight, last - first, n, batch, False))
+        scratch = pointer(new_scratch(weight, last - first, n, batch, True, False))
         if last == inputs + 1:
             p = flat_pointer(bias)
             column_sums(flat_pointer(dz), batch, n, scratch)

@@ -83,6 +83,14 @@ def _move_update(epilogue, offset, row_stride):
     )
 
 
+@glue
+def _runs(height, width, stride, source_row):
+    """(runs, elements of each) of a block: one run if its rows lie end to end on both sides."""
+    if width == stride and width == source_row:
+        return 1, height * width
+    return height, width
+
+
 def _in_scratch(epilogue, block, width, row, column):
     return block, width
 
@@ -113,11 +121,9 @@ def _activate(epilogue, source, source_row, row, column, height, width):
         copy_elements(source, out, height * width)
         softmax_rows(out, height, width, activation == LOG_SOFTMAX, epilogue.buffer)
     elif activation != IDENTITY:
-        if width == stride and width == source_row:
-            activate_elements(activation, source, out, height * width)
-        else:
-            for i in range(height):
-                activate_elements(activation, advance(source, i * source_row), advance(out, i * stride), width)
+        rows, columns = _runs(height, width, stride, source_row)
+        for i in range(rows):
+            activate_elements(activation, advance(source, i * source_row), advance(out, i * stride), columns)
 
 
 def _activate_backward(epilogue, source, source_row, row, column, height, width):
@@ -127,21 +133,18 @@ def _activate_backward(epilogue, source, source_row, row, column, height, width)
     out = advance(epilogue.out, row * stride + column)
     if activation >= SOFTMAX:
         softmax_rows_backward(source, saved, out, height, width, activation == LOG_SOFTMAX)
-    elif width == stride and width == source_row:
-        activate_elements_backward(activation, source, saved, out, height * width)
     else:
-        for i in range(height):
+        rows, columns = _runs(height, width, stride, source_row)
+        for i in range(rows):
             here = i * stride
             activate_elements_backward(
-                activation, advance(source, i * source_row), advance(saved, here), advance(out, here), width
+                activation, advance(source, i * source_row), advance(saved, here), advance(out, here), columns
             )
 
 
 def _update(epilogue, source, source_row, row, column, height, width):
     stride = epilogue.row_stride
-    rows, columns = height, width
-    if width == stride and width == source_row:
-        rows, columns = 1, height * width
+    rows, columns = _runs(height, width, stride, source_row)
     for i in range(rows):
         here = (row + i) * stride + column
         update_elements(

@@ -43,10 +43,23 @@ def panel_width(n, k, size, nr):
 
 
 @plain
-def product_scratch(m, n, k, size, nr, whole_rows):
-    """Elements of scratch that `product` needs: zeros, one block of results, one packed panel."""
+def packs_panel(m, n, k, size, contiguous):
+    """Whether b is packed: always where its rows are not contiguous."""
+    return not contiguous or (n * k * size > PANEL_BYTES and m >= PACK_ROWS)
+
+
+@plain
+def product_scratch(m, n, k, size, nr, contiguous, whole_rows):
+    """Elements of scratch that `product` needs: zeros, a block of results, one of a, a packed panel, a row."""
     width = n if whole_rows else panel_width(n, k, size, nr)
-    return 80 + width + n + min(m, MC) * (width + min(k, KC)) + k * (width + nr)
+    packed = k * (width + nr) if packs_panel(m, n, k, size, contiguous) else 0
+    return 80 + width + n + min(m, MC) * (width + min(k, KC)) + packed
+
+
+@plain
+def product_scratch_up_to(m, n, k, size, nr):
+    """Enough for `product` with contiguous b and any inner dimension up to k: a smaller one has a wider panel."""
+    return 80 + 2 * n + min(m, MC) * (n + KC) + PANEL_BYTES // size + 2 * nr * k
 
 
 @inner
@@ -101,7 +114,7 @@ def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
     packed_a = aligned(advance(block, min(m, MC) * panel))
     packed = aligned(advance(packed_a, min(m, MC) * min(k, KC)))
     pack_a = a.row_stride == 1 and a.column_stride * size >= PACK_A_BYTES and n > nr
-    pack = b.column_stride != 1 or (n * k * size > PANEL_BYTES and m >= PACK_ROWS)
+    pack = packs_panel(m, n, k, size, b.column_stride == 1)
     for column in range(0, n, panel):
         width = min(panel, n - column)
         source = advance(b.pointer, column * b.column_stride)

@@ -55,6 +55,8 @@ def loss_scale(loss, weight, n):
 @inner
 def _elements(loss, prediction, target, gradient, terms, count, weight, scale):
     """terms = weight * loss, gradient = weight * scale * d loss / d prediction."""
+    if count == 0:
+        return
     like = load(prediction, 0)
     slope = constant(weight * scale, like)
     w = constant(weight, like)

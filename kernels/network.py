@@ -22,13 +22,16 @@ Workspace of a step with m rows, one flat array:
 """
 
 from collections import namedtuple
+from itertools import pairwise
 
+import numpy as np
 from numba import float64, int64, intp, prange
 
 from .activation import IDENTITY, LOG_SOFTMAX, SOFTMAX, activate_elements_backward, softmax_rows_backward
+from .codes import NEEDS_PRE_ACTIVATION, Activation
 from .dense import column_sums, operand, parameters_rows, part, shifted, transposed
 from .epilogue import Activate, ActivateBackward, Store, finish, landing, make_update, moved
-from .gemm import Operand, product, product_scratch
+from .gemm import Operand, product, product_scratch, product_scratch_up_to
 from .jit import call, glue, inner, kernel, parallel_kernel, plain, run, serial_in_njit, worker
 from .loss import Batch, loss_rows, loss_scale, terms_count
 from .microkernel import panel_columns, tile_columns
@@ -59,6 +62,19 @@ Step = namedtuple(
 )
 
 
+def make_table(sizes, activations):
+    """The layer table of a network with these feature counts and activation codes, and its number of parameters."""
+    table = np.zeros((len(activations), TABLE_COLUMNS), np.int64)
+    offset = record = z_record = 0
+    for row, (k, n), activation in zip(table, pairwise(sizes), activations, strict=True):
+        saves = Activation(activation) in NEEDS_PRE_ACTIVATION
+        row[:7] = k, n, offset, offset + k * n, activation, record, z_record if saves else -1
+        offset += k * n + n
+        record += n
+        z_record += n if saves else 0
+    return table, offset
+
+
 @plain
 def widest(table):
     """The largest number of features between two layers or at the end."""
@@ -84,19 +100,20 @@ def forward_scratch(table, rows, size, nr):
     most = 0
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
-        most = max(most, product_scratch(rows, n, k, size, nr, table[layer, ACTIVATION] >= SOFTMAX))
+        most = max(most, product_scratch(rows, n, k, size, nr, True, table[layer, ACTIVATION] >= SOFTMAX))
     return most
 
 
 @plain
 def training_scratch(table, rows, size, nr):
+    """Enough for any batch of up to so many rows: the last one of an epoch may be short."""
     most = max(forward_scratch(table, min(rows, ROWS), size, nr), min(rows, ROWS) * widest(table) + widest(table))
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
-        most = max(most, product_scratch(k, n, rows, size, nr, False))
+        most = max(most, product_scratch_up_to(k, n, rows, size, nr))
         if layer > 0:
             whole_rows = table[layer - 1, ACTIVATION] >= SOFTMAX
-            most = max(most, product_scratch(min(rows, ROWS), k, n, size, nr, whole_rows))
+            most = max(most, product_scratch(min(rows, ROWS), k, n, size, nr, False, whole_rows))
     return most + 16
 
 

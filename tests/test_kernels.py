@@ -225,6 +225,16 @@ def test_a_label_out_of_range_touches_nothing(dtype):
         assert not memory[2].any()
 
 
+def test_an_empty_batch_is_a_sum_of_nothing(dtype):
+    x, dz = np.empty((0, 3), dtype), np.empty((0, 2), dtype)
+    dweight, dbias = np.full((3, 2), np.nan, dtype), np.full(2, np.nan, dtype)
+    kernels.linear_backward_parameters(x, dz, dweight, dbias)
+    assert not dweight.any()
+    assert not dbias.any()
+    for loss in Loss:
+        assert getattr(kernels, loss.name.lower())(dz, dz, np.empty(0, dtype), dz) == 0
+
+
 def test_kernels_refuse_what_may_not_be_contiguous():
     x = np.ones((4, 4), np.float32)[:, ::2]
     with pytest.raises(numba.TypingError, match="C-contiguous"):

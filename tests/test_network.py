@@ -7,8 +7,9 @@ from numba.core.runtime import _nrt_python, rtsys
 
 from fastnn import kernels
 from fastnn.kernels import network
-from fastnn.kernels.catalog import hyper_parameters, make_table
+from fastnn.kernels.catalog import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Optimizer
+from fastnn.kernels.network import make_table
 from fastnn.kernels.optimizer import CLIP_NORM
 
 ALL_THREADS = (1, 2, 3, 8)
@@ -54,7 +55,20 @@ def gradient_of(net, x, y, weights, loss, threads=1):
     return value, gradient
 
 
-def train(net, x, y, optimizer, hyper, threads, loss=Loss.MSE, steps=10, batch_size=16, order=None, weights=None):
+def train(
+    net,
+    x,
+    y,
+    optimizer,
+    hyper,
+    threads,
+    loss=Loss.MSE,
+    steps=10,
+    batch_size=16,
+    order=None,
+    weights=None,
+    workspace=None,
+):
     """The parameters and losses after some steps."""
     dtype = net.parameters.dtype
     net = network.Network(net.table, net.parameters.copy())
@@ -71,7 +85,7 @@ def train(net, x, y, optimizer, hyper, threads, loss=Loss.MSE, steps=10, batch_s
         batch_size,
         1,
         losses,
-        make_workspace(net, batch_size, threads, dtype),
+        make_workspace(net, batch_size, threads, dtype) if workspace is None else workspace,
         threads,
     )
     return net.parameters, losses
@@ -163,6 +177,41 @@ def test_gathered_batches_equal_batches_in_place(dtype, rng):
     plain = train(net, x, y, Optimizer.ADAM, hyper, 1, steps=3)
     gathered = train(net, np.asfortranarray(x), y, Optimizer.ADAM, hyper, 1, steps=3, order=np.arange(48))
     assert plain[0].tobytes() == gathered[0].tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "rows"),
+    [((7, 4200, 3), 256, 258), ((1500, 300, 2), 200, 601), ((3, 5, 4), 8, 17), ((300, 1100), 129, 130)],
+)
+def test_the_planned_workspace_is_enough(sizes, batch_size, rows, threads, rng):
+    """Nothing is written past its end, though the last batch is short and its blocks are cut in another way."""
+    activations = [Activation.GELU] * (len(sizes) - 2) + [Activation.SOFTMAX]
+    net = make_network(sizes, activations, np.float32, rng)
+    size = network.workspace_size(net.table, net.parameters, batch_size, threads)[1]
+    memory = np.full(size + 2**20, np.nan, np.float32)
+    memory[size:] = 7
+    x, y = rng.standard_normal((rows, sizes[0])).astype(np.float32), rng.random((rows, sizes[-1])).astype(np.float32)
+    hyper = hyper_parameters(Optimizer.SGD)
+    hyper[0] = 1e-6
+    steps = -(-rows // batch_size)
+    for clip in (0.0, 1.0):
+        hyper[CLIP_NORM] = clip
+        _, losses = train(
+            net,
+            x,
+            y,
+            Optimizer.SGD,
+            hyper,
+            threads,
+            steps=steps,
+            batch_size=batch_size,
+            workspace=memory[:size],
+            order=np.arange(rows),
+            weights=np.ones(rows, np.float32),
+        )
+        assert np.isfinite(losses).all()
+        assert (memory[size:] == 7).all()
 
 
 @pytest.fixture
