@@ -17,6 +17,8 @@ from .validation import as_training_data, flag, listed, seed_number, whole_numbe
 CALL_SECONDS = 0.05
 # A call may be so many times longer than the one before: the first is short, and slow where it has to compile.
 MOST_GROWTH = 8
+# The order of rows that are taken as they lie.
+NO_ORDER = np.empty(0, np.int64)
 
 
 class Trainer:
@@ -70,6 +72,7 @@ class Trainer:
             self._states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
             self.steps = 0
         self._optimizer = optimizer
+        self._optimization = Optimization(int(optimizer.code), optimizer.hyper(), *self._states)
 
     def step(self, x, y, sample_weight=None):
         """One update on one batch.
@@ -84,7 +87,7 @@ class Trainer:
             ValueError, TypeError: as `Sequential.loss_and_gradient`.
         """
         data = as_training_data(x, y, sample_weight, self.net, self.loss.code)
-        return float(self._train(data, None, 0, 1, data[0].shape[0])[0])
+        return float(self._run(Data(*data, NO_ORDER), 1, data[0].shape[0])[0])
 
     def fit(
         self,
@@ -186,20 +189,22 @@ class Trainer:
 
     def _train(self, data, order, first, count, batch_size):
         """Updates on `count` batches from batch `first` on; returns their losses."""
-        net, code = self.net, self._optimizer.code
         rows = slice(first * batch_size, (first + count) * batch_size)
         if order is None:
             x, y, weight = data
-            data, order = (x[rows], y[rows], weight[rows]), np.empty(0, np.int64)
-        else:
-            order = order[rows]
+            return self._run(Data(x[rows], y[rows], weight[rows], NO_ORDER), count, batch_size)
+        return self._run(Data(*data, order[rows]), count, batch_size)
+
+    def _run(self, data, count, batch_size):
+        """One call of the kernel: updates on `count` batches of the data; returns their losses."""
+        net = self.net
         threads = net.resources.threads(batch_size, self.num_threads or net.num_threads)
         batch_losses = np.empty(count)
         train_parallel(
             training_workers(net.dtype, self._optimizer.clip_norm is not None),
             net.network,
-            Data(*data, order),
-            Optimization(int(code), self._optimizer.hyper(), *self._states),
+            data,
+            self._optimization,
             int(self.loss.code),
             batch_size,
             self.steps + 1,

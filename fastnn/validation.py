@@ -13,6 +13,8 @@ from .kernels.codes import Loss
 
 # Labels travel to the kernels as floats: beyond this float32 cannot tell neighbours apart.
 FLOAT32_WHOLE_NUMBERS = 2**24
+# Losses whose targets may be any number.
+UNBOUNDED = frozenset({Loss.MSE, Loss.MAE, Loss.HUBER, Loss.LOG_COSH})
 
 
 def shape_text(*sizes):
@@ -130,6 +132,9 @@ def as_samples(x, features, dtype, name="x"):
     Returns:
         ((rows, features) array of dtype with any strides, whether x was a single sample).
     """
+    # What a training loop passes time and again needs no conversion, and should not wait for the checks of one.
+    if type(x) is np.ndarray and x.dtype is dtype and x.ndim == 2 and x.shape[1] == features and x.flags.aligned:
+        return x, False
     array = real_array(x, name)
     single = array.ndim == 1
     if array.ndim not in (1, 2) or array.shape[-1] != features:
@@ -195,6 +200,9 @@ def as_targets(y, rows, out_features, loss, dtype):
     Returns:
         C-contiguous (rows, out_features), or (rows, 1) for labels.
     """
+    usual = type(y) is np.ndarray and y.dtype is dtype and y.shape == (rows, out_features)
+    if usual and loss in UNBOUNDED and y.flags.c_contiguous and y.flags.aligned:
+        return y
     array = real_array(y, "y")
     if array.ndim not in (1, 2):
         raise wrong_shape("y", shape_text(rows, out_features), array)
