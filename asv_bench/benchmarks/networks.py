@@ -1,0 +1,79 @@
+"""Whole networks: inference, training steps, and what a call costs before any work is done."""
+
+import numpy as np
+
+import fastnn
+
+from .common import DTYPES, NETWORKS, seconds
+
+OPTIMIZERS = {"sgd": fastnn.SGD, "adam": fastnn.Adam}
+
+
+class Inference:
+    params = (list(NETWORKS), ["one row", "batch"], DTYPES)
+    param_names = ("network", "rows", "dtype")
+    timeout = 300
+    warmup_time = 0.05
+    version = "1"
+
+    def setup(self, name, rows, dtype):
+        sizes, activation, batch = NETWORKS[name]
+        self.net = fastnn.MLP(sizes, activation=activation, dtype=dtype, seed=0)
+        rows = 1 if rows == "one row" else batch
+        self.x = np.random.default_rng(0).standard_normal((rows, sizes[0])).astype(dtype)
+        self.out = self.net.predict(self.x)
+
+    def time_predict(self, name, rows, dtype):
+        self.net.predict(self.x, out=self.out)
+
+
+class Training:
+    params = (list(NETWORKS), list(OPTIMIZERS), DTYPES)
+    param_names = ("network", "optimizer", "dtype")
+    timeout = 300
+    warmup_time = 0.05
+    version = "1"
+    batches = 16
+
+    def setup(self, name, optimizer, dtype):
+        sizes, activation, self.batch = NETWORKS[name]
+        rng = np.random.default_rng(0)
+        net = fastnn.MLP(sizes, activation=activation, dtype=dtype, seed=0)
+        self.trainer = fastnn.Trainer(net, loss="mse", optimizer=OPTIMIZERS[optimizer](learning_rate=1e-5))
+        self.x = rng.standard_normal((self.batch * self.batches, sizes[0])).astype(dtype)
+        self.y = rng.standard_normal((self.batch * self.batches, sizes[-1])).astype(dtype)
+        self.first = self.x[: self.batch], self.y[: self.batch]
+        self.trainer.step(*self.first)
+
+    def time_step(self, name, optimizer, dtype):
+        self.trainer.step(*self.first)
+
+    def track_step_in_an_epoch(self, name, optimizer, dtype):
+        fit = lambda: self.trainer.fit(self.x, self.y, batch_size=self.batch, shuffle=False, seed=0, progress=False)
+        fit()
+        return 1e6 * seconds(fit) / self.batches
+
+    track_step_in_an_epoch.unit = "us"
+
+    def peakmem_step(self, name, optimizer, dtype):
+        self.trainer.step(*self.first)
+
+
+class CallOverhead:
+    """The smallest network there is: what remains is the price of a call."""
+
+    version = "1"
+
+    def setup(self):
+        self.net = fastnn.MLP([1, 1], seed=0)
+        self.x, self.out = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
+        self.net.predict(self.x)
+
+    def time_predict(self):
+        self.net.predict(self.x)
+
+    def time_predict_into(self):
+        self.net.predict(self.x, out=self.out)
+
+    def time_relu(self):
+        fastnn.activations.relu(self.x, out=self.out)
