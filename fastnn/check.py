@@ -23,7 +23,7 @@ def _share(actual, expected, bound):
     if not np.array_equal(finite, np.isfinite(actual)):
         return np.inf
     error = np.abs(np.where(finite, actual - np.where(finite, expected, 0), 0))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = np.where(error == 0, 0, error / bound)
     return float(share.max(initial=0))
 
@@ -73,7 +73,7 @@ def run(names=()):
             failures += verdict != "ok"
             name = np.dtype(dtype).name
             print(
-                f"{row.name:28} {name:8} {len(row.shapes):6} {worst:24.3f} {speed:9.1f} {row.unit:7} {verdict}",
+                f"{row.name:28} {name:8} {len(row.shapes):6} {worst:24.3g} {speed:9.1f} {row.unit:7} {verdict}",
                 flush=True,
             )
     total = 2 * len(rows)
