@@ -48,25 +48,33 @@ class Dense:
     def __init__(
         self, in_features, out_features, activation="identity", *, weight_initializer=None, dtype=None, seed=None
     ):
-        self.in_features = whole_number(in_features, "in_features", 1)
-        self.out_features = whole_number(out_features, "out_features", 1)
-        self.activation = enum_member(activation, Activation, "activation")
-        self._initializer = initializers.get(weight_initializer, self.activation)
+        self._in_features = whole_number(in_features, "in_features", 1)
+        self._out_features = whole_number(out_features, "out_features", 1)
+        self._activation = enum_member(activation, Activation, "activation")
+        self._initializer = initializers.get(weight_initializer, self._activation)
         self.asked_dtype = None if dtype is None else float_dtype(dtype)
         self._seed = seed_number(seed)
         self._parameters = None  # drawn when they are first asked for: a model draws them into its own vector
         self.in_model = False
 
+    # Fixed: memory and the model's table are laid out by them.
+    in_features = property(lambda self: self._in_features, doc="Columns of x.")
+    out_features = property(lambda self: self._out_features, doc="Columns of y.")
+    activation = property(lambda self: self._activation, doc="A `fastnn.Activation`.")
+
     @property
     def parameter_count(self):
         return (self.in_features + 1) * self.out_features
 
-    def place(self, parameters, rng):
-        """Move into `parameters`, a part of a model's vector: for `Sequential` alone."""
+    def fill(self, parameters, rng):
+        """Put the layer's values, or a start, into a part of a model's vector: for `Sequential` alone."""
         if self._parameters is not None:
             parameters[:] = self._parameters
         else:
             self._draw(parameters, rng)
+
+    def place(self, parameters):
+        """Take the part of a model's vector that `fill` has filled as the layer's own: for `Sequential` alone."""
         self._hold(parameters)
         self.in_model = True
 
@@ -157,6 +165,12 @@ class Dense:
         x, saved, single = context
         if dy.shape != saved.shape:
             raise ValueError(f"dy: expected shape {saved.shape}, got {dy.shape}")
+        expected = (dy.shape[0], self.in_features)
+        if x.shape != expected or not x.dtype == saved.dtype == self.dtype:
+            raise ValueError(
+                f"context: expected that of a forward of this layer, x of shape {expected} and dtype {self.dtype}, got "
+                f"{x.shape} and {x.dtype}"
+            )
         dz = np.empty_like(some_rows(dy, "dy"))
         activate_backward(dy, saved, self.activation, dz)
         dx = np.empty((x.shape[0], self.in_features), self.dtype)

@@ -12,6 +12,10 @@ def loss_of(network, loss, x, y, sample_weight):
     return loss.kernel(prediction, y, sample_weight, np.empty_like(prediction))
 
 
+# Names that a history has anyway.
+RESERVED = frozenset({"loss", "val_loss", "seconds"})
+
+
 def _accuracy(loss, prediction, y, sample_weight):
     if loss.code == Loss.BINARY_CROSS_ENTROPY:
         right = ((prediction > 0) == (y > 0.5)).mean(axis=1)
@@ -28,14 +32,15 @@ def named(metrics, loss):
     """
     functions = {}
     for metric in [metrics] if isinstance(metrics, str) else listed(metrics, "metrics", "names and functions"):
+        name = metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
+        if name in functions or name in RESERVED:
+            raise ValueError(f"metrics: expected names of their own, got {name!r} twice; give the function a __name__")
         if metric == "accuracy":
             if loss.code not in (Loss.BINARY_CROSS_ENTROPY, Loss.SOFTMAX_CROSS_ENTROPY):
                 raise ValueError(f"metrics: accuracy needs a cross-entropy as loss, got {loss.name}")
             functions[metric] = lambda p, y, weight: _accuracy(loss, p, y, weight)
         elif callable(metric):
-            functions[getattr(metric, "__name__", repr(metric))] = lambda p, y, weight, metric=metric: float(
-                metric(y, p)
-            )
+            functions[name] = lambda p, y, weight, metric=metric: float(metric(y, p))
         else:
             raise ValueError(f"metrics: expected 'accuracy' or a function (y, prediction) -> float, got {metric!r}")
     return functions

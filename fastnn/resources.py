@@ -23,7 +23,7 @@ class _Scratch(threading.local):
     """The workspaces of one Python thread, kept from call to call; class attributes are what a new thread finds."""
 
     inference = training = np.empty(0)
-    inference_threads = 0
+    inference_rows = inference_threads = 0
     training_plan = None
 
 
@@ -42,14 +42,16 @@ class Resources:
         count = threads_for(rows * self._parameters.size, GRAIN)
         return count if most is None else min(count, most)
 
-    def inference(self, threads):
-        """Scratch for a forward pass of any number of rows."""
+    def inference(self, rows, threads):
+        """Scratch for a forward pass."""
         scratch = self._scratch
-        if scratch.inference_threads < threads:
-            # Rows pass through in blocks of ROWS, so what those need is enough.
-            size = workspace_size(self._table, self._parameters, ROWS, threads)[0]
+        # Rows pass through in blocks of ROWS, so what those need is enough.
+        rows = min(rows, ROWS)
+        if scratch.inference_threads < threads or scratch.inference_rows < rows:
+            rows, threads = max(rows, scratch.inference_rows), max(threads, scratch.inference_threads)
+            size = workspace_size(self._table, self._parameters, rows, threads)[0]
             scratch.inference = aligned_empty(size, self._parameters.dtype)
-            scratch.inference_threads = threads
+            scratch.inference_rows, scratch.inference_threads = rows, threads
         return scratch.inference
 
     def training(self, rows, threads):

@@ -62,10 +62,13 @@ class Sequential:
         sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
         self._table, count = make_table(sizes, [layer.activation for layer in layers])
         self._parameters = aligned_empty(count, dtype)
-        start = 0
-        for layer in layers:
-            layer.place(self._parameters[start : start + layer.parameter_count], rng)
-            start += layer.parameter_count
+        ends = np.cumsum([layer.parameter_count for layer in layers])
+        parts = np.split(self._parameters, ends[:-1])
+        # A user's initializer may raise: until all have done their part, no layer belongs to the model.
+        for layer, part in zip(layers, parts, strict=True):
+            layer.fill(part, rng)
+        for layer, part in zip(layers, parts, strict=True):
+            layer.place(part)
         self._network = Network(self._table, self._parameters)
         self._in_features, self._out_features = sizes[0], sizes[-1]
         # Trainers draw on them too.
@@ -139,7 +142,7 @@ class Sequential:
             self._parameters,
             x,
             out.reshape(1, -1) if single else out,
-            resources.inference(threads),
+            resources.inference(x.shape[0], threads),
             threads,
         )
         return out

@@ -50,7 +50,7 @@ def save(network, path):
     content = safetensors.numpy.save(_tensors(network), metadata)
     path = pathlib.Path(path)
     # The file appears under its name only when it is complete: a crash leaves the old one.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".fastnn-{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:
             file.write(content)

@@ -60,7 +60,7 @@ class Trainer:
 
     @property
     def optimizer(self):
-        """The optimizer. Assigning one of the same kind keeps the moments, assigning another kind begins anew."""
+        """The optimizer. Assigning one with the same moments keeps them; with others, they and `steps` begin anew."""
         return self._optimizer
 
     @optimizer.setter
@@ -120,7 +120,7 @@ class Trainer:
                 on the training data too.
 
         Returns:
-            The `History` of this fit. "loss" is the mean over the epoch's batches, each before its update.
+            The `History` of this fit. "loss" is the (weighted) mean over rows, each before the update of its batch.
 
         Raises:
             FloatingPointError: a loss is nan or inf.
@@ -161,7 +161,8 @@ class Trainer:
                 history.append(self.epochs, numbers | {"seconds": time.perf_counter() - began})
                 stop = False
                 for callback in callbacks:
-                    stop |= callback(self, history) is True
+                    said = callback(self, history)
+                    stop |= isinstance(said, (bool, np.bool_)) and bool(said)
                 if stop:
                     break
         finally:
@@ -183,9 +184,10 @@ class Trainer:
             done += count
             bar.update(count, self.epochs + 1, found[-1])
             self._batches_a_call = max(1, int(count * min(MOST_GROWTH, CALL_SECONDS / max(seconds, 1e-9))))
-        sizes = np.full(batches, batch_size)
-        sizes[-1] = rows - (batches - 1) * batch_size
-        return float(np.average(batch_losses, weights=sizes))
+        weight = data[2] if data[2].size else np.ones(rows)
+        visited = weight if order is None else weight[order]
+        total = np.add.reduceat(visited, np.arange(0, rows, batch_size), dtype=np.float64)
+        return float(np.average(batch_losses, weights=total)) if total.any() else 0.0
 
     def _train(self, data, order, first, count, batch_size):
         """Updates on `count` batches from batch `first` on; returns their losses."""
@@ -199,20 +201,26 @@ class Trainer:
         """One call of the kernel: updates on `count` batches of the data; returns their losses."""
         net = self.net
         threads = net.resources.threads(batch_size, self.num_threads or net.num_threads)
-        batch_losses = np.empty(count)
-        train_parallel(
-            training_workers(net.dtype, self._optimizer.clip_norm is not None),
-            net.network,
-            data,
-            self._optimization,
-            int(self.loss.code),
-            batch_size,
-            self.steps + 1,
-            batch_losses,
-            net.resources.training(batch_size, threads),
-            threads,
-        )
-        self.steps += count
+        # -inf is no loss: what is left of it counts the updates that were not done, should an interrupt come.
+        batch_losses = np.full(count, -np.inf)
+        workers = training_workers(net.dtype, self._optimizer.clip_norm is not None)
+        workspace = net.resources.training(batch_size, threads)
+        first = self.steps + 1
+        try:
+            train_parallel(
+                workers,
+                net.network,
+                data,
+                self._optimization,
+                int(self.loss.code),
+                batch_size,
+                first,
+                batch_losses,
+                workspace,
+                threads,
+            )
+        finally:
+            self.steps += int(np.count_nonzero(batch_losses != -np.inf))
         return batch_losses
 
     def _check(self, found, first):

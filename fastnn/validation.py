@@ -30,7 +30,7 @@ def float_dtype(dtype, name="dtype"):
     """np.dtype float32 or float64, NumPy's own instance: `predict` compares by identity."""
     try:
         kind = None if dtype is None else np.dtype(dtype).type
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, SyntaxError):
         kind = None
     if kind not in (np.float32, np.float64):
         raise ValueError(f"{name}: expected float32 or float64, got {dtype!r}")
@@ -51,7 +51,10 @@ def real_number(value, name, least=-math.inf, *, above=False, below=math.inf):
     """A finite Python float: at least `least` (above it, if `above`) and below `below`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a real number, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not (math.isfinite(number) and (number > least if above else number >= least) and number < below):
         expected = "a finite number"
         if least > -math.inf:
@@ -169,9 +172,17 @@ def result_array(out, shape, dtype, inputs):
         raise ValueError(f"out: expected dtype {dtype}, got {out.dtype}")
     if not out.flags.carray:
         raise ValueError("out: expected a C-contiguous, aligned and writeable array")
-    if inputs is not None and np.may_share_memory(out, inputs):
+    if inputs is not None and _overlap(out, inputs):
         raise ValueError("out: expected memory of its own, got an array that overlaps x")
     return out
+
+
+def _overlap(a, b):
+    """Whether two arrays share an element; True if that would take long to find out."""
+    try:
+        return np.may_share_memory(a, b) and np.shares_memory(a, b, max_work=1000)
+    except np.exceptions.TooHardError:
+        return True
 
 
 def _refuse_where(bad, y, message):
@@ -231,7 +242,11 @@ def as_sample_weight(sample_weight, rows, dtype):
     if array.shape != (rows,):
         raise wrong_shape("sample_weight", shape_text(rows), array)
     _refuse_where(~((array >= 0) & np.isfinite(array)), array, "sample_weight: weights must be finite and at least 0")
-    return np.ascontiguousarray(converted(array, dtype))
+    with np.errstate(over="ignore", under="ignore"):
+        weights = np.ascontiguousarray(converted(array, dtype))
+    lost = ~np.isfinite(weights) | ((weights < np.finfo(dtype).tiny) & (array > 0))
+    _refuse_where(lost, array, f"sample_weight: weights must be 0 or within the normal numbers of {dtype}")
+    return weights
 
 
 def as_training_data(x, y, sample_weight, network, loss):

@@ -30,6 +30,12 @@ def operand(array):
 
 
 @glue
+def rows_of(array):
+    """An Operand over a C-contiguous 2-D array; the strides of an axis of length 1 may say anything."""
+    return Operand(flat_pointer(array), array.shape[1], 1)
+
+
+@glue
 def transposed(a):
     return Operand(a.pointer, a.column_stride, a.row_stride)
 
@@ -227,7 +233,7 @@ def backward_parameters_part(x, dz, dweight, dbias, index, parts):
     if last > first:
         scratch = pointer(new_scratch(dweight, last - first, n, batch, True, False))
         here = advance(flat_pointer(dweight), first * n)
-        parameters_rows(operand(x), operand(dz), first, last, n, batch, Store(here, n), scratch)
+        parameters_rows(operand(x), rows_of(dz), first, last, n, batch, Store(here, n), scratch)
 
 
 @worker(lambda t: (t[:, :], t[:, ::1], t[:, ::1], t[::1], intp, intp))
@@ -280,7 +286,7 @@ def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
             last = inputs
         here = advance(flat_pointer(weight), first * n)
         epilogue = make_update(rule, here, here, here, n)
-        parameters_rows(operand(x), operand(dz), first, last, n, batch, epilogue, scratch)
+        parameters_rows(operand(x), rows_of(dz), first, last, n, batch, epilogue, scratch)
 
 
 @worker(lambda t: (t[:, :], t[:, ::1], float64, t[:, ::1], t[::1], intp, intp))

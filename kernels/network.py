@@ -107,14 +107,15 @@ def forward_scratch(table, rows, size, nr):
 @plain
 def training_scratch(table, rows, size, nr):
     """Enough for any batch of up to so many rows: the last one of an epoch may be short."""
-    most = max(forward_scratch(table, min(rows, ROWS), size, nr), min(rows, ROWS) * widest(table) + widest(table))
+    most = max(forward_scratch(table, min(rows, ROWS), size, nr), min(rows, ROWS) * widest(table))
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
         most = max(most, product_scratch_up_to(k, n, rows, size, nr))
         if layer > 0:
             whole_rows = table[layer - 1, ACTIVATION] >= SOFTMAX
             most = max(most, product_scratch(min(rows, ROWS), k, n, size, nr, False, whole_rows))
-    return most + 16
+    # A row for log_softmax lies before the scratch of the products.
+    return widest(table) + most + 16
 
 
 @plain

@@ -168,7 +168,7 @@ def test_two_python_threads_share_a_model(rng):
         for _ in range(200):
             if not np.array_equal(net.predict(batches[i]), expected[i]):
                 wrong.append(i)
-        workspaces.append(net.resources.inference(1))
+        workspaces.append(net.resources.inference(1, 1))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for thread in threads:

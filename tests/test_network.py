@@ -244,3 +244,33 @@ def test_a_training_step_allocates_nothing(threads, clip, allocations, rng):
     before = allocations()
     allocate_one()
     assert allocations() == before + 1, "the counter does not count"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("sizes", "activations", "rows"),
+    [
+        ((1, 4096, 300, 1000), (Activation.IDENTITY, Activation.RELU, Activation.LOG_SOFTMAX), 95),
+        ((5, 1025, 255, 5, 2000), (Activation.IDENTITY, *[Activation.SOFTMAX] * 3), 96),
+        ((5, 2000, 5, 1000, 100), (Activation.LOG_SOFTMAX, Activation.IDENTITY, *[Activation.SOFTMAX] * 2), 64),
+    ],
+)
+def test_a_wide_layer_beside_a_row_wise_one_stays_in_the_workspace(sizes, activations, rows, threads, dtype, rng):
+    net = make_network(sizes, activations, dtype, rng)
+    size = network.workspace_size(net.table, net.parameters, rows, threads)[1]
+    memory = np.full(size + 2**18, np.nan, dtype)
+    memory[size:] = 7
+    x, y = rng.standard_normal((rows, sizes[0])).astype(dtype), np.zeros((rows, sizes[-1]), dtype)
+    _, losses = train(
+        net,
+        x,
+        y,
+        Optimizer.SGD,
+        hyper_parameters(Optimizer.SGD),
+        threads,
+        steps=1,
+        batch_size=rows,
+        workspace=memory[:size],
+    )
+    assert np.isfinite(losses).all()
+    assert (memory[size:] == 7).all()

@@ -1,4 +1,4 @@
-"""The founding article's worked example: its errata proved in NumPy alone, its correction, the names in the docs."""
+"""An introductory article's worked example: its errata proved in NumPy alone, its correction, the names in the docs."""
 
 import importlib.util
 import pathlib
