@@ -140,7 +140,7 @@ class Worker:
     """A function with a fixed signature for each dtype, compiled once and called by the address of its machine code.
 
     Linked in the usual way it would be compiled again in each of the four layers that Numba puts between a parallel
-    loop and its caller: the first parallel training step took 56 s so, and takes a fifth of that by address.
+    loop and its caller: the first parallel gradient took 56 s so, and takes a fifth of that by address.
     """
 
     def __init__(self, function, signature):

@@ -19,8 +19,8 @@ from .simd import IS_ARM, VECTOR_BYTES, llvm_suffix, llvm_type
 
 # Register tile: MR rows of NV vectors. On AVX-512 (and NEON, 32 registers as well) 6 x 4 accumulators, four vectors
 # of b and one broadcast. Measured in cache on a Zen 4 core: 6x4, 8x3, 12x2 and 14x2 all reach 98 % of the FMA peak, a
-# from packed and from strided memory alike, but 6x4 needs the fewest row addresses and variants: it compiles in half
-# the time of 14x2 (0.5 s against 1.0 s). AVX2 and SSE have 16 registers: 6 x 2.
+# from packed and from strided memory alike, but 6x4 needs the fewest row addresses and variants: it compiles in two
+# thirds of the time of 14x2 (1.0 s against 1.55 s, with as many kinds of each). AVX2 and SSE have 16 registers: 6 x 2.
 MR = 6
 NV = 4 if VECTOR_BYTES == 64 or IS_ARM else 2
 

@@ -29,7 +29,7 @@ from numba import float64, int64, intp, prange
 
 from .activation import IDENTITY, LOG_SOFTMAX, SOFTMAX, activate_elements_backward, softmax_rows_backward
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .dense import column_sums, operand, parameters_rows, part, shifted, transposed
+from .dense import GRAIN, column_sums, operand, parameters_rows, part, shifted, transposed
 from .epilogue import Activate, ActivateBackward, Store, finish, landing, make_update, moved
 from .gemm import Operand, product, product_scratch, product_scratch_up_to
 from .jit import call, glue, inner, kernel, parallel_kernel, plain, run, serial_in_njit, worker
@@ -43,8 +43,6 @@ IN, OUT, WEIGHT, BIAS, ACTIVATION, RECORD, Z_RECORD = range(7)
 TABLE_COLUMNS = 8
 # Rows that go through the layers together, so that their activations stay in cache from layer to layer.
 ROWS = 128
-# Multiply-adds from which another thread pays for its launches.
-GRAIN = 1 << 17
 
 # What a user's compiled code holds of a network; both arrays are shared with the Python object.
 Network = namedtuple("Network", "table parameters")

@@ -107,23 +107,6 @@ def store(typingctx, p, index, value):
 
 
 @intrinsic
-def prefetch(typingctx, p, index):
-    """Ask for the cache line of an element that will be read soon."""
-    sig = types.void(p, types.intp)
-
-    def codegen(context, builder, signature, args):
-        i32 = ir.IntType(32)
-        i8p = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        where = builder.bitcast(builder.gep(args[0], [args[1]]), i8p)
-        builder.call(function, [where, i32(0), i32(3), i32(1)])
-        return context.get_dummy_value()
-
-    return sig, codegen
-
-
-@intrinsic
 def fma(typingctx, a, b, c):
     """a * b + c rounded once, on every target (a library call where the CPU has no such instruction)."""
     sig = a(a, a, a)
