@@ -1,0 +1,13 @@
+"""One module a library: `cases(work)` returns {variant: Case}, the ways in which it can do a row's work."""
+
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+
+class Case(NamedTuple):
+    """call: does the work `units` times over; result: what `work.expected` gives, after `call` has run once."""
+
+    call: Callable[[], object]
+    result: Callable[[], np.ndarray]
+    units: int = 1
