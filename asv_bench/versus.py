@@ -140,7 +140,9 @@ def check(work, process, results, right):
         errors = np.abs(result.reshape(right.shape) - right)
         error = errors.mean() if work.what == "adam" else errors.max()
         if not error <= tolerance:
-            raise AssertionError(f"{process.name} ({variant}), {work.name}: off by {error:.3g} (allowed {tolerance:.3g})")
+            raise AssertionError(
+                f"{process.name} ({variant}), {work.name}: off by {error:.3g} (allowed {tolerance:.3g})"
+            )
 
 
 def measure(work, processes, rounds):

@@ -73,9 +73,9 @@ class Work:
 def all_work():
     """The rows, in the order of the table."""
     for dtype in ("float32", "float64"):
-        for name, (sizes, activation, batch) in NETWORKS.items():
+        for sizes, activation, batch in NETWORKS.values():
             for optimizer in RATES:
-                yield Work("train", optimizer, NETWORKS[name][0], activation, batch, dtype)
+                yield Work("train", optimizer, sizes, activation, batch, dtype)
     for rows in ("one", "batch"):
         for sizes, activation, batch in NETWORKS.values():
             yield Work("infer", "predict", sizes, activation, 1 if rows == "one" else batch)
@@ -118,8 +118,7 @@ def expected(work):
     from fastnn.kernels import reference
 
     x, y, weights, biases = (
-        a if a is None else [v.astype(float) for v in a] if isinstance(a, list) else a.astype(float)
-        for a in data(work)
+        a if a is None else [v.astype(float) for v in a] if isinstance(a, list) else a.astype(float) for a in data(work)
     )
     f = lambda name, z: z if name == "identity" else reference_activation(reference, name, z)
     if work.kind == "activation":

@@ -3,7 +3,7 @@
 The backward takes what the forward leaves: the output y where f'(z) is a function of it, the pre-activation z
 for gelu, gelu_tanh, silu and hardswish (`codes.NEEDS_PRE_ACTIVATION`).
 
-Loops are plain and branch-free, so LLVM vectorises them; one switch stands outside each.
+Loops go through vectors (`simd.load_vector`), branch-free; one switch stands outside each.
 """
 
 import numpy as np
@@ -12,7 +12,19 @@ from numba import intp, prange
 from . import elementary
 from .codes import Activation
 from .jit import call, inner, kernel, parallel_kernel, serial_in_njit, worker
-from .simd import address, advance, constant, flat_pointer, fma, lane_max, lane_sum, load, pointer, select, store
+from .simd import (
+    advance,
+    constant,
+    flat_pointer,
+    fma,
+    lane_max,
+    lane_sum,
+    lanes_of,
+    load_vector,
+    pointer,
+    select,
+    store_vector,
+)
 from .threads import threads_for
 
 IDENTITY = int(Activation.IDENTITY)
@@ -39,16 +51,15 @@ SQRT_2_OVER_PI = 0.79788456080286535588
 GELU_CUBIC = 0.044715  # Hendrycks and Gimpel 2016
 SIXTH = 1.0 / 6.0
 
-# In-place calls go through a buffer of this many elements: a loop that reads and writes through two pointers to the
-# same memory fails LLVM's overlap check and runs as scalar code.
-BUFFER = 1024
-# Elements from which another thread pays: an empty parallel region costs 2 us, a sigmoid 0.36 ns an element.
-PARALLEL_ELEMENTS = 32768
+# Picoseconds an element, float32 on one Zen 4 core, in the order of the codes; and those from which another thread
+# pays: an empty parallel region costs 2 us.
+COSTS = (100, 100, 100, 280, 280, 350, 340, 530, 710, 510, 390, 100, 100, 300, 300)
+PARALLEL_COST = 2_500_000
 
 
 @inner
 def _leaky(z, slope):
-    return select(z > 0, z, z * slope)
+    return select(z > constant(0.0, z), z, z * slope)
 
 
 @inner
@@ -75,127 +86,142 @@ def _product(z, factor):
 
 @inner
 def copy_elements(source, out, count):
-    """out = source; the two spans do not overlap."""
-    for i in range(count):
-        store(out, i, load(source, i))
+    """out = source; the two spans do not overlap, but may be the same."""
+    for i in range(0, count, lanes_of(source)):
+        store_vector(out, i, count, load_vector(source, i, count))
 
 
 @inner
 def activate_elements(activation, z, y, count):
-    """y = f(z), element by element; the two spans do not overlap."""
+    """y = f(z), element by element; the two spans do not overlap, but may be the same."""
     if activation == IDENTITY:
         copy_elements(z, y, count)
     elif activation == RELU:
-        for i in range(count):
-            v = load(z, i)
-            store(y, i, select(v <= constant(0.0, v), constant(0.0, v), v))
+        for i in range(0, count, lanes_of(z)):
+            v = load_vector(z, i, count)
+            store_vector(y, i, count, select(v <= constant(0.0, v), constant(0.0, v), v))
     elif activation == LEAKY_RELU:
-        for i in range(count):
-            v = load(z, i)
-            store(y, i, _leaky(v, constant(LEAKY_SLOPE, v)))
+        for i in range(0, count, lanes_of(z)):
+            v = load_vector(z, i, count)
+            store_vector(y, i, count, _leaky(v, constant(LEAKY_SLOPE, v)))
     elif activation in (ELU, SELU):
         scale = SELU_SCALE if activation == SELU else 1.0
         slope = SELU_SLOPE if activation == SELU else 1.0
-        for i in range(count):
-            v = load(z, i)
+        for i in range(0, count, lanes_of(z)):
+            v = load_vector(z, i, count)
             negative = constant(slope, v) * elementary.expm1(v)
-            store(y, i, select(v > constant(0.0, v), constant(scale, v) * v, negative))
+            store_vector(y, i, count, select(v > constant(0.0, v), constant(scale, v) * v, negative))
     elif activation == SIGMOID:
-        for i in range(count):
-            store(y, i, elementary.sigmoid(load(z, i)))
+        for i in range(0, count, lanes_of(z)):
+            store_vector(y, i, count, elementary.sigmoid(load_vector(z, i, count)))
     elif activation == TANH:
-        for i in range(count):
-            store(y, i, elementary.tanh(load(z, i)))
+        for i in range(0, count, lanes_of(z)):
+            store_vector(y, i, count, elementary.tanh(load_vector(z, i, count)))
     elif activation == SOFTPLUS:
-        for i in range(count):
-            store(y, i, elementary.softplus(load(z, i)))
+        for i in range(0, count, lanes_of(z)):
+            store_vector(y, i, count, elementary.softplus(load_vector(z, i, count)))
     elif activation == GELU:
-        for i in range(count):
-            v = load(z, i)
-            store(y, i, _product(v, elementary.normal_cdf(v)))
+        for i in range(0, count, lanes_of(z)):
+            v = load_vector(z, i, count)
+            store_vector(y, i, count, _product(v, elementary.normal_cdf(v)))
     elif activation == GELU_TANH:
         # (1 + tanh(u)) / 2 = sigmoid(2 u), without the cancellation at negative u.
-        for i in range(count):
-            v = load(z, i)
-            store(y, i, _product(v, elementary.sigmoid(constant(2.0, v) * _gelu_tanh_inner(v))))
+        for i in range(0, count, lanes_of(z)):
+            v = load_vector(z, i, count)
+            store_vector(y, i, count, _product(v, elementary.sigmoid(constant(2.0, v) * _gelu_tanh_inner(v))))
     elif activation == SILU:
-        for i in range(count):
-            v = load(z, i)
-            store(y, i, _product(v, elementary.sigmoid(v)))
+        for i in range(0, count, lanes_of(z)):
+            v = load_vector(z, i, count)
+            store_vector(y, i, count, _product(v, elementary.sigmoid(v)))
     elif activation == HARDSIGMOID:
-        for i in range(count):
-            store(y, i, _hardsigmoid(load(z, i)))
+        for i in range(0, count, lanes_of(z)):
+            store_vector(y, i, count, _hardsigmoid(load_vector(z, i, count)))
     elif activation == HARDSWISH:
-        for i in range(count):
-            v = load(z, i)
-            store(y, i, _product(v, _hardsigmoid(v)))
+        for i in range(0, count, lanes_of(z)):
+            v = load_vector(z, i, count)
+            store_vector(y, i, count, _product(v, _hardsigmoid(v)))
 
 
 @inner
 def activate_elements_backward(activation, dy, saved, dz, count):
-    """dz = dy * f'(.), element by element; dz overlaps neither input."""
+    """dz = dy * f'(.), element by element; dz overlaps neither input, but may be dy itself."""
     if activation == IDENTITY:
         copy_elements(dy, dz, count)
     elif activation == RELU:
-        for i in range(count):
-            y = load(saved, i)
-            store(dz, i, select(y > constant(0.0, y), load(dy, i), constant(0.0, y)))
+        for i in range(0, count, lanes_of(saved)):
+            y = load_vector(saved, i, count)
+            store_vector(dz, i, count, select(y > constant(0.0, y), load_vector(dy, i, count), constant(0.0, y)))
     elif activation == LEAKY_RELU:
-        for i in range(count):
-            y = load(saved, i)
-            store(dz, i, load(dy, i) * select(y > constant(0.0, y), constant(1.0, y), constant(LEAKY_SLOPE, y)))
+        for i in range(0, count, lanes_of(saved)):
+            y = load_vector(saved, i, count)
+            store_vector(
+                dz,
+                i,
+                count,
+                load_vector(dy, i, count) * select(y > constant(0.0, y), constant(1.0, y), constant(LEAKY_SLOPE, y)),
+            )
     elif activation in (ELU, SELU):
         scale = SELU_SCALE if activation == SELU else 1.0
         at_zero = SELU_SLOPE if activation == SELU else 1.0
-        for i in range(count):
-            y = load(saved, i)
+        for i in range(0, count, lanes_of(saved)):
+            y = load_vector(saved, i, count)
             slope = select(y > constant(0.0, y), constant(scale, y), y + constant(at_zero, y))
-            store(dz, i, load(dy, i) * slope)
+            store_vector(dz, i, count, load_vector(dy, i, count) * slope)
     elif activation == SIGMOID:
-        for i in range(count):
-            y = load(saved, i)
-            store(dz, i, load(dy, i) * (y * (constant(1.0, y) - y)))
+        for i in range(0, count, lanes_of(saved)):
+            y = load_vector(saved, i, count)
+            store_vector(dz, i, count, load_vector(dy, i, count) * (y * (constant(1.0, y) - y)))
     elif activation == TANH:
-        for i in range(count):
-            y = load(saved, i)
-            store(dz, i, load(dy, i) * fma(-y, y, constant(1.0, y)))
+        for i in range(0, count, lanes_of(saved)):
+            y = load_vector(saved, i, count)
+            store_vector(dz, i, count, load_vector(dy, i, count) * fma(-y, y, constant(1.0, y)))
     elif activation == SOFTPLUS:
-        for i in range(count):
-            store(dz, i, load(dy, i) * -elementary.expm1(-load(saved, i)))
+        for i in range(0, count, lanes_of(saved)):
+            store_vector(dz, i, count, load_vector(dy, i, count) * -elementary.expm1(-load_vector(saved, i, count)))
     elif activation == GELU:
         # Phi(z) + z phi(z)
-        for i in range(count):
-            z = load(saved, i)
+        for i in range(0, count, lanes_of(saved)):
+            z = load_vector(saved, i, count)
             slope = elementary.normal_cdf(z) + _product(z, elementary.normal_pdf(z))
-            store(dz, i, load(dy, i) * slope)
+            store_vector(dz, i, count, load_vector(dy, i, count) * slope)
     elif activation == GELU_TANH:
         # s + 2 z s (1 - s) u'(z) with s = sigmoid(2 u), u' = sqrt(2/pi) (1 + 3 * 0.044715 z^2)
-        for i in range(count):
-            z = load(saved, i)
+        for i in range(0, count, lanes_of(saved)):
+            z = load_vector(saved, i, count)
             one = constant(1.0, z)
             s = elementary.sigmoid(constant(2.0, z) * _gelu_tanh_inner(z))
             du = constant(SQRT_2_OVER_PI, z) * fma(constant(3 * GELU_CUBIC, z) * z, z, one)
-            store(dz, i, load(dy, i) * (s + _product(constant(2.0, z) * z * du, s * (one - s))))
+            store_vector(
+                dz, i, count, load_vector(dy, i, count) * (s + _product(constant(2.0, z) * z * du, s * (one - s)))
+            )
     elif activation == SILU:
         # s (1 + z (1 - s))
-        for i in range(count):
-            z = load(saved, i)
+        for i in range(0, count, lanes_of(saved)):
+            z = load_vector(saved, i, count)
             one = constant(1.0, z)
             s = elementary.sigmoid(z)
-            store(dz, i, load(dy, i) * (s + _product(z, s * (one - s))))
+            store_vector(dz, i, count, load_vector(dy, i, count) * (s + _product(z, s * (one - s))))
     elif activation == HARDSIGMOID:
-        for i in range(count):
-            y = load(saved, i)
+        for i in range(0, count, lanes_of(saved)):
+            y = load_vector(saved, i, count)
             inside = (y > constant(0.0, y)) & (y < constant(1.0, y))
-            store(dz, i, select(inside, load(dy, i) * constant(SIXTH, y), constant(0.0, y)))
+            store_vector(dz, i, count, select(inside, load_vector(dy, i, count) * constant(SIXTH, y), constant(0.0, y)))
     elif activation == HARDSWISH:
         # 0 below -3, 1 above 3, z/3 + 1/2 between
-        for i in range(count):
-            z = load(saved, i)
-            up = load(dy, i)
+        for i in range(0, count, lanes_of(saved)):
+            z = load_vector(saved, i, count)
+            up = load_vector(dy, i, count)
             down = up * fma(z, constant(2 * SIXTH, z), constant(0.5, z))
             down = select(z >= constant(3.0, z), up, down)
-            store(dz, i, select(z <= constant(-3.0, z), constant(0.0, z), down))
+            store_vector(dz, i, count, select(z <= constant(-3.0, z), constant(0.0, z), down))
+
+
+@inner
+def exp_elements(z, largest, y, count):
+    """y = exp(z - largest), element by element; y may be z."""
+    for i in range(0, count, lanes_of(z)):
+        v = load_vector(z, i, count)
+        store_vector(y, i, count, elementary.exp(v - constant(largest, v)))
 
 
 @inner
@@ -205,17 +231,17 @@ def softmax_rows(y, rows, columns, log, buffer):
         row = advance(y, i * columns)
         largest = lane_max(row, columns)
         if log:
-            for j in range(columns):
-                store(buffer, j, elementary.exp(load(row, j) - largest))
+            exp_elements(row, largest, buffer, columns)
             logarithm = elementary.log(constant(lane_sum(buffer, columns), largest))
-            for j in range(columns):
-                store(row, j, (load(row, j) - largest) - logarithm)
+            for j in range(0, columns, lanes_of(row)):
+                v = load_vector(row, j, columns)
+                store_vector(row, j, columns, (v - constant(largest, v)) - constant(logarithm, v))
         else:
-            for j in range(columns):
-                store(row, j, elementary.exp(load(row, j) - largest))
-            scale = constant(1.0 / lane_sum(row, columns), largest)
-            for j in range(columns):
-                store(row, j, load(row, j) * scale)
+            exp_elements(row, largest, row, columns)
+            scale = 1.0 / lane_sum(row, columns)
+            for j in range(0, columns, lanes_of(row)):
+                v = load_vector(row, j, columns)
+                store_vector(row, j, columns, v * constant(scale, v))
 
 
 @inner
@@ -224,50 +250,43 @@ def softmax_rows_backward(dy, y, dz, rows, columns, log):
     for i in range(rows):
         up, saved, down = advance(dy, i * columns), advance(y, i * columns), advance(dz, i * columns)
         if log:
-            total = constant(lane_sum(up, columns), load(up, 0))
-            for j in range(columns):
-                store(down, j, fma(-elementary.exp(load(saved, j)), total, load(up, j)))
+            total = lane_sum(up, columns)
+            for j in range(0, columns, lanes_of(up)):
+                v = load_vector(saved, j, columns)
+                store_vector(down, j, columns, fma(-elementary.exp(v), constant(total, v), load_vector(up, j, columns)))
         else:
-            for j in range(columns):
-                store(down, j, load(up, j) * load(saved, j))
-            total = constant(lane_sum(down, columns), load(up, 0))
-            for j in range(columns):
-                store(down, j, load(saved, j) * (load(up, j) - total))
+            for j in range(0, columns, lanes_of(up)):
+                product = load_vector(up, j, columns) * load_vector(saved, j, columns)
+                store_vector(down, j, columns, product)
+            total = lane_sum(down, columns)
+            for j in range(0, columns, lanes_of(up)):
+                v = load_vector(up, j, columns)
+                store_vector(down, j, columns, load_vector(saved, j, columns) * (v - constant(total, v)))
 
 
 @inner
 def _activate(activation, x, out, columns):
     z, y, count = flat_pointer(x), flat_pointer(out), out.size
     if activation >= SOFTMAX:
-        if address(z) != address(y):
-            copy_elements(z, y, count)
+        copy_elements(z, y, count)
         buffer = np.empty(columns, out.dtype)
         softmax_rows(y, count // max(columns, 1), columns, activation == LOG_SOFTMAX, pointer(buffer))
-    elif address(z) != address(y):
-        activate_elements(activation, z, y, count)
     else:
-        buffer = np.empty(min(count, BUFFER), out.dtype)
-        for first in range(0, count, BUFFER):
-            length = min(BUFFER, count - first)
-            copy_elements(advance(z, first), pointer(buffer), length)
-            activate_elements(activation, pointer(buffer), advance(y, first), length)
+        activate_elements(activation, z, y, count)
 
 
 @inner
 def _activate_backward(activation, dy, saved, out, columns):
     up, kept, down, count = flat_pointer(dy), flat_pointer(saved), flat_pointer(out), out.size
-    if activation < SOFTMAX:
-        columns = BUFFER
-    buffer = np.empty(min(count, columns), out.dtype)
-    for first in range(0, count, max(columns, 1)):
-        length = min(columns, count - first)
-        # Through a buffer, since out may be dy.
-        copy_elements(advance(up, first), pointer(buffer), length)
-        if activation >= SOFTMAX:
+    if activation >= SOFTMAX:
+        # Row by row through a buffer, since out may be dy.
+        buffer = np.empty(columns, out.dtype)
+        for first in range(0, count, max(columns, 1)):
+            copy_elements(advance(up, first), pointer(buffer), columns)
             log = activation == LOG_SOFTMAX
             softmax_rows_backward(pointer(buffer), advance(kept, first), advance(down, first), 1, columns, log)
-        else:
-            activate_elements_backward(activation, pointer(buffer), advance(kept, first), advance(down, first), length)
+    else:
+        activate_elements_backward(activation, up, kept, down, count)
 
 
 @worker(lambda t: (t[::1], intp, t[::1], intp, intp, intp))
@@ -318,9 +337,12 @@ def activate_backward_parallel(worker, dy, saved, activation, out, columns, thre
             call(worker, (dy, saved, activation, out, columns, thread, threads))
 
 
-def _row_length(activation, out):
-    """Elements that stay together: a row for the softmax family, one element for the others."""
-    return max(1, out.shape[-1]) if activation >= SOFTMAX else 1
+def _flat(activation, out, *inputs):
+    """(flat inputs and output, elements that stay together, threads): a row stays whole for the softmax family."""
+    columns = max(1, out.shape[-1]) if activation >= SOFTMAX else 1
+    threads = threads_for(out.size * COSTS[activation], PARALLEL_COST)
+    arrays = (*inputs, out)
+    return arrays if out.ndim == 1 else [array.reshape(-1) for array in arrays], columns, threads
 
 
 @serial_in_njit(activate_serial)
@@ -332,10 +354,8 @@ def activate(x, activation, out):
         activation: an `Activation`.
         out: C-contiguous array of x's shape and dtype; may be x itself, must not overlap it otherwise.
     """
-    columns = _row_length(activation, out)
-    threads = threads_for(out.size, PARALLEL_ELEMENTS)
-    address = activate_worker.address(out.dtype)
-    activate_parallel(address, x.reshape(-1), int(activation), out.reshape(-1), columns, threads)
+    (x, flat), columns, threads = _flat(activation, out, x)
+    activate_parallel(activate_worker.address(out.dtype), x, int(activation), flat, columns, threads)
 
 
 @serial_in_njit(activate_backward_serial)
@@ -348,11 +368,9 @@ def activate_backward(dy, saved, activation, out):
         activation: an `Activation`.
         out: receives the gradient with respect to f's input; may be dy. All are C-contiguous, of one shape and dtype.
     """
-    columns = _row_length(activation, out)
-    threads = threads_for(out.size, PARALLEL_ELEMENTS)
+    (dy, saved, flat), columns, threads = _flat(activation, out, dy, saved)
     address = activate_backward_worker.address(out.dtype)
-    flat = dy.reshape(-1), saved.reshape(-1), int(activation), out.reshape(-1)
-    activate_backward_parallel(address, *flat, columns, threads)
+    activate_backward_parallel(address, dy, saved, int(activation), flat, columns, threads)
 
 
 @kernel

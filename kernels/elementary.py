@@ -1,7 +1,7 @@
-"""Elementary functions of one scalar, float32 or float64, from which activation and loss loops are built.
+"""Elementary functions of one number or a Vector, float32 or float64, from which activation and loss loops are built.
 
-Each is straight-line code of explicit fma, selects and at most one division: LLVM inlines it into the caller's loop and
-vectorises that, and the same bits come out on every vector width.
+Each is straight-line code of explicit fma, selects and at most one division, inlined into the caller's loop: the same
+bits come out on every vector width.
 
 The worst errors in the docstrings are in units in the last place (ULP) of the exact result, as found over all float32
 inputs with 2^-30 <= |x| < 256 and one in eight of the others, and over ten million random float64 inputs (erf and
@@ -23,7 +23,7 @@ from .simd import (
     split_exponent,
 )
 
-# Inlined whatever its size: a call left in a loop would keep the loop scalar.
+# Inlined whatever its size: a call left in a loop would pass vectors through memory.
 scalar = numba.njit(**OPTIONS, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 INFINITY, NAN = float("inf"), float("nan")

@@ -21,9 +21,24 @@ from collections import namedtuple
 import numpy as np
 
 from . import elementary
+from .activation import exp_elements
 from .codes import Loss
 from .jit import inner, kernel
-from .simd import advance, constant, flat_pointer, fma, lane_max, lane_sum, load, pointer, select, store
+from .simd import (
+    advance,
+    constant,
+    flat_pointer,
+    fma,
+    lane_max,
+    lane_sum,
+    lanes_of,
+    load,
+    load_vector,
+    pointer,
+    select,
+    store,
+    store_vector,
+)
 
 MSE = int(Loss.MSE)
 MAE = int(Loss.MAE)
@@ -57,54 +72,53 @@ def _elements(loss, prediction, target, gradient, terms, count, weight, scale):
     """terms = weight * loss, gradient = weight * scale * d loss / d prediction."""
     if count == 0:
         return
-    like = load(prediction, 0)
+    like = load_vector(prediction, 0, count)
     slope = constant(weight * scale, like)
     w = constant(weight, like)
     zero, half, one = constant(0.0, like), constant(0.5, like), constant(1.0, like)
     if loss == MSE:
         slope = slope + slope
-        for i in range(count):
-            d = load(prediction, i) - load(target, i)
-            store(gradient, i, slope * d)
-            store(terms, i, w * (d * d))
+        for i in range(0, count, lanes_of(prediction)):
+            d = load_vector(prediction, i, count) - load_vector(target, i, count)
+            store_vector(gradient, i, count, slope * d)
+            store_vector(terms, i, count, w * (d * d))
     elif loss == MAE:
-        for i in range(count):
-            d = load(prediction, i) - load(target, i)
+        for i in range(0, count, lanes_of(prediction)):
+            d = load_vector(prediction, i, count) - load_vector(target, i, count)
             sign = select(d > zero, one, select(d < zero, -one, d))
-            store(gradient, i, slope * sign)
-            store(terms, i, w * abs(d))
+            store_vector(gradient, i, count, slope * sign)
+            store_vector(terms, i, count, w * abs(d))
     elif loss == HUBER:
-        for i in range(count):
-            d = load(prediction, i) - load(target, i)
+        for i in range(0, count, lanes_of(prediction)):
+            d = load_vector(prediction, i, count) - load_vector(target, i, count)
             size = abs(d)
             clipped = select(d > one, one, select(d < -one, -one, d))
-            store(gradient, i, slope * clipped)
-            store(terms, i, w * select(size < one, half * d * d, size - half))
+            store_vector(gradient, i, count, slope * clipped)
+            store_vector(terms, i, count, w * select(size < one, half * d * d, size - half))
     elif loss == LOG_COSH:
-        for i in range(count):
-            d = load(prediction, i) - load(target, i)
-            store(gradient, i, slope * elementary.tanh(d))
-            store(terms, i, w * elementary.log_cosh(d))
+        for i in range(0, count, lanes_of(prediction)):
+            d = load_vector(prediction, i, count) - load_vector(target, i, count)
+            store_vector(gradient, i, count, slope * elementary.tanh(d))
+            store_vector(terms, i, count, w * elementary.log_cosh(d))
     elif loss == POISSON:
-        for i in range(count):
-            p, t = load(prediction, i), load(target, i)
+        for i in range(0, count, lanes_of(prediction)):
+            p, t = load_vector(prediction, i, count), load_vector(target, i, count)
             rate = elementary.exp(p)
-            store(gradient, i, slope * (rate - t))
-            store(terms, i, w * fma(-t, p, rate))
+            store_vector(gradient, i, count, slope * (rate - t))
+            store_vector(terms, i, count, w * fma(-t, p, rate))
     elif loss == BINARY_CROSS_ENTROPY:
-        for i in range(count):
-            p, t = load(prediction, i), load(target, i)
-            store(gradient, i, slope * (elementary.sigmoid(p) - t))
+        for i in range(0, count, lanes_of(prediction)):
+            p, t = load_vector(prediction, i, count), load_vector(target, i, count)
+            store_vector(gradient, i, count, slope * (elementary.sigmoid(p) - t))
             positive = select(p < zero, zero, p)
-            store(terms, i, w * (fma(-t, p, positive) + elementary.softplus(-abs(p))))
+            store_vector(terms, i, count, w * (fma(-t, p, positive) + elementary.softplus(-abs(p))))
 
 
 @inner
 def _cross_entropy_row(prediction, target, columns, n, gradient, weight, scale):
     """Returns weight * loss of one row; gradient = weight * scale * its derivative."""
     largest = lane_max(prediction, n)
-    for j in range(n):
-        store(gradient, j, elementary.exp(load(prediction, j) - largest))
+    exp_elements(prediction, largest, gradient, n)
     total = lane_sum(gradient, n)
     log_total = elementary.log(constant(total, largest))
     slope = weight * scale

@@ -16,7 +16,7 @@ import numpy as np
 
 from .codes import Optimizer
 from .jit import inner, kernel
-from .simd import constant, flat_pointer, fma, lane_sum_of_squares, load, select, store
+from .simd import constant, flat_pointer, fma, lane_sum_of_squares, lanes_of, load_vector, select, store_vector
 
 SGD = int(Optimizer.SGD)
 RMSPROP = int(Optimizer.RMSPROP)
@@ -80,7 +80,7 @@ def update_elements(rule, parameters, gradient, state1, state2, count):
     """One update of `count` parameters; the four spans do not overlap, a state that is not used is not touched."""
     if count == 0:
         return
-    like = load(gradient, 0)
+    like = load_vector(gradient, 0, count)
     rate = constant(-rule.rate, like)
     beta1 = constant(rule.momentum, like)
     beta2 = constant(rule.beta2, like)
@@ -92,59 +92,63 @@ def update_elements(rule, parameters, gradient, state1, state2, count):
     limit = constant(rule.limit, like)
     if rule.optimizer == SGD:
         if rule.momentum == 0.0:
-            for i in range(count):
-                p = load(parameters, i)
-                g = fma(decay, p, _clipped(load(gradient, i), limit))
-                store(parameters, i, fma(rate, g, p))
+            for i in range(0, count, lanes_of(gradient)):
+                p = load_vector(parameters, i, count)
+                g = fma(decay, p, _clipped(load_vector(gradient, i, count), limit))
+                store_vector(parameters, i, count, fma(rate, g, p))
         elif rule.nesterov:
-            for i in range(count):
-                p = load(parameters, i)
-                g = fma(decay, p, _clipped(load(gradient, i), limit))
-                v = fma(beta1, load(state1, i), g)
-                store(state1, i, v)
-                store(parameters, i, fma(rate, fma(beta1, v, g), p))
+            for i in range(0, count, lanes_of(gradient)):
+                p = load_vector(parameters, i, count)
+                g = fma(decay, p, _clipped(load_vector(gradient, i, count), limit))
+                v = fma(beta1, load_vector(state1, i, count), g)
+                store_vector(state1, i, count, v)
+                store_vector(parameters, i, count, fma(rate, fma(beta1, v, g), p))
         else:
-            for i in range(count):
-                p = load(parameters, i)
-                v = fma(beta1, load(state1, i), fma(decay, p, _clipped(load(gradient, i), limit)))
-                store(state1, i, v)
-                store(parameters, i, fma(rate, v, p))
+            for i in range(0, count, lanes_of(gradient)):
+                p = load_vector(parameters, i, count)
+                v = fma(
+                    beta1,
+                    load_vector(state1, i, count),
+                    fma(decay, p, _clipped(load_vector(gradient, i, count), limit)),
+                )
+                store_vector(state1, i, count, v)
+                store_vector(parameters, i, count, fma(rate, v, p))
     elif rule.optimizer == RMSPROP:
         if rule.momentum == 0.0:
-            for i in range(count):
-                p = load(parameters, i)
-                g = fma(decay, p, _clipped(load(gradient, i), limit))
-                s = fma(beta2, load(state1, i), rest2 * g * g)
-                store(state1, i, s)
-                store(parameters, i, fma(rate, g / (math.sqrt(s) + eps), p))
+            for i in range(0, count, lanes_of(gradient)):
+                p = load_vector(parameters, i, count)
+                g = fma(decay, p, _clipped(load_vector(gradient, i, count), limit))
+                s = fma(beta2, load_vector(state1, i, count), rest2 * g * g)
+                store_vector(state1, i, count, s)
+                store_vector(parameters, i, count, fma(rate, g / (math.sqrt(s) + eps), p))
         else:
-            for i in range(count):
-                p = load(parameters, i)
-                g = fma(decay, p, _clipped(load(gradient, i), limit))
-                s = fma(beta2, load(state1, i), rest2 * g * g)
-                store(state1, i, s)
-                v = fma(beta1, load(state2, i), g / (math.sqrt(s) + eps))
-                store(state2, i, v)
-                store(parameters, i, fma(rate, v, p))
+            for i in range(0, count, lanes_of(gradient)):
+                p = load_vector(parameters, i, count)
+                g = fma(decay, p, _clipped(load_vector(gradient, i, count), limit))
+                s = fma(beta2, load_vector(state1, i, count), rest2 * g * g)
+                store_vector(state1, i, count, s)
+                v = fma(beta1, load_vector(state2, i, count), g / (math.sqrt(s) + eps))
+                store_vector(state2, i, count, v)
+                store_vector(parameters, i, count, fma(rate, v, p))
     elif rule.optimizer == ADAGRAD:
-        for i in range(count):
-            p = load(parameters, i)
-            g = fma(decay, p, _clipped(load(gradient, i), limit))
-            s = fma(g, g, load(state1, i))
-            store(state1, i, s)
-            store(parameters, i, fma(rate, g / (math.sqrt(s) + eps), p))
+        for i in range(0, count, lanes_of(gradient)):
+            p = load_vector(parameters, i, count)
+            g = fma(decay, p, _clipped(load_vector(gradient, i, count), limit))
+            s = fma(g, g, load_vector(state1, i, count))
+            store_vector(state1, i, count, s)
+            store_vector(parameters, i, count, fma(rate, g / (math.sqrt(s) + eps), p))
     else:
         adamw = rule.optimizer == ADAMW
         inside = constant(0.0, like) if adamw else decay
         outside = decay if adamw else constant(1.0, like)
-        for i in range(count):
-            p = load(parameters, i)
-            g = fma(inside, p, _clipped(load(gradient, i), limit))
-            m = fma(beta1, load(state1, i), rest1 * g)
-            s = fma(beta2, load(state2, i), rest2 * g * g)
-            store(state1, i, m)
-            store(state2, i, s)
-            store(parameters, i, fma(rate, m / fma(math.sqrt(s), correction, eps), outside * p))
+        for i in range(0, count, lanes_of(gradient)):
+            p = load_vector(parameters, i, count)
+            g = fma(inside, p, _clipped(load_vector(gradient, i, count), limit))
+            m = fma(beta1, load_vector(state1, i, count), rest1 * g)
+            s = fma(beta2, load_vector(state2, i, count), rest2 * g * g)
+            store_vector(state1, i, count, m)
+            store_vector(state2, i, count, s)
+            store_vector(parameters, i, count, fma(rate, m / fma(math.sqrt(s), correction, eps), outside * p))
 
 
 @inner
@@ -194,10 +198,9 @@ def clip_elements_by_norm(gradient, limit, count):
     """Scale to the norm `limit` if the norm is larger; returns the norm before."""
     norm = math.sqrt(lane_sum_of_squares(gradient, count))
     if norm > limit:
-        like = load(gradient, 0)
-        scale = constant(limit / norm, like)
-        for i in range(count):
-            store(gradient, i, load(gradient, i) * scale)
+        for i in range(0, count, lanes_of(gradient)):
+            g = load_vector(gradient, i, count)
+            store_vector(gradient, i, count, g * constant(limit / norm, g))
     return norm
 
 
@@ -211,6 +214,6 @@ def clip_by_norm(gradient, limit):
 def clip_by_value(gradient, limit):
     """gradient = min(max(gradient, -limit), limit), in place."""
     p = flat_pointer(gradient)
-    for i in range(gradient.size):
-        g = load(p, i)
-        store(p, i, _clipped(g, constant(limit, g)))
+    for i in range(0, gradient.size, lanes_of(p)):
+        g = load_vector(p, i, gradient.size)
+        store_vector(p, i, gradient.size, _clipped(g, constant(limit, g)))

@@ -13,6 +13,8 @@ from numba.core import cgutils, config
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
+from .vector import Vector, element_of, intrinsic_function, llvm_suffix, llvm_type, splat
+
 LANES = 16  # partial sums of every reduction over a vector, on every machine and for every dtype
 
 
@@ -41,15 +43,10 @@ def vector_bytes():
 
 
 VECTOR_BYTES = vector_bytes()
+# An elementwise loop takes so many of the CPU's vectors at a time: their instructions alternate, so that one chain's
+# latency is filled with the other's work. 16,384 sigmoids on a Zen 4 core: 5.8 us, with one at a time 6.1.
+INTERLEAVE = 2
 IS_ARM = platform.machine().lower() in ("arm64", "aarch64")
-
-
-def llvm_type(scalar):
-    return ir.DoubleType() if scalar == types.float64 else ir.FloatType()
-
-
-def llvm_suffix(scalar):
-    return "f64" if scalar == types.float64 else "f32"
 
 
 @intrinsic
@@ -106,24 +103,97 @@ def store(typingctx, p, index, value):
     return sig, codegen
 
 
+def vector_kind(p):
+    """The Vector in which elementwise loops go through what p points to."""
+    return Vector(p.dtype, INTERLEAVE * VECTOR_BYTES // (p.dtype.bitwidth // 8))
+
+
+class _Place:
+    """Elements i .. i + lanes - 1 of a span of `count`: whether all are inside, and else which."""
+
+    def __init__(self, builder, p, i, count, kind):
+        index, lane = ir.IntType(64), ir.IntType(32)
+        self.builder, self.vector, self.suffix = builder, llvm_type(kind), llvm_suffix(kind)
+        self.align = element_of(kind).bitwidth // 8
+        self.where = builder.bitcast(builder.gep(p, [i]), self.vector.as_pointer())
+        self._left = builder.sub(count, i)
+        self.whole = builder.icmp_signed(">=", self._left, index(kind.lanes))
+        self._numbers = ir.Constant(ir.VectorType(lane, kind.lanes), list(range(kind.lanes)))
+        self._kind = kind
+
+    def mask(self):
+        left = splat(self.builder, self.builder.trunc(self._left, ir.IntType(32)), self._kind)
+        return self.builder.icmp_signed("<", self._numbers, left)
+
+    def masked(self, name, result, arguments):
+        """LLVM's masked load or store of such a vector."""
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.{name}.{self.suffix}.p0")
+        return self.builder.call(function, arguments)
+
+
+@intrinsic
+def load_vector(typingctx, p, i, count):
+    """The elements from i on of a span of `count`, a Vector; zeros in the lanes behind its end."""
+    sig = vector_kind(p)(p, types.intp, types.intp)
+
+    def codegen(context, builder, signature, args):
+        place = _Place(builder, *args, signature.return_type)
+        with builder.if_else(place.whole, likely=True) as (then, otherwise):
+            with then:
+                whole = builder.load(place.where, align=place.align)
+                whole_block = builder.block
+            with otherwise:
+                zero = ir.Constant(place.vector, [0.0] * signature.return_type.lanes)
+                part = place.masked("load", place.vector, [place.where, place.mask(), zero])
+                part_block = builder.block
+        result = builder.phi(place.vector)
+        result.add_incoming(whole, whole_block)
+        result.add_incoming(part, part_block)
+        return result
+
+    return sig, codegen
+
+
+@intrinsic
+def store_vector(typingctx, p, i, count, value):
+    """Write a Vector to the elements from i on of a span of `count`; lanes behind its end go nowhere."""
+    sig = types.void(p, types.intp, types.intp, vector_kind(p))
+
+    def codegen(context, builder, signature, args):
+        place = _Place(builder, *args[:3], signature.args[3])
+        with builder.if_else(place.whole, likely=True) as (then, otherwise):
+            with then:
+                builder.store(args[3], place.where, align=place.align)
+            with otherwise:
+                place.masked("store", ir.VoidType(), [args[3], place.where, place.mask()])
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+@intrinsic
+def lanes_of(typingctx, p):
+    """The lanes of `load_vector`, a constant known from the pointer's type."""
+    value = vector_kind(p).lanes
+    return types.intp(p), lambda context, builder, signature, args: context.get_constant(types.intp, value)
+
+
 @intrinsic
 def fma(typingctx, a, b, c):
     """a * b + c rounded once, on every target (a library call where the CPU has no such instruction)."""
     sig = a(a, a, a)
 
     def codegen(context, builder, signature, args):
-        value = llvm_type(signature.return_type)
-        name = f"llvm.fma.{llvm_suffix(signature.return_type)}"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(value, [value] * 3), name)
-        return builder.call(function, args)
+        return builder.call(intrinsic_function(builder, "fma", signature.return_type, 3), args)
 
     return sig, codegen
 
 
 @intrinsic
 def select(typingctx, condition, a, b):
-    """`a if condition else b` without a branch: both are computed, so the loop around it vectorises."""
-    sig = a(types.boolean, a, a)
+    """`a if condition else b` without a branch, both being computed; lane by lane for Vectors."""
+    sig = a(Vector(types.boolean, a.lanes) if isinstance(a, Vector) else types.boolean, a, a)
 
     def codegen(context, builder, signature, args):
         return builder.select(args[0], args[1], args[2])
@@ -191,11 +261,12 @@ def vector_lanes(typingctx, p):
 
 @intrinsic
 def constant(typingctx, value, like):
-    """A literal in the type of `like`: a plain 0.5 is a float64 and would drag float32 code into double arithmetic."""
-    sig = like(types.float64, like)
+    """A number in the type of `like`, in all its lanes: a plain 0.5 is a float64 and makes float32 code double."""
+    sig = like(value if value == types.float32 else types.float64, like)
 
     def codegen(context, builder, signature, args):
-        return context.cast(builder, args[0], types.float64, signature.return_type)
+        kind = signature.return_type
+        return splat(builder, context.cast(builder, args[0], signature.args[0], element_of(kind)), kind)
 
     return sig, codegen
 
@@ -312,7 +383,9 @@ def by_type(typingctx, x, single, double):
 
     def codegen(context, builder, signature, args):
         kind = signature.return_type
-        return context.cast(builder, args[2] if kind == types.float64 else args[1], types.float64, kind)
+        element = element_of(kind)
+        value = context.cast(builder, args[2] if element == types.float64 else args[1], types.float64, element)
+        return splat(builder, value, kind)
 
     return sig, codegen
 
@@ -324,12 +397,13 @@ def polynomial(typingctx, x, single, double):
 
     def codegen(context, builder, signature, args):
         kind = signature.return_type
-        value = llvm_type(kind)
-        table = args[2] if kind == types.float64 else args[1]
-        count = len(signature.args[2] if kind == types.float64 else signature.args[1])
-        coefficient = lambda i: context.cast(builder, builder.extract_value(table, i), types.float64, kind)
-        name = f"llvm.fma.{llvm_suffix(kind)}"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(value, [value] * 3), name)
+        element = element_of(kind)
+        which = 2 if element == types.float64 else 1
+        coefficient = lambda i: splat(
+            builder, context.cast(builder, builder.extract_value(args[which], i), types.float64, element), kind
+        )
+        function = intrinsic_function(builder, "fma", kind, 3)
+        count = len(signature.args[which])
         result = coefficient(count - 1)
         for i in range(count - 2, -1, -1):
             result = builder.call(function, [result, args[0], coefficient(i)])
@@ -338,9 +412,17 @@ def polynomial(typingctx, x, single, double):
     return sig, codegen
 
 
-def _integer_layout(scalar):
-    """The integer type as wide as a float, its number of stored fraction bits and the bias of its exponent."""
-    return (ir.IntType(64), 52, 1023) if scalar == types.float64 else (ir.IntType(32), 23, 127)
+class _Bits:
+    """The integers as wide as a float, or the Vector of them: type, constants, and the float's layout."""
+
+    def __init__(self, kind):
+        size, self.fraction, self.bias = (64, 52, 1023) if element_of(kind) == types.float64 else (32, 23, 127)
+        self._lanes = kind.lanes if isinstance(kind, Vector) else 0
+        element = ir.IntType(size)
+        self.type = ir.VectorType(element, self._lanes) if self._lanes else element
+
+    def __call__(self, value):
+        return ir.Constant(self.type, [value] * self._lanes if self._lanes else value)
 
 
 @intrinsic
@@ -349,10 +431,7 @@ def copysign(typingctx, magnitude, sign):
     sig = magnitude(magnitude, magnitude)
 
     def codegen(context, builder, signature, args):
-        value = llvm_type(signature.return_type)
-        name = f"llvm.copysign.{llvm_suffix(signature.return_type)}"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(value, [value] * 2), name)
-        return builder.call(function, args)
+        return builder.call(intrinsic_function(builder, "copysign", signature.return_type, 2), args)
 
     return sig, codegen
 
@@ -363,10 +442,10 @@ def power_of_two(typingctx, shifted, offset):
     sig = shifted(shifted, shifted)
 
     def codegen(context, builder, signature, args):
-        integer, fraction, bias = _integer_layout(signature.return_type)
-        n = builder.shl(builder.bitcast(args[0], integer), integer(fraction))
-        start = builder.add(builder.fptosi(args[1], integer), integer(bias))
-        power = builder.add(n, builder.shl(start, integer(fraction)))
+        integer = _Bits(signature.return_type)
+        n = builder.shl(builder.bitcast(args[0], integer.type), integer(integer.fraction))
+        start = builder.add(builder.fptosi(args[1], integer.type), integer(integer.bias))
+        power = builder.add(n, builder.shl(start, integer(integer.fraction)))
         return builder.bitcast(power, llvm_type(signature.return_type))
 
     return sig, codegen
@@ -378,12 +457,13 @@ def power_of_two_halves(typingctx, shifted):
     sig = types.UniTuple(shifted, 2)(shifted)
 
     def codegen(context, builder, signature, args):
-        integer, fraction, bias = _integer_layout(signature.args[0])
-        n = builder.bitcast(args[0], integer)
+        integer = _Bits(signature.args[0])
+        n = builder.bitcast(args[0], integer.type)
         half = builder.ashr(n, integer(1))
-        one = integer(bias << fraction)
+        fraction = integer(integer.fraction)
+        one = integer(integer.bias << integer.fraction)
         powers = [
-            builder.bitcast(builder.add(builder.shl(part, integer(fraction)), one), llvm_type(signature.args[0]))
+            builder.bitcast(builder.add(builder.shl(part, fraction), one), llvm_type(signature.args[0]))
             for part in (half, builder.sub(n, half))
         ]
         return context.make_tuple(builder, signature.return_type, powers)
@@ -397,16 +477,17 @@ def split_exponent(typingctx, x):
     sig = types.UniTuple(x, 2)(x)
 
     def codegen(context, builder, signature, args):
-        scalar = signature.args[0]
-        integer, fraction, bias = _integer_layout(scalar)
-        root_half = 0x3FE6A09E667F3BCD if scalar == types.float64 else 0x3F3504F3
-        pattern = builder.bitcast(args[0], integer)
+        kind = signature.args[0]
+        integer = _Bits(kind)
+        fraction, bias = integer.fraction, integer.bias
+        root_half = 0x3FE6A09E667F3BCD if element_of(kind) == types.float64 else 0x3F3504F3
+        pattern = builder.bitcast(args[0], integer.type)
         above = builder.sub(pattern, integer(root_half))
         n = builder.ashr(above, integer(fraction))
         shifted = builder.add(n, integer(((bias + fraction) << fraction) | (1 << (fraction - 1))))
         m = builder.sub(pattern, builder.and_(above, integer(-1 << fraction)))
         return context.make_tuple(
-            builder, signature.return_type, [builder.bitcast(v, llvm_type(scalar)) for v in (shifted, m)]
+            builder, signature.return_type, [builder.bitcast(v, llvm_type(kind)) for v in (shifted, m)]
         )
 
     return sig, codegen

@@ -18,6 +18,7 @@ from numba.np.ufunc import parallel
 
 _limit = None
 _forked = False
+_main_thread = threading.main_thread().ident
 
 
 def _after_fork():
@@ -54,6 +55,14 @@ def _launch_is_thread_safe():
     return numba.threading_layer() != "workqueue"
 
 
+def _numba_threads():
+    """numba.get_num_threads(), which takes the lock of processes at every call, a microsecond, only for the first."""
+    try:
+        return parallel._get_num_threads()
+    except AttributeError:
+        return numba.get_num_threads()
+
+
 def set_num_threads(count):
     """Let later calls use at most `count` threads; None returns to the default.
 
@@ -78,13 +87,13 @@ def get_num_threads():
     """The number of threads that a large enough call would use now: 1 wherever a launch would not be safe."""
     if _forked:
         return 1
-    count = numba.get_num_threads()
+    count = _numba_threads()
     quota = container_quota()
     if quota is not None:
         count = min(count, quota)
     if _limit is not None:
         count = min(count, _limit)
-    if count > 1 and threading.current_thread() is not threading.main_thread() and not _launch_is_thread_safe():
+    if count > 1 and threading.get_ident() != _main_thread and not _launch_is_thread_safe():
         return 1
     return count
 

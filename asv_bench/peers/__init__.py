@@ -1,6 +1,7 @@
 """One module a library: `cases(work)` returns {variant: Case}, the ways in which it can do a row's work."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 

@@ -91,5 +91,3 @@ def cases(work):
 
         found["eager, out="] = inference(in_place)
     return found
-
-
