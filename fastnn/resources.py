@@ -1,10 +1,12 @@
 """What a call of a kernel works with besides the data: aligned memory, threads, and scratch for them."""
 
+import math
 import threading
 
 import numpy as np
 
-from .kernels.network import GRAIN, ROWS, workspace_size
+from .kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN, GRAIN, grain_of
+from .kernels.network import ROWS, forward_plan, workspace_size
 from .kernels.threads import threads_for
 
 # A cache line, and the widest vector register.
@@ -22,8 +24,11 @@ def aligned_empty(size, dtype):
 class _Scratch(threading.local):
     """The workspaces of one Python thread, kept from call to call; class attributes are what a new thread finds."""
 
-    inference = training = np.empty(0)
     inference_rows = inference_threads = 0
+    inference = training = np.empty(0)
+    # {threads: (plan for kernels.network.forward_planned, its address)}, and the address for few enough rows
+    plans = ()
+    small_rows, small_plan = -1, None
     training_plan = None
 
 
@@ -35,24 +40,39 @@ class Resources:
 
     def __init__(self, network):
         self._table, self._parameters = network
+        self._size = self._parameters.size
+        # So many rows are never shared, whatever the limit.
+        self._serial_rows = (2 * FEW_ROWS_GRAIN - 1) // self._size
+        if self._serial_rows >= FEW_ROWS:
+            self._serial_rows = (2 * GRAIN - 1) // self._size
         self._scratch = _Scratch()
 
     def threads(self, rows, most):
         """Threads worth launching for a batch, at most `most` unless that is None."""
-        count = threads_for(rows * self._parameters.size, GRAIN)
+        count = threads_for(rows * self._size, grain_of(rows))
         return count if most is None else min(count, most)
 
-    def inference(self, rows, threads):
-        """Scratch for a forward pass."""
+    def inference(self, rows, most):
+        """Address of a plan for a forward pass on at most `most` threads."""
         scratch = self._scratch
+        if rows <= scratch.small_rows:
+            return scratch.small_plan
+        threads = self.threads(rows, most)
         # Rows pass through in blocks of ROWS, so what those need is enough.
-        rows = min(rows, ROWS)
-        if scratch.inference_threads < threads or scratch.inference_rows < rows:
-            rows, threads = max(rows, scratch.inference_rows), max(threads, scratch.inference_threads)
-            size = workspace_size(self._table, self._parameters, rows, threads)[0]
-            scratch.inference = aligned_empty(size, self._parameters.dtype)
-            scratch.inference_rows, scratch.inference_threads = rows, threads
-        return scratch.inference
+        if (scratch.inference_rows < rows and scratch.inference_rows < ROWS) or threads not in scratch.plans:
+            rows = max(min(rows, ROWS), scratch.inference_rows)
+            count = max(threads, scratch.inference_threads)
+            if (rows, count) != (scratch.inference_rows, scratch.inference_threads):
+                size = workspace_size(self._table, self._parameters, rows, count)[0]
+                scratch.inference = aligned_empty(size, self._parameters.dtype)
+                scratch.inference_rows, scratch.inference_threads, scratch.plans = rows, count, {}
+                scratch.small_rows = -1
+            plan = forward_plan(self._table, self._parameters, scratch.inference, threads)
+            scratch.plans[threads] = plan, plan.ctypes.data
+            if threads == 1:
+                planned = rows if rows < ROWS else math.inf
+                scratch.small_rows, scratch.small_plan = min(planned, self._serial_rows), plan.ctypes.data
+        return scratch.plans[threads][1]
 
     def training(self, rows, threads):
         """Scratch for the loss and its gradient on batches of at most so many rows."""

@@ -7,8 +7,7 @@ import numpy as np
 from . import initializers, losses
 from .kernels.network import (
     Network,
-    forward_parallel,
-    forward_worker,
+    forward_planned,
     gradient_worker,
     loss_and_gradient_parallel,
     make_table,
@@ -73,7 +72,6 @@ class Sequential:
         self._in_features, self._out_features = sizes[0], sizes[-1]
         # Trainers draw on them too.
         self.resources = Resources(self._network)
-        self._forward_address = None
 
     layers = property(lambda self: self._layers, doc="The `Dense` layers, a tuple.")
     dtype = property(lambda self: self._dtype, doc="float32 or float64.")
@@ -122,29 +120,21 @@ class Sequential:
         (2, 1)
         """
         # One small sample is where these checks, not the kernel, take the time: the usual array goes first and fast.
-        usual = (
+        if (
             type(x) is np.ndarray
             and x.dtype is self._dtype
             and x.ndim == 2
             and x.shape[1] == self._in_features
             and x.flags.carray
-        )
-        single = False
-        if not usual:
+        ):
+            single = False
+        else:
             x, single = as_samples(x, self._in_features, self._dtype)
-        shape = (self._out_features,) if single else (x.shape[0], self._out_features)
+        rows = x.shape[0]
+        shape = (self._out_features,) if single else (rows, self._out_features)
         out = np.empty(shape, self._dtype) if out is None else result_array(out, shape, self._dtype, x)
-        resources = self.resources
-        threads = resources.threads(x.shape[0], self._num_threads)
-        forward_parallel(
-            self._forward_address or self._find_forward_address(),
-            self._table,
-            self._parameters,
-            x,
-            out.reshape(1, -1) if single else out,
-            resources.inference(x.shape[0], threads),
-            threads,
-        )
+        plan = self.resources.inference(rows, self._num_threads)
+        forward_planned(plan, x, out.reshape(1, -1) if single else out)
         return out
 
     __call__ = predict
@@ -232,11 +222,6 @@ class Sequential:
             progress=progress,
             metrics=metrics,
         )
-
-    def _find_forward_address(self):
-        # Not at construction: the first call compiles the worker.
-        self._forward_address = forward_worker.address(self._dtype)
-        return self._forward_address
 
     def save(self, path):
         """Write architecture and parameters to a safetensors file, whole or not at all; `fastnn.load` reads it.

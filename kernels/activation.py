@@ -10,7 +10,7 @@ import numpy as np
 from numba import intp, prange
 
 from . import elementary
-from .codes import Activation
+from .codes import NEEDS_PRE_ACTIVATION, Activation
 from .jit import call, inner, kernel, parallel_kernel, serial_in_njit, worker
 from .simd import (
     advance,
@@ -54,7 +54,7 @@ SIXTH = 1.0 / 6.0
 # Picoseconds an element, float32 on one Zen 4 core, in the order of the codes; and those from which another thread
 # pays: an empty parallel region costs 2 us.
 COSTS = (100, 100, 100, 280, 280, 350, 340, 530, 710, 510, 390, 100, 100, 300, 300)
-PARALLEL_COST = 2_500_000
+PARALLEL_COST = 3_000_000
 
 
 @inner
@@ -340,7 +340,9 @@ def activate_backward_parallel(worker, dy, saved, activation, out, columns, thre
 def _flat(activation, out, *inputs):
     """(flat inputs and output, elements that stay together, threads): a row stays whole for the softmax family."""
     columns = max(1, out.shape[-1]) if activation >= SOFTMAX else 1
-    threads = threads_for(out.size * COSTS[activation], PARALLEL_COST)
+    # The backward that needs no pre-activation (but softplus's) takes a product of what it reads.
+    cheap = len(inputs) == 2 and activation not in NEEDS_PRE_ACTIVATION and activation != SOFTPLUS
+    threads = threads_for(out.size * COSTS[IDENTITY if cheap else activation], PARALLEL_COST)
     arrays = (*inputs, out)
     return arrays if out.ndim == 1 else [array.reshape(-1) for array in arrays], columns, threads
 

@@ -9,10 +9,10 @@ outer_update                 weight -= rate x.T @ dz, bias -= rate (sum of dz ov
 import numpy as np
 from numba import float64, intp, prange
 
-from .activation import SOFTMAX
+from .activation import IDENTITY, LOG_SOFTMAX, SOFTMAX, activate_elements, softmax_rows
 from .epilogue import Activate, Store, make_update
-from .gemm import Operand, product, product_scratch
-from .jit import call, glue, inner, kernel, parallel_kernel, serial_in_njit, worker
+from .gemm import Operand, product, product_scratch, row_product
+from .jit import call, glue, inner, kernel, parallel_kernel, plain, serial_in_njit, worker
 from .microkernel import panel_columns
 from .optimizer import SGD, Rule, update_elements
 from .simd import advance, constant, flat_pointer, itemsize, load, pointer, store
@@ -20,6 +20,15 @@ from .threads import threads_for
 
 # Multiply-adds from which another thread pays for its launch (2 us) and for the part of the operands it packs anew.
 GRAIN = 1 << 17
+# With so few rows the weights' way from the cache takes the time, not their multiplications: a thread pays sooner.
+FEW_ROWS = 4
+FEW_ROWS_GRAIN = 1 << 16
+
+
+@plain
+def grain_of(rows):
+    """Multiply-adds from which another thread pays, for a batch of so many rows."""
+    return FEW_ROWS_GRAIN if rows <= FEW_ROWS else GRAIN
 
 
 @glue
@@ -94,6 +103,23 @@ def cell_of(m, n, threads, cell, nr, whole_rows):
 
 
 @glue
+def linear_cell(x, weight, bias, activation, m, k, n, out, row_stride, buffer, scratch):
+    """f(x @ weight + bias) for m x n elements of a result; x and weight are Operands at its first row and column.
+
+    buffer holds a row for log_softmax.
+    """
+    if m == 1 and weight.column_stride == 1:
+        row_product(n, k, x.pointer, x.column_stride, weight.pointer, weight.row_stride, bias, out)
+        if activation >= SOFTMAX:
+            softmax_rows(out, 1, n, activation == LOG_SOFTMAX, buffer)
+        elif activation != IDENTITY:
+            activate_elements(activation, out, out, n)
+    else:
+        epilogue = Activate(activation, out, row_stride, False, out, buffer)
+        product(x, weight, m, n, k, bias, True, activation >= SOFTMAX, epilogue, scratch)
+
+
+@glue
 def linear_part(x, weight, bias, activation, out, index, parts):
     """One thread's rectangle of `linear`, with scratch of its own."""
     m, k = x.shape
@@ -104,19 +130,18 @@ def linear_part(x, weight, bias, activation, out, index, parts):
     if r1 > r0 and c1 > c0:
         scratch = new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[1] == weight.itemsize, whole_rows)
         q = pointer(scratch)
-        # The last n elements of scratch are a row for log_softmax.
-        buffer = advance(q, scratch.size - (c1 - c0))
-        here = advance(p, r0 * n + c0)
-        product(
+        linear_cell(
             shifted(operand(x), r0, 0),
             shifted(operand(weight), 0, c0),
-            r1 - r0,
-            c1 - c0,
-            k,
             advance(flat_pointer(bias), c0),
-            True,
-            whole_rows,
-            Activate(activation, here, n, False, here, buffer),
+            activation,
+            r1 - r0,
+            k,
+            c1 - c0,
+            advance(p, r0 * n + c0),
+            n,
+            # The last n elements of scratch are a row for log_softmax.
+            advance(q, scratch.size - (c1 - c0)),
             q,
         )
 
@@ -156,7 +181,7 @@ def linear(x, weight, bias, activation, out):
     From Python, large work is shared by threads; inside compiled code this is the serial worker. Scratch for
     packing is allocated per call.
     """
-    threads = threads_for(x.shape[0] * weight.size, GRAIN)
+    threads = threads_for(x.shape[0] * weight.size, grain_of(x.shape[0]))
     linear_parallel(linear_worker.address(out.dtype), x, weight, bias, int(activation), out, threads)
 
 

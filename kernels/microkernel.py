@@ -133,38 +133,94 @@ class _Emitter:
             self._store(results[i], row(out, out_row, i), mask)
 
 
-@intrinsic
-def tile(typingctx, rows, columns, k, a, a_row, a_k, b, b_k, init, init_row, out, out_row):
+def _tile_of(heights, name, doc):
+    """An intrinsic with a variant of the tile for every height from 1 to `heights`."""
+
+    def tile(typingctx, rows, columns, k, a, a_row, a_k, b, b_k, init, init_row, out, out_row):
+        index = types.intp
+        scalar = out.dtype
+        p = types.CPointer(scalar)
+        sig = types.void(index, index, index, p, index, index, p, index, p, index, p, index)
+
+        def codegen(context, builder, signature, args):
+            rows, columns, *operands = args
+            emitter = _Emitter(builder, scalar, columns)
+            width = INDEX(emitter.width)
+            vectors = builder.sdiv(builder.add(columns, builder.sub(width, INDEX(1))), width)
+            full = builder.icmp_signed("==", columns, INDEX(NV * emitter.width))
+            # Only the widest tile has an unmasked twin: narrower ones are edges.
+            shape = builder.select(full, INDEX(NV + 1), vectors)
+            finished = builder.append_basic_block("tile.finished")
+            switch = builder.switch(builder.add(builder.mul(shape, INDEX(heights + 1)), rows), finished)
+            for code in range(1, NV + 2):
+                for height in range(1, heights + 1):
+                    block = builder.append_basic_block(f"tile.{height}x{code}")
+                    switch.add_case(INDEX(code * (heights + 1) + height), block)
+                    builder.position_at_end(block)
+                    emitter.tile(height, min(code, NV), code > NV, *operands)
+                    builder.branch(finished)
+            builder.position_at_end(finished)
+            return context.get_dummy_value()
+
+        return sig, codegen
+
+    tile.__name__ = tile.__qualname__ = name
+    tile.__doc__ = doc
+    return intrinsic(tile)
+
+
+tile = _tile_of(
+    MR,
+    "tile",
     """One tile. Strides are in elements: a[i * a_row + k * a_k], b[k * b_k + j], init and out likewise by row.
 
     init may be out (carry on) and may have a row stride of 0 (the same row, such as a bias, for every row).
-    """
-    index = types.intp
-    scalar = out.dtype
-    p = types.CPointer(scalar)
-    sig = types.void(index, index, index, p, index, index, p, index, p, index, p, index)
+    """,
+)
+row_tile = _tile_of(1, "row_tile", "`tile` for one row.")
 
-    def codegen(context, builder, signature, args):
-        rows, columns, *operands = args
-        emitter = _Emitter(builder, scalar, columns)
-        width = INDEX(emitter.width)
-        vectors = builder.sdiv(builder.add(columns, builder.sub(width, INDEX(1))), width)
-        full = builder.icmp_signed("==", columns, INDEX(NV * emitter.width))
-        # Only the widest tile has an unmasked twin: narrower ones are edges.
-        shape = builder.select(full, INDEX(NV + 1), vectors)
-        finished = builder.append_basic_block("tile.finished")
-        switch = builder.switch(builder.add(builder.mul(shape, INDEX(MR + 1)), rows), finished)
-        for code in range(1, NV + 2):
-            for height in range(1, MR + 1):
-                block = builder.append_basic_block(f"tile.{height}x{code}")
-                switch.add_case(INDEX(code * (MR + 1) + height), block)
-                builder.position_at_end(block)
-                emitter.tile(height, min(code, NV), code > NV, *operands)
-                builder.branch(finished)
-        builder.position_at_end(finished)
-        return context.get_dummy_value()
 
-    return sig, codegen
+def _row_steps_of(depth):
+    """An intrinsic: out[j] += sum over p < depth of x[p * x_k] * b[p * b_k + j], one chain in the order of p."""
+
+    def row_steps(typingctx, n, x, x_k, b, b_k, out):
+        index, p = types.intp, types.CPointer(out.dtype)
+        sig = types.void(index, p, index, p, index, p)
+
+        def codegen(context, builder, signature, args):
+            n, x, x_k, b, b_k, out = args
+            emitter = _Emitter(builder, signature.args[1].dtype, n)
+            at = lambda p, stride, i: builder.gep(p, [builder.mul(stride, INDEX(i))])
+            factors = [emitter._splat(builder.load(at(x, x_k, i)), emitter.vector) for i in range(depth)]
+            rows = [at(b, b_k, i) for i in range(depth)]
+
+            def step(j, mask):
+                here = builder.gep(out, [j])
+                sums = emitter._load(here, 1, mask)
+                for factor, row in zip(factors, rows, strict=True):
+                    terms = emitter._load(builder.gep(row, [j]), 1, mask)
+                    sums = [builder.call(emitter.fma, [factor, terms[0], sums[0]])]
+                emitter._store(sums, here, mask)
+
+            width = INDEX(emitter.width)
+            whole = builder.sub(n, builder.srem(n, width))
+            with cgutils.for_range_slice(builder, INDEX(0), whole, width, INDEX) as (j, _):
+                step(j, None)
+            with builder.if_then(builder.icmp_signed("<", whole, n)):
+                emitter.columns = builder.sub(n, whole)
+                step(whole, emitter._mask(1))
+            return context.get_dummy_value()
+
+        return sig, codegen
+
+    row_steps.__name__ = row_steps.__qualname__ = f"row_steps_{depth}"
+    return intrinsic(row_steps)
+
+
+# Rows of b that are added to a row of the result in one pass: the result, in L1, is read and written once for so many.
+DEPTH = 8
+row_steps = _row_steps_of(DEPTH)
+row_step = _row_steps_of(1)
 
 
 @intrinsic

@@ -13,10 +13,10 @@ that a block's activations are still in cache when the next layer reads them.
 Workspace of a step with m rows, one flat array:
 
     gradient      the parameters' size, for clipping by norm
-    activations   m * (sum of out_features), layer after layer
+    terms         m * (last out_features): the loss, element by element
+    activations   m * (sum of out_features), layer after layer, each from a new cache line on
     z             m * (sum of out_features of the layers whose backward takes the pre-activation)
     dz            m * (sum of out_features)
-    terms         m * (last out_features): the loss, element by element
     x, y, weights the gathered batch
     scratch       one part for each thread
 """
@@ -25,22 +25,37 @@ from collections import namedtuple
 from itertools import pairwise
 
 import numpy as np
-from numba import float64, int64, intp, prange
+from numba import carray, float64, int64, intp
 
 from .activation import IDENTITY, LOG_SOFTMAX, SOFTMAX, activate_elements_backward, softmax_rows_backward
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .dense import GRAIN, column_sums, operand, parameters_rows, part, shifted, transposed
+from .dense import (
+    FEW_ROWS,
+    FEW_ROWS_GRAIN,
+    column_sums,
+    grain_of,
+    linear_cell,
+    operand,
+    parameters_rows,
+    part,
+    shifted,
+    transposed,
+)
 from .epilogue import Activate, ActivateBackward, Store, finish, landing, make_update, moved
 from .gemm import Operand, product, product_scratch, product_scratch_up_to
-from .jit import call, glue, inner, kernel, parallel_kernel, plain, run, serial_in_njit, worker
+from .jit import call, glue, inner, kernel, plain, run, serial_in_njit, worker
 from .loss import Batch, loss_rows, loss_scale, terms_count
 from .microkernel import panel_columns, tile_columns
 from .optimizer import CLIP_NORM, clip_elements_by_norm, make_rule, update_elements
-from .simd import advance, flat_pointer, itemsize, lane_sum, load, store
+from .simd import advance, aligned, flat_pointer, itemsize, lane_sum, load, pointer_to, store
 from .threads import threads_for
 
 IN, OUT, WEIGHT, BIAS, ACTIVATION, RECORD, Z_RECORD = range(7)
 TABLE_COLUMNS = 8
+# Of the dtype of tables and plans.
+NUMBERS = np.empty(0, np.int64)
+# Every part of a workspace, and every layer's rows in it, begin on a cache line: vectors across two cost double.
+LINE = 16
 # Rows that go through the layers together, so that their activations stay in cache from layer to layer.
 ROWS = 128
 
@@ -117,9 +132,23 @@ def training_scratch(table, rows, size, nr):
 
 
 @plain
-def forward_size(table, rows, size, nr):
+def layer_scratch(table, size, nr):
+    """Scratch of each thread that computes some columns of a layer for at most FEW_ROWS rows: too few for packing."""
+    most = 0
+    for layer in range(table.shape[0]):
+        most = max(most, product_scratch(FEW_ROWS, table[layer, OUT], table[layer, IN], size, nr, True, True))
+    return most
+
+
+@plain
+def forward_size(table, rows, threads, size, nr):
+    """Enough for fewer rows too, which threads share in another way."""
     block = min(rows, ROWS)
-    return 2 * block * widest(table) + widest(table) + forward_scratch(table, block, size, nr)
+    width = widest(table)
+    by_rows = threads * (2 * block * width + width + forward_scratch(table, block, size, nr))
+    if threads == 1:
+        return by_rows
+    return max(by_rows, (2 * FEW_ROWS + 1) * width + threads * layer_scratch(table, size, nr))
 
 
 @plain
@@ -128,7 +157,8 @@ def training_size(table, inputs, targets, rows, threads, size, nr, parameters):
     activations, z = record_sizes(table)
     last = table[table.shape[0] - 1, OUT]
     per_row = 2 * activations + z + last + inputs + targets + 1
-    return rows * per_row + parameters + threads * training_scratch(table, rows, size, nr)
+    lines = LINE * (3 * table.shape[0] + 8)
+    return rows * per_row + parameters + lines + threads * training_scratch(table, rows, size, nr)
 
 
 @plain
@@ -138,12 +168,31 @@ def workspace_size(table, parameters, rows, threads):
     nr = tile_columns(size)
     last = table[table.shape[0] - 1, OUT]
     training = training_size(table, table[0, IN], last, rows, threads, size, nr, parameters.size)
-    return threads * forward_size(table, rows, size, nr), training
+    return forward_size(table, rows, threads, size, nr), training
 
 
 @glue
 def weights_of(table, layer, parameters):
     return Operand(advance(parameters, table[layer, WEIGHT]), table[layer, OUT], 1)
+
+
+@glue
+def forward_layer(table, layer, parameters, x, m, first, last, out, buffer, scratch):
+    """Columns first..last of a layer's result for m rows; x is an Operand, out begins at the result's first column."""
+    n, k = table[layer, OUT], table[layer, IN]
+    linear_cell(
+        x,
+        shifted(weights_of(table, layer, parameters), 0, first),
+        advance(parameters, table[layer, BIAS] + first),
+        table[layer, ACTIVATION],
+        m,
+        k,
+        last - first,
+        advance(out, first),
+        n,
+        buffer,
+        scratch,
+    )
 
 
 @glue
@@ -158,22 +207,11 @@ def forward_rows(table, parameters, x, first, last, out, workspace):
         m = min(ROWS, last - row)
         source = shifted(x, row, 0)
         for layer in range(layers):
-            n, k, activation = table[layer, OUT], table[layer, IN], table[layer, ACTIVATION]
+            n = table[layer, OUT]
             target = advance(workspace, (layer & 1) * block * width)
             if layer == layers - 1:
                 target = advance(out, row * n)
-            product(
-                source,
-                weights_of(table, layer, parameters),
-                m,
-                n,
-                k,
-                advance(parameters, table[layer, BIAS]),
-                True,
-                activation >= SOFTMAX,
-                Activate(activation, target, n, False, target, buffer),
-                scratch,
-            )
+            forward_layer(table, layer, parameters, source, m, 0, n, target, buffer, scratch)
             source = Operand(target, n, 1)
 
 
@@ -191,20 +229,69 @@ def forward_worker(table, parameters, x, out, workspace, index, parts):
     )
 
 
+@worker(lambda t: (int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], intp, intp, intp))
+def layer_worker(table, parameters, x, out, workspace, layer, index, parts):
+    """One thread's columns of one layer, for a batch of too few rows to share; threads have one part of workspace."""
+    layers, m, width = table.shape[0], x.shape[0], widest(table)
+    p = flat_pointer(workspace)
+    n, k = table[layer, OUT], table[layer, IN]
+    source = Operand(advance(p, (1 - (layer & 1)) * m * width), k, 1) if layer > 0 else operand(x)
+    target = flat_pointer(out) if layer == layers - 1 else advance(p, (layer & 1) * m * width)
+    nr = panel_columns(p)
+    slivers = (n + nr - 1) // nr
+    first, last = part(slivers, index, parts) * nr, min(n, part(slivers, index + 1, parts) * nr)
+    if table[layer, ACTIVATION] >= SOFTMAX:
+        # Rows stay whole.
+        first, last = 0, n if index == 0 else 0
+    if last > first:
+        buffer = advance(p, 2 * m * width)
+        scratch = advance(buffer, width + index * layer_scratch(table, itemsize(p), nr))
+        forward_layer(table, layer, flat_pointer(parameters), source, m, first, last, target, buffer, scratch)
+
+
 @kernel
 def forward_serial(table, parameters, x, out, workspace):
     """out = network(x) on this thread; arrays as `forward` takes them."""
     forward_rows(table, flat_pointer(parameters), operand(x), 0, x.shape[0], flat_pointer(out), flat_pointer(workspace))
 
 
-@parallel_kernel
-def forward_parallel(worker, table, parameters, x, out, workspace, threads):
-    """`forward_serial` with the rows shared by threads, each in its own part of the workspace."""
+@inner
+def forward_parallel(worker, layer_address, table, parameters, x, out, workspace, threads):
+    """`forward_serial` on threads, which share the rows, or layer after layer the columns if rows are few.
+
+    workspace is one planned for as many threads; the address of `layer_worker` is followed only then.
+    """
     if threads == 1:
         call(worker, (table, parameters, x, out, workspace, 0, 1))
+    elif x.shape[0] > FEW_ROWS:
+        run(worker, (table, parameters, x, out, workspace), threads)
     else:
-        for thread in prange(threads):
-            call(worker, (table, parameters, x, out, workspace, thread, threads))
+        for layer in range(table.shape[0]):
+            work = x.shape[0] * table[layer, IN] * table[layer, OUT]
+            count = min(threads, max(1, work // FEW_ROWS_GRAIN))
+            run(layer_address, (table, parameters, x, out, workspace, layer), count)
+
+
+def forward_plan(table, parameters, workspace, threads):
+    """What `forward_planned` needs besides the data, as an int64 array; keep it and its arrays as long as it is used.
+
+    Python hands Numba an array in 50 ns, more than a small network takes for a layer: addresses cost nothing.
+    """
+    dtype = parameters.dtype
+    # The worker that a single thread will not call is not compiled.
+    workers = forward_worker.address(dtype), layer_worker.address(dtype) if threads > 1 else 0
+    arrays = [number for array in (table, parameters, workspace) for number in (array.ctypes.data, array.size)]
+    return np.array([*workers, *arrays, threads], np.int64)
+
+
+@kernel
+def forward_planned(plan, x, out):
+    """out = network(x); plan: the address of the array from `forward_plan`."""
+    numbers = carray(pointer_to(plan, NUMBERS), 9)
+    table = carray(pointer_to(numbers[2], NUMBERS), (numbers[3] // TABLE_COLUMNS, TABLE_COLUMNS))
+    parameters = carray(pointer_to(numbers[4], out), numbers[5])
+    workspace = carray(pointer_to(numbers[6], out), numbers[7])
+    forward_parallel(numbers[0], numbers[1], table, parameters, x, out, workspace, numbers[8])
 
 
 @serial_in_njit(forward_serial)
@@ -220,11 +307,12 @@ def forward(table, parameters, x, out, workspace):
             lets more of them work.
     """
     threads = _threads_that_fit(table, parameters, x.shape[0], workspace, 0)
-    forward_parallel(forward_worker.address(parameters.dtype), table, parameters, x, out, workspace, threads)
+    plan = forward_plan(table, parameters, workspace, threads)
+    forward_planned(plan.ctypes.data, x, out)
 
 
 def _threads_that_fit(table, parameters, rows, workspace, which):
-    threads = threads_for(rows * parameters.size, GRAIN)
+    threads = threads_for(rows * parameters.size, grain_of(rows))
     while threads > 1 and workspace_size(table, parameters, rows, threads)[which] > workspace.size:
         threads -= 1
     return threads
@@ -246,6 +334,12 @@ def gather_rows(step, first, last):
 
 
 @glue
+def rows_at(base, rows, record, layer, row, n):
+    """Where a layer's n features of `row` lie in a part of the workspace that holds `rows` rows of every layer."""
+    return advance(aligned(advance(base, rows * record + LINE * layer)), row * n)
+
+
+@glue
 def sweep_rows(step, first, last, scratch):
     """Forward, loss and backward of rows first..last: leaves activations, loss terms and dz of every layer."""
     table, parameters, columns = step.table, step.parameters, step.batch.columns
@@ -259,7 +353,7 @@ def sweep_rows(step, first, last, scratch):
         source = shifted(step.x, row, 0)
         for layer in range(layers):
             n, activation, z_record = table[layer, OUT], table[layer, ACTIVATION], table[layer, Z_RECORD]
-            target = advance(step.activations, step.rows * table[layer, RECORD] + row * n)
+            target = rows_at(step.activations, step.rows, table[layer, RECORD], layer, row, n)
             product(
                 source,
                 weights_of(table, layer, parameters),
@@ -274,7 +368,7 @@ def sweep_rows(step, first, last, scratch):
                     target,
                     n,
                     z_record >= 0,
-                    advance(step.z, step.rows * max(z_record, 0) + row * n),
+                    rows_at(step.z, step.rows, max(z_record, 0), layer, row, n),
                     buffer,
                 ),
                 scratch,
@@ -288,7 +382,7 @@ def sweep_rows(step, first, last, scratch):
             advance(step.batch.weights, row if step.batch.weighted else 0),
             step.batch.weighted,
         )
-        dz = advance(step.dz, step.rows * table[layers - 1, RECORD] + row * n)
+        dz = rows_at(step.dz, step.rows, table[layers - 1, RECORD], layers - 1, row, n)
         dy = dz if activation == IDENTITY else scratch
         terms = advance(step.terms, terms_count(step.loss, row, n))
         loss_rows(step.loss, source.pointer, batch, dy, terms, m, n, step.scale)
@@ -299,8 +393,8 @@ def sweep_rows(step, first, last, scratch):
 
         for layer in range(layers - 1, 0, -1):
             n, k, activation = table[layer, OUT], table[layer, IN], table[layer - 1, ACTIVATION]
-            dz = advance(step.dz, step.rows * table[layer, RECORD] + row * n)
-            below = advance(step.dz, step.rows * table[layer - 1, RECORD] + row * k)
+            dz = rows_at(step.dz, step.rows, table[layer, RECORD], layer, row, n)
+            below = rows_at(step.dz, step.rows, table[layer - 1, RECORD], layer - 1, row, k)
             product(
                 Operand(dz, n, 1),
                 transposed(weights_of(table, layer, parameters)),
@@ -320,8 +414,8 @@ def saved_of(step, layer, row):
     """What the backward of a layer's activation takes, from `row` on."""
     n, z_record = step.table[layer, OUT], step.table[layer, Z_RECORD]
     if z_record >= 0:
-        return advance(step.z, step.rows * z_record + row * n)
-    return advance(step.activations, step.rows * step.table[layer, RECORD] + row * n)
+        return rows_at(step.z, step.rows, z_record, layer, row, n)
+    return rows_at(step.activations, step.rows, step.table[layer, RECORD], layer, row, n)
 
 
 @glue
@@ -331,7 +425,7 @@ def sweep_weights(step, sink, index, parts, scratch):
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
         first, last = part(k + 1, index, parts), part(k + 1, index + 1, parts)
-        dz = advance(step.dz, step.rows * table[layer, RECORD])
+        dz = rows_at(step.dz, step.rows, table[layer, RECORD], layer, 0, n)
         if last == k + 1:
             last = k
             bias = moved(sink, table[layer, BIAS], n)
@@ -341,7 +435,7 @@ def sweep_weights(step, sink, index, parts, scratch):
         if last > first:
             source = step.x
             if layer > 0:
-                source = Operand(advance(step.activations, step.rows * table[layer - 1, RECORD]), k, 1)
+                source = Operand(rows_at(step.activations, step.rows, table[layer - 1, RECORD], layer - 1, 0, k), k, 1)
             parameters_rows(
                 source,
                 Operand(dz, n, 1),
@@ -355,6 +449,11 @@ def sweep_weights(step, sink, index, parts, scratch):
 
 
 @glue
+def terms_of(parameters, workspace):
+    return aligned(advance(flat_pointer(workspace), parameters.size))
+
+
+@glue
 def plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight):
     """The Step of rows first.. of the data, or of the rows order[first]..; weight is the sum of its sample weights.
 
@@ -364,13 +463,14 @@ def plan_step(table, parameters, x, y, weights, order, workspace, loss, first, r
     inputs, last, columns = table[0, IN], table[table.shape[0] - 1, OUT], y.shape[1]
     gather, weighted = order.size > 0, weights.size > 0
     start = 0 if gather else first
-    a_part = advance(flat_pointer(workspace), parameters.size)
-    z_part = advance(a_part, rows * activations)
-    dz_part = advance(z_part, rows * z)
-    terms = advance(dz_part, rows * activations)
-    x_part = advance(terms, rows * last)
-    y_part = advance(x_part, rows * inputs)
-    weights_part = advance(y_part, rows * columns)
+    lines = LINE * table.shape[0]
+    terms = terms_of(parameters, workspace)
+    a_part = aligned(advance(terms, rows * last))
+    z_part = aligned(advance(a_part, rows * activations + lines))
+    dz_part = aligned(advance(z_part, rows * z + lines))
+    x_part = aligned(advance(dz_part, rows * activations + lines))
+    y_part = aligned(advance(x_part, rows * inputs))
+    weights_part = aligned(advance(y_part, rows * columns))
     source_x = operand(x)
     source_y, source_weights = flat_pointer(y), flat_pointer(weights)
     batch = Batch(
@@ -391,7 +491,7 @@ def plan_step(table, parameters, x, y, weights, order, workspace, loss, first, r
         z_part,
         dz_part,
         terms,
-        advance(weights_part, rows),
+        aligned(advance(weights_part, rows)),
         training_scratch(table, rows, itemsize(a_part), panel_columns(a_part)),
         gather,
         source_x,
@@ -415,10 +515,8 @@ def batch_weight(weights, order, first, rows):
 @inner
 def batch_loss(table, parameters, workspace, loss, rows, weight):
     """The loss of a batch from the terms that `sweep_rows` left."""
-    activations, z = record_sizes(table)
     last = table[table.shape[0] - 1, OUT]
-    terms = advance(flat_pointer(workspace), parameters.size + rows * (2 * activations + z))
-    return loss_scale(loss, weight, last) * lane_sum(terms, terms_count(loss, rows, last))
+    return loss_scale(loss, weight, last) * lane_sum(terms_of(parameters, workspace), terms_count(loss, rows, last))
 
 
 def _step_types(t):

@@ -72,12 +72,12 @@ def advance(typingctx, p, count):
 
 
 @intrinsic
-def address(typingctx, p):
-    """The pointer as an integer, for comparing two of them."""
-    sig = types.intp(p)
+def pointer_to(typingctx, address, like):
+    """The pointer that an integer means, to elements of the dtype of the array `like`."""
+    sig = types.CPointer(like.dtype)(types.intp, like)
 
     def codegen(context, builder, signature, args):
-        return builder.ptrtoint(args[0], ir.IntType(types.intp.bitwidth))
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
     return sig, codegen
 

@@ -131,8 +131,8 @@ def test_same_bits_for_any_batch_split(activation, dtype, rng):
         out = np.full((len(rows), 5), np.nan, dtype)
         size = network.workspace_size(net.table, net.parameters, len(rows), threads)[0]
         workspace = np.full(size, np.nan, dtype)
-        address = network.forward_worker.address(net.parameters.dtype)
-        network.forward_parallel(address, net.table, net.parameters, rows, out, workspace, threads)
+        plan = network.forward_plan(net.table, net.parameters, workspace, threads)
+        network.forward_planned(plan.ctypes.data, rows, out)
         return out
 
     whole = forward(x, 1)
