@@ -102,7 +102,8 @@ def row_product(n, k, x, x_k, b, b_k, init, out):
     """out = init + x @ b for one row: memory-bound, so b is read once and in the order in which it lies.
 
     A row of no more columns than a tile has stays in registers. A wider one grows in L1 by DEPTH rows of b at a time;
-    tile after tile instead, each step of k jumped by a whole row of b: 45 GB/s of weights against ROW_FIGURE.
+    tile after tile instead, each step of k jumped by a whole row of b: 1024-1024-1024-10 took 177 us, now 74 on two
+    threads and 109 on one (77 GB/s; DEPTH 4 to 12 and prefetching were no faster).
     """
     if n <= panel_columns(out):
         row_tile(1, n, k, x, 0, x_k, b, b_k, init, 0, out, n)

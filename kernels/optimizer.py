@@ -16,7 +16,7 @@ import numpy as np
 
 from .codes import Optimizer
 from .jit import inner, kernel
-from .simd import constant, flat_pointer, fma, lane_sum_of_squares, lanes_of, load_vector, select, store_vector
+from .simd import advance, constant, flat_pointer, fma, lane_sum_of_squares, lanes_of, load_vector, select, store_vector
 
 SGD = int(Optimizer.SGD)
 RMSPROP = int(Optimizer.RMSPROP)
@@ -76,79 +76,66 @@ def _clipped(g, limit):
 
 
 @inner
-def update_elements(rule, parameters, gradient, state1, state2, count):
-    """One update of `count` parameters; the four spans do not overlap, a state that is not used is not touched."""
-    if count == 0:
-        return
-    like = load_vector(gradient, 0, count)
+def update_rows(rule, parameters, gradient, state1, state2, rows, columns, stride, gradient_stride):
+    """One update of rows x columns parameters, rows `stride` apart, those of the gradient `gradient_stride`.
+
+    The four spans do not overlap; a state that is not used is not touched.
+    """
+    like = load_vector(gradient, 0, 0)
     rate = constant(-rule.rate, like)
     beta1 = constant(rule.momentum, like)
     beta2 = constant(rule.beta2, like)
     rest1 = constant(1.0 - rule.momentum, like)
     rest2 = constant(1.0 - rule.beta2, like)
     eps = constant(rule.eps, like)
-    decay = constant(rule.decay, like)
-    correction = constant(rule.correction, like)
     limit = constant(rule.limit, like)
-    if rule.optimizer == SGD:
-        if rule.momentum == 0.0:
-            for i in range(0, count, lanes_of(gradient)):
-                p = load_vector(parameters, i, count)
-                g = fma(decay, p, _clipped(load_vector(gradient, i, count), limit))
-                store_vector(parameters, i, count, fma(rate, g, p))
-        elif rule.nesterov:
-            for i in range(0, count, lanes_of(gradient)):
-                p = load_vector(parameters, i, count)
-                g = fma(decay, p, _clipped(load_vector(gradient, i, count), limit))
-                v = fma(beta1, load_vector(state1, i, count), g)
-                store_vector(state1, i, count, v)
-                store_vector(parameters, i, count, fma(rate, fma(beta1, v, g), p))
-        else:
-            for i in range(0, count, lanes_of(gradient)):
-                p = load_vector(parameters, i, count)
-                v = fma(
-                    beta1,
-                    load_vector(state1, i, count),
-                    fma(decay, p, _clipped(load_vector(gradient, i, count), limit)),
-                )
-                store_vector(state1, i, count, v)
-                store_vector(parameters, i, count, fma(rate, v, p))
-    elif rule.optimizer == RMSPROP:
-        if rule.momentum == 0.0:
-            for i in range(0, count, lanes_of(gradient)):
-                p = load_vector(parameters, i, count)
-                g = fma(decay, p, _clipped(load_vector(gradient, i, count), limit))
-                s = fma(beta2, load_vector(state1, i, count), rest2 * g * g)
-                store_vector(state1, i, count, s)
-                store_vector(parameters, i, count, fma(rate, g / (math.sqrt(s) + eps), p))
-        else:
-            for i in range(0, count, lanes_of(gradient)):
-                p = load_vector(parameters, i, count)
-                g = fma(decay, p, _clipped(load_vector(gradient, i, count), limit))
-                s = fma(beta2, load_vector(state1, i, count), rest2 * g * g)
-                store_vector(state1, i, count, s)
-                v = fma(beta1, load_vector(state2, i, count), g / (math.sqrt(s) + eps))
-                store_vector(state2, i, count, v)
-                store_vector(parameters, i, count, fma(rate, v, p))
-    elif rule.optimizer == ADAGRAD:
-        for i in range(0, count, lanes_of(gradient)):
-            p = load_vector(parameters, i, count)
-            g = fma(decay, p, _clipped(load_vector(gradient, i, count), limit))
-            s = fma(g, g, load_vector(state1, i, count))
-            store_vector(state1, i, count, s)
-            store_vector(parameters, i, count, fma(rate, g / (math.sqrt(s) + eps), p))
-    else:
-        adamw = rule.optimizer == ADAMW
-        inside = constant(0.0, like) if adamw else decay
-        outside = decay if adamw else constant(1.0, like)
-        for i in range(0, count, lanes_of(gradient)):
-            p = load_vector(parameters, i, count)
-            g = fma(inside, p, _clipped(load_vector(gradient, i, count), limit))
-            m = fma(beta1, load_vector(state1, i, count), rest1 * g)
-            s = fma(beta2, load_vector(state2, i, count), rest2 * g * g)
-            store_vector(state1, i, count, m)
-            store_vector(state2, i, count, s)
-            store_vector(parameters, i, count, fma(rate, m / fma(math.sqrt(s), correction, eps), outside * p))
+    correction = constant(rule.correction, like)
+    adamw = rule.optimizer == ADAMW
+    decay = constant(0.0 if adamw else rule.decay, like)
+    keep = constant(rule.decay if adamw else 1.0, like)
+    for row in range(rows):
+        p_row, s_row, t_row = (
+            advance(parameters, row * stride),
+            advance(state1, row * stride),
+            advance(state2, row * stride),
+        )
+        g_row = advance(gradient, row * gradient_stride)
+        # The switch stands inside the loop: it costs a predicted jump for each of the loop's vectors, and outside the
+        # loop would stand eight times.
+        for i in range(0, columns, lanes_of(gradient)):
+            p = load_vector(p_row, i, columns)
+            g = fma(decay, p, _clipped(load_vector(g_row, i, columns), limit))
+            if rule.optimizer == SGD:
+                if rule.momentum != 0.0:
+                    v = fma(beta1, load_vector(s_row, i, columns), g)
+                    store_vector(s_row, i, columns, v)
+                    g = fma(beta1, v, g) if rule.nesterov else v
+                p = fma(rate, g, p)
+            elif rule.optimizer == RMSPROP:
+                s = fma(beta2, load_vector(s_row, i, columns), rest2 * g * g)
+                store_vector(s_row, i, columns, s)
+                g = g / (math.sqrt(s) + eps)
+                if rule.momentum != 0.0:
+                    g = fma(beta1, load_vector(t_row, i, columns), g)
+                    store_vector(t_row, i, columns, g)
+                p = fma(rate, g, p)
+            elif rule.optimizer == ADAGRAD:
+                s = fma(g, g, load_vector(s_row, i, columns))
+                store_vector(s_row, i, columns, s)
+                p = fma(rate, g / (math.sqrt(s) + eps), p)
+            else:
+                m = fma(beta1, load_vector(s_row, i, columns), rest1 * g)
+                s = fma(beta2, load_vector(t_row, i, columns), rest2 * g * g)
+                store_vector(s_row, i, columns, m)
+                store_vector(t_row, i, columns, s)
+                p = fma(rate, m / fma(math.sqrt(s), correction, eps), keep * p)
+            store_vector(p_row, i, columns, p)
+
+
+@inner
+def update_elements(rule, parameters, gradient, state1, state2, count):
+    """One update of `count` parameters that lie end to end."""
+    update_rows(rule, parameters, gradient, state1, state2, 1, count, count, count)
 
 
 @inner
