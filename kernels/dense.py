@@ -15,7 +15,7 @@ from .gemm import Operand, product, product_scratch, row_product
 from .jit import call, glue, inner, kernel, parallel_kernel, plain, serial_in_njit, worker
 from .microkernel import panel_columns
 from .optimizer import SGD, Rule, update_elements
-from .simd import advance, constant, flat_pointer, itemsize, load, pointer, store
+from .simd import advance, constant, flat_pointer, itemsize, lanes_of, load_vector, pointer, store_vector
 from .threads import threads_for
 
 # Multiply-adds from which another thread pays for its launch (2 us) and for the part of the operands it packs anew.
@@ -58,11 +58,11 @@ def shifted(a, row, column):
 @inner
 def column_sums(dz, m, n, out):
     """out[j] = sum over i of dz[i, j], in the order of i; dz is contiguous in rows of n."""
-    for j in range(n):
-        store(out, j, constant(0.0, load(out, j)))
-    for i in range(m):
-        for j in range(n):
-            store(out, j, load(out, j) + load(dz, i * n + j))
+    for j in range(0, n, lanes_of(dz)):
+        total = constant(0.0, load_vector(dz, j, 0))
+        for i in range(m):
+            total = total + load_vector(advance(dz, i * n), j, n)
+        store_vector(out, j, n, total)
 
 
 @glue
