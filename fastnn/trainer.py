@@ -1,13 +1,15 @@
 """Training: one batch at a time, or whole fits in calls of the kernel that each run many batches."""
 
+import operator
 import secrets
 import time
+from collections import namedtuple
 
 import numpy as np
 
 from . import losses, optimizers
 from .history import History
-from .kernels.network import Data, Optimization, train_parallel, training_workers
+from .kernels.network import Optimization, train_planned, training_plan
 from .metrics import loss_of, named
 from .progress import progress_bar
 from .sequential import Sequential
@@ -19,6 +21,9 @@ CALL_SECONDS = 0.05
 MOST_GROWTH = 8
 # The order of rows that are taken as they lie.
 NO_ORDER = np.empty(0, np.int64)
+
+# numbers: from `training_plan`; the rest keeps alive what they point to, and tells whether they still fit.
+_Plan = namedtuple("_Plan", "key network numbers address")
 
 
 class Trainer:
@@ -72,6 +77,7 @@ class Trainer:
             self._states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
             self.steps = 0
         self._optimizer = optimizer
+        self._planned = None
         self._optimization = Optimization(int(optimizer.code), optimizer.hyper(), *self._states)
 
     def step(self, x, y, sample_weight=None):
@@ -87,7 +93,7 @@ class Trainer:
             ValueError, TypeError: as `Sequential.loss_and_gradient`.
         """
         data = as_training_data(x, y, sample_weight, self.net, self.loss.code)
-        return float(self._run(Data(*data, NO_ORDER), 1, data[0].shape[0])[0])
+        return float(self._run(data, NO_ORDER, 1, data[0].shape[0])[0])
 
     def fit(
         self,
@@ -194,33 +200,37 @@ class Trainer:
         rows = slice(first * batch_size, (first + count) * batch_size)
         if order is None:
             x, y, weight = data
-            return self._run(Data(x[rows], y[rows], weight[rows], NO_ORDER), count, batch_size)
-        return self._run(Data(*data, order[rows]), count, batch_size)
+            return self._run((x[rows], y[rows], weight[rows]), NO_ORDER, count, batch_size)
+        return self._run(data, order[rows], count, batch_size)
 
-    def _run(self, data, count, batch_size):
-        """One call of the kernel: updates on `count` batches of the data; returns their losses."""
+    def _plan(self, batch_size):
+        """The plan for the kernel: that of the last call, if nothing has changed."""
         net = self.net
         threads = net.resources.threads(batch_size, self.num_threads or net.num_threads)
+        key = net.resources.training(batch_size, threads), self._optimization, self.loss.code, threads
+        last = self._planned
+        if last is None or any(map(operator.is_not, last.key, key)):
+            workspace, optimization, loss, threads = key
+            numbers = training_plan(net.network, optimization, loss, workspace, threads)
+            last = self._planned = _Plan(key, net.network, numbers, numbers.ctypes.data)
+        return last
+
+    def __getstate__(self):
+        # Addresses are good for this process and these arrays alone.
+        return self.__dict__ | {"_planned": None}
+
+    def _run(self, data, order, count, batch_size):
+        """One call of the kernel: updates on `count` batches of the data; returns their losses."""
         # -inf is no loss: what is left of it counts the updates that were not done, should an interrupt come.
-        batch_losses = np.full(count, -np.inf)
-        workers = training_workers(net.dtype, self._optimizer.clip_norm is not None)
-        workspace = net.resources.training(batch_size, threads)
-        first = self.steps + 1
+        batch_losses = np.empty(count)
+        batch_losses.fill(-np.inf)
+        plan = self._plan(batch_size)
+        done = self.steps
         try:
-            train_parallel(
-                workers,
-                net.network,
-                data,
-                self._optimization,
-                int(self.loss.code),
-                batch_size,
-                first,
-                batch_losses,
-                workspace,
-                threads,
-            )
+            train_planned(plan.address, *data, order, batch_size, done + 1, batch_losses)
         finally:
-            self.steps += int(np.count_nonzero(batch_losses != -np.inf))
+            found = batch_losses[0] != -np.inf if count == 1 else np.count_nonzero(batch_losses != -np.inf)
+            self.steps = done + int(found)
         return batch_losses
 
     def _check(self, found, first):

@@ -42,12 +42,11 @@ from .activation import (
 from .codes import Activation, Loss, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
 from .loss import binary_cross_entropy, huber, log_cosh, mae, mse, poisson, softmax_cross_entropy
-from .network import Data, Network, Optimization, forward, loss_and_gradient
+from .network import Network, Optimization, forward, loss_and_gradient
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
 
 __all__ = [
     "Activation",
-    "Data",
     "Loss",
     "Network",
     "Optimization",

@@ -54,6 +54,7 @@ IN, OUT, WEIGHT, BIAS, ACTIVATION, RECORD, Z_RECORD = range(7)
 TABLE_COLUMNS = 8
 # Of the dtype of tables and plans.
 NUMBERS = np.empty(0, np.int64)
+
 # Every part of a workspace, and every layer's rows in it, begin on a cache line: vectors across two cost double.
 LINE = 16
 # Rows that go through the layers together, so that their activations stay in cache from layer to layer.
@@ -61,8 +62,6 @@ ROWS = 128
 
 # What a user's compiled code holds of a network; both arrays are shared with the Python object.
 Network = namedtuple("Network", "table parameters")
-# Rows to train on. order: indices of the rows to visit, or empty for all rows as they lie.
-Data = namedtuple("Data", "x y sample_weight order")
 # An optimiser: its code, hyper-parameters (see optimizer.py) and states of the parameters' size, or empty.
 Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
 
@@ -70,7 +69,7 @@ Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
 # into x, target and weights first.
 Step = namedtuple(
     "Step",
-    "table parameters rows loss scale x batch activations z dz terms scratch scratch_size "
+    "table parameters rows loss scale x batch activations z dz terms scratch "
     "gather source_x source_y source_weights indices",
 )
 
@@ -492,13 +491,21 @@ def plan_step(table, parameters, x, y, weights, order, workspace, loss, first, r
         dz_part,
         terms,
         aligned(advance(weights_part, rows)),
-        training_scratch(table, rows, itemsize(a_part), panel_columns(a_part)),
         gather,
         source_x,
         source_y,
         source_weights,
         advance(flat_pointer(order), first if gather else 0),
     )
+
+
+@glue
+def scratch_of(step, index):
+    """The scratch of one thread."""
+    if index == 0:
+        return step.scratch
+    p = step.scratch
+    return advance(p, index * training_scratch(step.table, step.rows, itemsize(p), panel_columns(p)))
 
 
 @inner
@@ -531,7 +538,7 @@ def _part_of_rows(table, parameters, x, y, weights, order, workspace, loss, firs
         step,
         part(rows, index, parts),
         part(rows, index + 1, parts),
-        advance(step.scratch, index * step.scratch_size),
+        scratch_of(step, index),
     )
 
 
@@ -541,7 +548,7 @@ def _part_of_gradient(
 ):
     step = plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
     sink = Store(flat_pointer(gradient), 0)
-    sweep_weights(step, sink, index, parts, advance(step.scratch, index * step.scratch_size))
+    sweep_weights(step, sink, index, parts, scratch_of(step, index))
 
 
 @worker(lambda t: (*_step_types(t), intp, intp))
@@ -586,7 +593,7 @@ def update_worker(
     rule = make_rule(optimizer, hyper, number)
     # A state that the optimiser does not use may be empty; its pointer is moved along but never followed.
     sink = make_update(rule, step.parameters, flat_pointer(state1), flat_pointer(state2), 0)
-    sweep_weights(step, sink, index, parts, advance(step.scratch, index * step.scratch_size))
+    sweep_weights(step, sink, index, parts, scratch_of(step, index))
 
 
 @worker(lambda t: (t[::1], t[::1], intp, float64[::1], t[::1], t[::1], intp, intp, intp))
@@ -663,43 +670,58 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     )
 
 
-def training_workers(dtype, clip_by_norm):
-    """Addresses of the workers of `train_parallel`; those that it will not call are 0 and not compiled."""
-    if clip_by_norm:
-        return rows_worker.address(dtype), 0, gradient_worker.address(dtype), flat_update_worker.address(dtype)
-    return rows_worker.address(dtype), update_worker.address(dtype), 0, 0
-
-
-@kernel
-def train_parallel(workers, network, data, optimization, loss, batch_size, first_step, losses, workspace, threads):
-    """`losses.size` updates of the network, one for each batch of the data, without an allocation.
+def training_plan(network, optimization, loss, workspace, threads):
+    """What `train_planned` needs besides the data, as an int64 array; keep it and its arrays as long as it is used.
 
     Args:
-        workers: from `training_workers`.
         network: Network(table, parameters).
-        data: Data(x, y, sample_weight, order): x (rows, in) of any strides; y (rows, out), or (rows, 1) labels, and
-            sample_weight (rows,) or empty contiguous; order: int64 indices of rows, or empty for the rows as they lie.
         optimization: Optimization(code, hyper, state1, state2).
         loss: a `Loss`.
-        batch_size: rows of a batch; the last one may be shorter.
-        first_step: number of the first update, from 1.
-        losses: float64, receives the loss of each batch before its update.
         workspace: at least `workspace_size(table, parameters, batch_size, threads)[1]` elements.
         threads: 1 launches none.
     """
-    table, parameters = network.table, network.parameters
-    x, y, weights, order = data.x, data.y, data.sample_weight, data.order
-    optimizer, hyper = optimization.optimizer, optimization.hyper
-    state1, state2 = optimization.state1, optimization.state2
+    dtype = network.parameters.dtype
+    # Workers that will not be called are not compiled.
+    if optimization.hyper[CLIP_NORM] > 0:
+        workers = rows_worker.address(dtype), 0, gradient_worker.address(dtype), flat_update_worker.address(dtype)
+    else:
+        workers = rows_worker.address(dtype), update_worker.address(dtype), 0, 0
+    arrays = (*network, *optimization[1:], workspace)
+    spans = [number for array in arrays for number in (array.ctypes.data, array.size)]
+    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads], np.int64)
+
+
+@kernel
+def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, losses):
+    """`losses.size` updates of a network, one for each batch of the data, without an allocation.
+
+    Args:
+        plan: the address of the array from `training_plan`.
+        x: (rows, in) of any strides.
+        y: (rows, out), or (rows, 1) labels, contiguous.
+        sample_weight: (rows,) or empty.
+        order: int64 indices of the rows to visit, or empty for the rows as they lie.
+        batch_size: rows of a batch; the last one may be shorter.
+        first_step: number of the first update, from 1.
+        losses: float64, receives the loss of each batch before its update.
+    """
+    numbers = carray(pointer_to(plan, NUMBERS), 19)
+    rows_address, update_address, gradient_address, flat_address = numbers[0], numbers[1], numbers[2], numbers[3]
+    table = carray(pointer_to(numbers[4], NUMBERS), (numbers[5] // TABLE_COLUMNS, TABLE_COLUMNS))
+    parameters = carray(pointer_to(numbers[6], y), numbers[7])
+    hyper = carray(pointer_to(numbers[8], losses), numbers[9])
+    state1 = carray(pointer_to(numbers[10], y), numbers[11])
+    state2 = carray(pointer_to(numbers[12], y), numbers[13])
+    workspace = carray(pointer_to(numbers[14], y), numbers[15])
+    optimizer, loss, threads = numbers[16], numbers[17], numbers[18]
     total = order.size if order.size > 0 else x.shape[0]
-    rows_address, update_address, gradient_address, flat_address = workers
     clip = hyper[CLIP_NORM]
     gradient = workspace[: parameters.size]
     for number in range(losses.size):
         first = number * batch_size
         rows = min(batch_size, total - first)
-        weight = batch_weight(weights, order, first, rows)
-        batch = (table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
+        weight = batch_weight(sample_weight, order, first, rows)
+        batch = (table, parameters, x, y, sample_weight, order, workspace, loss, first, rows, weight)
         rule = (optimizer, hyper, state1, state2, first_step + number)
         run(rows_address, batch, threads)
         if clip > 0.0:

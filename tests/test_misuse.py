@@ -82,14 +82,14 @@ def test_out_may_lie_between_the_rows_of_x():
 def test_an_interrupt_right_after_the_kernel_counts_its_updates(monkeypatch):
     from fastnn import trainer as module
 
-    real = module.train_parallel
+    real = module.train_planned
 
     def interrupted(*arguments):
         real(*arguments)
         raise KeyboardInterrupt
 
     trainer = Trainer(fastnn.MLP([1, 1], seed=0))
-    monkeypatch.setattr(module, "train_parallel", interrupted)
+    monkeypatch.setattr(module, "train_planned", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trainer.step([[1.0]], [[1.0]])
     assert trainer.steps == 1

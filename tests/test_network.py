@@ -74,20 +74,12 @@ def train(
     net = network.Network(net.table, net.parameters.copy())
     states = np.zeros_like(net.parameters), np.zeros_like(net.parameters)
     losses = np.full(steps, np.nan)
-    network.train_parallel(
-        network.training_workers(dtype, hyper[CLIP_NORM] > 0),
-        net,
-        network.Data(
-            x, y, np.empty(0, dtype) if weights is None else weights, np.empty(0, np.int64) if order is None else order
-        ),
-        network.Optimization(int(optimizer), hyper, *states),
-        int(loss),
-        batch_size,
-        1,
-        losses,
-        make_workspace(net, batch_size, threads, dtype) if workspace is None else workspace,
-        threads,
-    )
+    workspace = make_workspace(net, batch_size, threads, dtype) if workspace is None else workspace
+    optimization = network.Optimization(int(optimizer), hyper, *states)
+    plan = network.training_plan(net, optimization, loss, workspace, threads)
+    weights = np.empty(0, dtype) if weights is None else weights
+    order = np.empty(0, np.int64) if order is None else order
+    network.train_planned(plan.ctypes.data, x, y, weights, order, batch_size, 1, losses)
     return net.parameters, losses
 
 

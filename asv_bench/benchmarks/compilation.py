@@ -55,7 +55,7 @@ def track_signatures_after_a_tour():
         net.predict(x)
         net.fit(x, y, seed=0, progress=False)
         net.fit(x, y, optimizer=fastnn.Adam(), shuffle=False, seed=0, progress=False)
-    return len(network.forward_planned.signatures) + len(network.train_parallel.signatures)
+    return len(network.forward_planned.signatures) + len(network.train_planned.signatures)
 
 
 track_signatures_after_a_tour.unit = "signatures"
