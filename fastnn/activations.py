@@ -54,7 +54,8 @@ def _usual(x, out):
         and x.size > 0
         and x.flags.carray
         and out.flags.carray
-        and not np.may_share_memory(x, out)
+        # Two arrays that own their memory share none.
+        and ((x.base is None and out.base is None and x is not out) or not np.may_share_memory(x, out))
     )
 
 

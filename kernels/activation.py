@@ -54,7 +54,7 @@ SIXTH = 1.0 / 6.0
 # Picoseconds an element, float32 on one Zen 4 core, in the order of the codes; and those from which another thread
 # pays: an empty parallel region costs 2 us.
 COSTS = (100, 100, 100, 280, 280, 350, 340, 530, 710, 510, 390, 100, 100, 300, 300)
-PARALLEL_COST = 3_000_000
+PARALLEL_COST = 2_500_000
 
 
 @inner
@@ -337,14 +337,9 @@ def activate_backward_parallel(worker, dy, saved, activation, out, columns, thre
             call(worker, (dy, saved, activation, out, columns, thread, threads))
 
 
-def _flat(activation, out, *inputs):
-    """(flat inputs and output, elements that stay together, threads): a row stays whole for the softmax family."""
-    columns = max(1, out.shape[-1]) if activation >= SOFTMAX else 1
-    # The backward that needs no pre-activation (but softplus's) takes a product of what it reads.
-    cheap = len(inputs) == 2 and activation not in NEEDS_PRE_ACTIVATION and activation != SOFTPLUS
-    threads = threads_for(out.size * COSTS[IDENTITY if cheap else activation], PARALLEL_COST)
-    arrays = (*inputs, out)
-    return arrays if out.ndim == 1 else [array.reshape(-1) for array in arrays], columns, threads
+def _columns(activation, out):
+    """Elements that stay together: a row for the softmax family, one element for the others."""
+    return max(1, out.shape[-1]) if activation >= SOFTMAX else 1
 
 
 @serial_in_njit(activate_serial)
@@ -356,8 +351,14 @@ def activate(x, activation, out):
         activation: an `Activation`.
         out: C-contiguous array of x's shape and dtype; may be x itself, must not overlap it otherwise.
     """
-    (x, flat), columns, threads = _flat(activation, out, x)
-    activate_parallel(activate_worker.address(out.dtype), x, int(activation), flat, columns, threads)
+    activation = int(activation)
+    threads = threads_for(out.size * COSTS[activation], PARALLEL_COST)
+    address = activate_worker.address(out.dtype)
+    if out.ndim == 1:
+        activate_parallel(address, x, activation, out, _columns(activation, out), threads)
+    else:
+        flat = x.reshape(-1), activation, out.reshape(-1)
+        activate_parallel(address, *flat, _columns(activation, out), threads)
 
 
 @serial_in_njit(activate_backward_serial)
@@ -370,9 +371,13 @@ def activate_backward(dy, saved, activation, out):
         activation: an `Activation`.
         out: receives the gradient with respect to f's input; may be dy. All are C-contiguous, of one shape and dtype.
     """
-    (dy, saved, flat), columns, threads = _flat(activation, out, dy, saved)
+    activation = int(activation)
+    # The backward that needs no pre-activation (but softplus's) takes a product of what it reads.
+    cheap = activation not in NEEDS_PRE_ACTIVATION and activation != SOFTPLUS
+    threads = threads_for(out.size * COSTS[IDENTITY if cheap else activation], PARALLEL_COST)
     address = activate_backward_worker.address(out.dtype)
-    activate_backward_parallel(address, dy, saved, int(activation), flat, columns, threads)
+    flat = dy.reshape(-1), saved.reshape(-1), activation, out.reshape(-1)
+    activate_backward_parallel(address, *flat, _columns(activation, out), threads)
 
 
 @kernel

@@ -58,7 +58,7 @@ NUMBERS = np.empty(0, np.int64)
 # Every part of a workspace, and every layer's rows in it, begin on a cache line: vectors across two cost double.
 LINE = 16
 # Rows that go through the layers together, so that their activations stay in cache from layer to layer.
-ROWS = 128
+ROWS = 256
 
 # What a user's compiled code holds of a network; both arrays are shared with the Python object.
 Network = namedtuple("Network", "table parameters")
