@@ -33,6 +33,10 @@ PRODUCT_SHAPES = (
     (25, 300, 130),
     (200, 513, 70),
     (1, 784, 10),
+    # One row wider than a tile, one column of many rows, and more rows of a than a block.
+    (1, 77, 131),
+    (1, 1, 300),
+    (300, 300, 1),
     (30, 700, 513),
 )
 SPANS = tuple((n,) for n in (0, *EDGES, 1023, 1024, 1025, 5000))

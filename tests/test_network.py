@@ -9,6 +9,7 @@ from fastnn import kernels
 from fastnn.kernels import network
 from fastnn.kernels.catalog import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Optimizer
+from fastnn.kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN
 from fastnn.kernels.network import make_table
 from fastnn.kernels.optimizer import CLIP_NORM
 
@@ -134,6 +135,24 @@ def test_same_bits_for_any_batch_split(activation, dtype, rng):
     for cuts in ([1], [7, 8, 200], [128, 129, 256]):
         parts = [forward(part, 1) for part in np.split(x, cuts)]
         assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("last", [Activation.TANH, Activation.LOG_SOFTMAX], ids=["by element", "by row"])
+def test_few_rows_share_columns_with_the_same_bits(last, dtype, rng):
+    net = make_network((300, 700, 333, 1000), (Activation.GELU, Activation.TANH, last), dtype, rng)
+    assert 3 * FEW_ROWS_GRAIN < 300 * 700, "too small to be shared by three threads"
+    x = np.asfortranarray(rng.standard_normal((FEW_ROWS + 1, 300)).astype(dtype))
+    whole = np.empty((len(x), 1000), dtype)
+    kernels.forward(net.table, net.parameters, x, whole, make_workspace(net, len(x), 1, dtype))
+    for rows in range(1, len(x) + 1):
+        for threads in ALL_THREADS:
+            size = network.workspace_size(net.table, net.parameters, rows, threads)[0]
+            memory = np.full(size + 4096, 7, dtype)
+            workspace, out = memory[:size], np.full((rows, 1000), np.nan, dtype)
+            plan = network.forward_plan(net.table, net.parameters, workspace, threads)
+            network.forward_planned(plan.ctypes.data, x[:rows], out)
+            assert out.tobytes() == whole[:rows].tobytes()
+            assert (memory[size:] == 7).all(), "written past the end of the workspace"
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.01], ids=["fused", "clipped by norm"])
