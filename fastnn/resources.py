@@ -6,7 +6,7 @@ import threading
 import numpy as np
 
 from .kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN, GRAIN, grain_of
-from .kernels.network import ROWS, forward_plan, workspace_size
+from .kernels.network import ROWS, forward_driver, forward_plan, workspace_size
 from .kernels.threads import threads_for
 
 # A cache line, and the widest vector register.
@@ -26,9 +26,9 @@ class _Scratch(threading.local):
 
     inference_rows = inference_threads = 0
     inference = training = np.empty(0)
-    # {threads: (plan for kernels.network.forward_planned, its address)}, and the address for few enough rows
+    # {threads: (kernel, address of its plan, the plan)}, and the entry for few enough rows
     plans = ()
-    small_rows, small_plan = -1, None
+    small_rows, small = -1, None
     training_plan = None
 
 
@@ -53,10 +53,10 @@ class Resources:
         return count if most is None else min(count, most)
 
     def inference(self, rows, most):
-        """Address of a plan for a forward pass on at most `most` threads."""
+        """(kernel, address of its plan, the plan) for a forward pass on at most `most` threads."""
         scratch = self._scratch
         if rows <= scratch.small_rows:
-            return scratch.small_plan
+            return scratch.small
         threads = self.threads(rows, most)
         # Rows pass through in blocks of ROWS, so what those need is enough.
         if (scratch.inference_rows < rows and scratch.inference_rows < ROWS) or threads not in scratch.plans:
@@ -68,11 +68,11 @@ class Resources:
                 scratch.inference_rows, scratch.inference_threads, scratch.plans = rows, count, {}
                 scratch.small_rows = -1
             plan = forward_plan(self._table, self._parameters, scratch.inference, threads)
-            scratch.plans[threads] = plan, plan.ctypes.data
+            scratch.plans[threads] = forward_driver(threads), plan.ctypes.data, plan
             if threads == 1:
                 planned = rows if rows < ROWS else math.inf
-                scratch.small_rows, scratch.small_plan = min(planned, self._serial_rows), plan.ctypes.data
-        return scratch.plans[threads][1]
+                scratch.small_rows, scratch.small = min(planned, self._serial_rows), scratch.plans[1]
+        return scratch.plans[threads]
 
     def training(self, rows, threads):
         """Scratch for the loss and its gradient on batches of at most so many rows."""

@@ -7,7 +7,6 @@ import numpy as np
 from . import initializers, losses
 from .kernels.network import (
     Network,
-    forward_planned,
     gradient_worker,
     loss_and_gradient_parallel,
     make_table,
@@ -133,8 +132,8 @@ class Sequential:
         rows = x.shape[0]
         shape = (self._out_features,) if single else (rows, self._out_features)
         out = np.empty(shape, self._dtype) if out is None else result_array(out, shape, self._dtype, x)
-        plan = self.resources.inference(rows, self._num_threads)
-        forward_planned(plan, x, out.reshape(1, -1) if single else out)
+        kernel, address, _ = self.resources.inference(rows, self._num_threads)
+        kernel(address, x, out.reshape(1, -1) if single else out)
         return out
 
     __call__ = predict

@@ -11,7 +11,7 @@ from numba import intp, prange
 
 from . import elementary
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .jit import call, inner, kernel, parallel_kernel, serial_in_njit, worker
+from .jit import call, glue, inner, kernel, parallel_kernel, serial_in_njit, worker
 from .simd import (
     advance,
     constant,
@@ -224,7 +224,7 @@ def exp_elements(z, largest, y, count):
         store_vector(y, i, count, elementary.exp(v - constant(largest, v)))
 
 
-@inner
+@glue
 def softmax_rows(y, rows, columns, log, buffer):
     """In place: y = exp(z - max z) / sum exp(z - max z), or its logarithm, for each row; buffer holds one row."""
     for i in range(rows):

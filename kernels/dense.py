@@ -9,8 +9,8 @@ outer_update                 weight -= rate x.T @ dz, bias -= rate (sum of dz ov
 import numpy as np
 from numba import float64, intp, prange
 
-from .activation import IDENTITY, LOG_SOFTMAX, SOFTMAX, activate_elements, softmax_rows
-from .epilogue import Activate, Store, make_update
+from .activation import SOFTMAX
+from .epilogue import Activate, Store, finish, make_update
 from .gemm import Operand, product, product_scratch, row_product
 from .jit import call, glue, inner, kernel, parallel_kernel, plain, serial_in_njit, worker
 from .microkernel import panel_columns
@@ -108,14 +108,11 @@ def linear_cell(x, weight, bias, activation, m, k, n, out, row_stride, buffer, s
 
     buffer holds a row for log_softmax.
     """
+    epilogue = Activate(activation, out, row_stride, False, out, buffer)
     if m == 1 and weight.column_stride == 1:
         row_product(n, k, x.pointer, x.column_stride, weight.pointer, weight.row_stride, bias, out)
-        if activation >= SOFTMAX:
-            softmax_rows(out, 1, n, activation == LOG_SOFTMAX, buffer)
-        elif activation != IDENTITY:
-            activate_elements(activation, out, out, n)
+        finish(epilogue, out, row_stride, 0, 0, 1, n)
     else:
-        epilogue = Activate(activation, out, row_stride, False, out, buffer)
         product(x, weight, m, n, k, bias, True, activation >= SOFTMAX, epilogue, scratch)
 
 

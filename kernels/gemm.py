@@ -124,7 +124,7 @@ def row_product(n, k, x, x_k, b, b_k, init, out):
         row_step(n, advance(x, p * x_k), x_k, advance(b, p * b_k), b_k, out)
 
 
-@inner
+@glue
 def column_product(m, k, a, a_row, a_k, b, b_k, init, out, scratch):
     """out = init + a @ b for a single column: the row b.T @ a.T, in which the lanes are rows of a.
 
@@ -141,19 +141,15 @@ def column_product(m, k, a, a_row, a_k, b, b_k, init, out, scratch):
                 block, block_k, sliver = scratch, nr, nr * depth
             for row in range(0, height, nr):
                 here = first + row
-                row_tile(
-                    1,
+                row_product(
                     min(nr, height - row),
                     depth,
                     advance(b, p * b_k),
-                    0,
                     b_k,
                     advance(block, (row // nr) * sliver),
                     block_k,
                     advance(init if p == 0 else out, here),
-                    0,
                     advance(out, here),
-                    0,
                 )
 
 

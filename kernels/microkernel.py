@@ -24,6 +24,10 @@ from .simd import IS_ARM, VECTOR_BYTES, llvm_suffix, llvm_type
 MR = 6
 NV = 4 if VECTOR_BYTES == 64 or IS_ARM else 2
 
+# The widest tile has an unmasked twin where a masked load is slower than a plain one: not on AVX-512, where the twin
+# would only be compiled. Narrower tiles are edges.
+MASKS_COST = VECTOR_BYTES < 64
+
 INDEX = ir.IntType(64)
 LANE = ir.IntType(32)
 
@@ -147,12 +151,13 @@ def _tile_of(heights, name, doc):
             emitter = _Emitter(builder, scalar, columns)
             width = INDEX(emitter.width)
             vectors = builder.sdiv(builder.add(columns, builder.sub(width, INDEX(1))), width)
-            full = builder.icmp_signed("==", columns, INDEX(NV * emitter.width))
-            # Only the widest tile has an unmasked twin: narrower ones are edges.
-            shape = builder.select(full, INDEX(NV + 1), vectors)
+            shape = vectors
+            if MASKS_COST:
+                full = builder.icmp_signed("==", columns, INDEX(NV * emitter.width))
+                shape = builder.select(full, INDEX(NV + 1), vectors)
             finished = builder.append_basic_block("tile.finished")
             switch = builder.switch(builder.add(builder.mul(shape, INDEX(heights + 1)), rows), finished)
-            for code in range(1, NV + 2):
+            for code in range(1, NV + (2 if MASKS_COST else 1)):
                 for height in range(1, heights + 1):
                     block = builder.append_basic_block(f"tile.{height}x{code}")
                     switch.add_case(INDEX(code * (heights + 1) + height), block)

@@ -214,9 +214,9 @@ def forward_rows(table, parameters, x, first, last, out, workspace):
             source = Operand(target, n, 1)
 
 
-@worker(lambda t: (int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], intp, intp))
-def forward_worker(table, parameters, x, out, workspace, index, parts):
-    """One thread's rows, with its part of the workspace."""
+@worker(lambda t: (int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], intp, intp, intp))
+def forward_worker(table, parameters, x, out, workspace, layer, index, parts):
+    """One thread's rows, with its part of the workspace; `layer` is there for the signature of `layer_worker`."""
     forward_rows(
         table,
         flat_pointer(parameters),
@@ -254,25 +254,8 @@ def forward_serial(table, parameters, x, out, workspace):
     forward_rows(table, flat_pointer(parameters), operand(x), 0, x.shape[0], flat_pointer(out), flat_pointer(workspace))
 
 
-@inner
-def forward_parallel(worker, layer_address, table, parameters, x, out, workspace, threads):
-    """`forward_serial` on threads, which share the rows, or layer after layer the columns if rows are few.
-
-    workspace is one planned for as many threads; the address of `layer_worker` is followed only then.
-    """
-    if threads == 1:
-        call(worker, (table, parameters, x, out, workspace, 0, 1))
-    elif x.shape[0] > FEW_ROWS:
-        run(worker, (table, parameters, x, out, workspace), threads)
-    else:
-        for layer in range(table.shape[0]):
-            work = x.shape[0] * table[layer, IN] * table[layer, OUT]
-            count = min(threads, max(1, work // FEW_ROWS_GRAIN))
-            run(layer_address, (table, parameters, x, out, workspace, layer), count)
-
-
 def forward_plan(table, parameters, workspace, threads):
-    """What `forward_planned` needs besides the data, as an int64 array; keep it and its arrays as long as it is used.
+    """What a kernel of `forward_driver` needs besides the data, as an int64 array; keep it and its arrays while in use.
 
     Python hands Numba an array in 50 ns, more than a small network takes for a layer: addresses cost nothing.
     """
@@ -283,14 +266,41 @@ def forward_plan(table, parameters, workspace, threads):
     return np.array([*workers, *arrays, threads], np.int64)
 
 
-@kernel
-def forward_planned(plan, x, out):
-    """out = network(x); plan: the address of the array from `forward_plan`."""
+@glue
+def _planned(plan, out):
+    """The numbers, table, parameters and workspace of a plan."""
     numbers = carray(pointer_to(plan, NUMBERS), 9)
     table = carray(pointer_to(numbers[2], NUMBERS), (numbers[3] // TABLE_COLUMNS, TABLE_COLUMNS))
     parameters = carray(pointer_to(numbers[4], out), numbers[5])
-    workspace = carray(pointer_to(numbers[6], out), numbers[7])
-    forward_parallel(numbers[0], numbers[1], table, parameters, x, out, workspace, numbers[8])
+    return numbers, table, parameters, carray(pointer_to(numbers[6], out), numbers[7])
+
+
+@kernel
+def forward_planned(plan, x, out):
+    """out = network(x) on this thread; plan: the address of the array from `forward_plan`."""
+    numbers, table, parameters, workspace = _planned(plan, out)
+    call(numbers[0], (table, parameters, x, out, workspace, 0, 0, 1))
+
+
+@kernel
+def forward_shared(plan, x, out):
+    """`forward_planned` on the plan's threads, which share rows, or layer after layer the columns if rows are few.
+
+    A kernel of its own, for who needs no threads need not wait for its compilation.
+    """
+    numbers, table, parameters, workspace = _planned(plan, out)
+    threads = numbers[8]
+    by_rows = x.shape[0] > FEW_ROWS
+    # One launch in the source: each one would be compiled, for a third of a second.
+    for layer in range(1 if by_rows else table.shape[0]):
+        work = x.shape[0] * table[layer, IN] * table[layer, OUT]
+        count = threads if by_rows else min(threads, max(1, work // FEW_ROWS_GRAIN))
+        run(numbers[0] if by_rows else numbers[1], (table, parameters, x, out, workspace, layer), count)
+
+
+def forward_driver(threads):
+    """The kernel that takes a plan for so many threads."""
+    return forward_planned if threads == 1 else forward_shared
 
 
 @serial_in_njit(forward_serial)
@@ -307,7 +317,7 @@ def forward(table, parameters, x, out, workspace):
     """
     threads = _threads_that_fit(table, parameters, x.shape[0], workspace, 0)
     plan = forward_plan(table, parameters, workspace, threads)
-    forward_planned(plan.ctypes.data, x, out)
+    forward_driver(threads)(plan.ctypes.data, x, out)
 
 
 def _threads_that_fit(table, parameters, rows, workspace, which):

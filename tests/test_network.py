@@ -125,7 +125,7 @@ def test_same_bits_for_any_batch_split(activation, dtype, rng):
         size = network.workspace_size(net.table, net.parameters, len(rows), threads)[0]
         workspace = np.full(size, np.nan, dtype)
         plan = network.forward_plan(net.table, net.parameters, workspace, threads)
-        network.forward_planned(plan.ctypes.data, rows, out)
+        network.forward_driver(threads)(plan.ctypes.data, rows, out)
         return out
 
     whole = forward(x, 1)
@@ -150,7 +150,7 @@ def test_few_rows_share_columns_with_the_same_bits(last, dtype, rng):
             memory = np.full(size + 4096, 7, dtype)
             workspace, out = memory[:size], np.full((rows, 1000), np.nan, dtype)
             plan = network.forward_plan(net.table, net.parameters, workspace, threads)
-            network.forward_planned(plan.ctypes.data, x[:rows], out)
+            network.forward_driver(threads)(plan.ctypes.data, x[:rows], out)
             assert out.tobytes() == whole[:rows].tobytes()
             assert (memory[size:] == 7).all(), "written past the end of the workspace"
 
