@@ -168,7 +168,8 @@ def test_two_python_threads_share_a_model(rng):
         for _ in range(200):
             if not np.array_equal(net.predict(batches[i]), expected[i]):
                 wrong.append(i)
-        workspaces.append(net.resources.inference(1, 1))
+        _, _, plan = net.resources.inference(1, 1)
+        workspaces.append((int(plan[6]), net.resources.training(1, 1)))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for thread in threads:
@@ -176,7 +177,9 @@ def test_two_python_threads_share_a_model(rng):
     for thread in threads:
         thread.join()
     assert not wrong
-    assert not np.shares_memory(*workspaces)
+    (first, training), (second, other) = workspaces
+    assert first != second
+    assert not np.shares_memory(training, other)
 
 
 @pytest.mark.parametrize(
