@@ -11,7 +11,6 @@ awake and spread over the cores, and only then is timed, over enough repetitions
 import argparse
 import datetime
 import os
-import platform
 import statistics
 import time
 from itertools import pairwise
@@ -19,10 +18,12 @@ from itertools import pairwise
 import numba
 import numpy as np
 from peak import peak_gflops, tile_gflops
+from peers.numpy_peer import Network, activate
 from threadpoolctl import threadpool_info
 
 import fastnn
 from fastnn import kernels
+from fastnn.info import cpu_model
 
 LINEAR = ((512, 512, 512), (1024, 1024, 1024), (4096, 256, 256), (128, 784, 256), (32, 64, 64))
 NETWORKS = (
@@ -73,10 +74,7 @@ def linear_pair(m, k, n, activation, rng):
     def numpy():
         np.matmul(x, weight, out=theirs)
         np.add(theirs, bias, out=theirs)
-        if activation == "relu":
-            np.maximum(theirs, 0, out=theirs)
-        else:
-            np.tanh(theirs, out=theirs)
+        activate(activation, theirs)
 
     ours()
     numpy()
@@ -84,71 +82,19 @@ def linear_pair(m, k, n, activation, rng):
     return ours, numpy
 
 
-class NumpyNetwork:
-    """One SGD step on the mean squared error, all arrays given, as a NumPy programmer would write it for speed."""
-
-    def __init__(self, net, activation, batch):
-        self.weights = [layer.weight.copy() for layer in net.layers]
-        self.biases = [layer.bias.copy() for layer in net.layers]
-        self.activation = activation
-        widths = [weight.shape[1] for weight in self.weights]
-        self.outputs = [np.empty((batch, n), np.float32) for n in widths]
-        self.deltas = [np.empty((batch, n), np.float32) for n in widths]
-        self.gradients = [np.empty_like(weight) for weight in self.weights]
-
-    def step(self, x, y, rate):
-        a = x
-        last = len(self.weights) - 1
-        for i, (weight, bias, out) in enumerate(zip(self.weights, self.biases, self.outputs, strict=True)):
-            np.matmul(a, weight, out=out)
-            np.add(out, bias, out=out)
-            if i < last:
-                if self.activation == "relu":
-                    np.maximum(out, 0, out=out)
-                else:
-                    np.tanh(out, out=out)
-            a = out
-        delta = self.deltas[last]
-        np.subtract(a, y, out=delta)
-        np.multiply(delta, 2 / delta.size, out=delta)
-        for i in range(last, -1, -1):
-            source = self.outputs[i - 1] if i else x
-            np.matmul(source.T, self.deltas[i], out=self.gradients[i])
-            bias_gradient = self.deltas[i].sum(0)
-            if i:
-                below = self.deltas[i - 1]
-                np.matmul(self.deltas[i], self.weights[i].T, out=below)
-                out = self.outputs[i - 1]
-                if self.activation == "relu":
-                    np.multiply(below, out > 0, out=below)
-                else:
-                    np.multiply(out, out, out=out)
-                    np.subtract(1, out, out=out)
-                    np.multiply(below, out, out=below)
-            np.multiply(self.gradients[i], rate, out=self.gradients[i])
-            np.subtract(self.weights[i], self.gradients[i], out=self.weights[i])
-            self.biases[i] -= rate * bias_gradient
-
-
 def step_pair(sizes, activation, batch, rng, rate=1e-3):
     net = fastnn.MLP(list(sizes), activation=activation, dtype="float32", seed=0)
     x = rng.standard_normal((batch, sizes[0])).astype(np.float32)
     y = rng.standard_normal((batch, sizes[-1])).astype(np.float32)
     trainer = fastnn.Trainer(net, loss="mse", optimizer=fastnn.SGD(learning_rate=rate))
-    other = NumpyNetwork(net, activation, batch)
+    activations = [activation] * (len(sizes) - 2) + ["identity"]
+    layers = net.layers
+    other = Network([layer.weight for layer in layers], [layer.bias for layer in layers], activations, batch)
     trainer.step(x, y)
-    other.step(x, y, rate)
+    other.sgd(x, y, rate)
     for layer, weight in zip(net.layers, other.weights, strict=True):
         np.testing.assert_allclose(layer.weight, weight, rtol=1e-3, atol=1e-5)
-    return lambda: trainer.step(x, y), lambda: other.step(x, y, rate)
-
-
-def cpu_name():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return lambda: trainer.step(x, y), lambda: other.sgd(x, y, rate)
 
 
 def main():
@@ -157,7 +103,7 @@ def main():
     rounds = parser.parse_args().rounds
     rng = np.random.default_rng(0)
     blas = ", ".join(f"{info['internal_api']} {info.get('architecture', '')}" for info in threadpool_info())
-    print(f"{cpu_name()}, {os.cpu_count()} CPUs, {fastnn.get_num_threads()} threads, {datetime.date.today()}")
+    print(f"{cpu_model()}, {os.cpu_count()} CPUs, {fastnn.get_num_threads()} threads, {datetime.date.today()}")
     print(f"fastnn {fastnn.__version__}, numba {numba.__version__}, numpy {np.__version__} ({blas})\n")
 
     peaks, tiles = zip(*[(peak_gflops(), tile_gflops()) for _ in range(rounds)], strict=True)

@@ -23,7 +23,6 @@ import math
 import os
 import pathlib
 import pickle
-import platform
 import re
 import statistics
 import subprocess
@@ -205,17 +204,11 @@ def group_lines(rows):
         yield text
 
 
-def cpu_name():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def heading(processes, threads):
     versions = dict.fromkeys(process.versions for process in processes if process.state == "ready")
-    return f"{cpu_name()}, {threads} threads, {datetime.date.today()}; {', '.join(versions)}"
+    from fastnn.info import cpu_model
+
+    return f"{cpu_model()}, {threads} threads, {datetime.date.today()}; {', '.join(versions)}"
 
 
 HEADS = ["work (us each)", *PEERS, "ratio", "of peak"]

@@ -9,6 +9,7 @@
 from . import activations, initializers, kernels, losses, optimizers
 from .history import History
 from .kernels.codes import Activation, Loss
+from .kernels.embedded import apply, apply_into, gradient, workspace
 from .kernels.threads import get_num_threads, set_num_threads
 from .layer import Dense
 from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -31,13 +32,17 @@ __all__ = [
     "Trainer",
     "__version__",
     "activations",
+    "apply",
+    "apply_into",
     "get_num_threads",
+    "gradient",
     "initializers",
     "kernels",
     "load",
     "losses",
     "optimizers",
     "set_num_threads",
+    "workspace",
 ]
 
 

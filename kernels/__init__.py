@@ -41,6 +41,7 @@ from .activation import (
 )
 from .codes import Activation, Loss, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
+from .embedded import apply, apply_into, gradient, workspace
 from .loss import binary_cross_entropy, huber, log_cosh, mae, mse, poisson, softmax_cross_entropy
 from .network import Network, Optimization, forward, loss_and_gradient
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
@@ -56,6 +57,8 @@ __all__ = [
     "adagrad",
     "adam",
     "adamw",
+    "apply",
+    "apply_into",
     "binary_cross_entropy",
     "clip_by_norm",
     "clip_by_value",
@@ -66,6 +69,7 @@ __all__ = [
     "gelu_backward",
     "gelu_tanh",
     "gelu_tanh_backward",
+    "gradient",
     "hardsigmoid",
     "hardsigmoid_backward",
     "hardswish",
@@ -104,4 +108,5 @@ __all__ = [
     "softplus_backward",
     "tanh",
     "tanh_backward",
+    "workspace",
 ]

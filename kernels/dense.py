@@ -22,7 +22,7 @@ from .threads import threads_for
 GRAIN = 1 << 17
 # With so few rows the weights' way from the cache takes the time, not their multiplications: a thread pays sooner.
 FEW_ROWS = 4
-FEW_ROWS_GRAIN = 3 << 14
+FEW_ROWS_GRAIN = 1 << 16
 
 
 @plain

@@ -50,7 +50,8 @@ from .optimizer import CLIP_NORM, clip_elements_by_norm, make_rule, update_eleme
 from .simd import advance, aligned, flat_pointer, itemsize, lane_sum, load, pointer_to, store
 from .threads import threads_for
 
-IN, OUT, WEIGHT, BIAS, ACTIVATION, RECORD, Z_RECORD = range(7)
+# ROW_WORKSPACE: elements of workspace with which one row goes through the network, in the first layer's row.
+IN, OUT, WEIGHT, BIAS, ACTIVATION, RECORD, Z_RECORD, ROW_WORKSPACE = range(8)
 TABLE_COLUMNS = 8
 # Of the dtype of tables and plans.
 NUMBERS = np.empty(0, np.int64)
@@ -84,6 +85,7 @@ def make_table(sizes, activations):
         offset += k * n + n
         record += n
         z_record += n if saves else 0
+    table[0, ROW_WORKSPACE] = max(forward_size(table, 1, 1, size, tile_columns(size)) for size in (4, 8))
     return table, offset
 
 
