@@ -301,3 +301,27 @@ def test_history_plots_on_given_axes():
     axes = Axes()
     assert History([1, 2], {"loss": [2.0, 1.0], "seconds": [0.1, 0.1]}).plot(axes) is axes
     assert axes.drawn == ([1, 2], [2.0, 1.0], "loss")
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda trainer: pickle.loads(pickle.dumps(trainer))])
+def test_a_copied_trainer_goes_on_with_arrays_of_its_own(twin):
+    x, y = np.ones((8, 2), np.float32), np.ones((8, 1), np.float32)
+    trainer = Trainer(fastnn.MLP([2, 4, 1], seed=0), optimizer="adam")
+    trainer.step(x, y)
+    other = twin(trainer)
+    before = trainer.net.parameters.copy()
+    loss = other.step(x, y)
+    assert np.array_equal(trainer.net.parameters, before)
+    assert trainer.step(x, y) == loss
+    assert np.array_equal(trainer.net.parameters, other.net.parameters)
+    assert trainer.steps == other.steps == 2
+
+
+def test_a_change_of_loss_or_threads_reaches_the_next_step():
+    x, y = np.ones((8, 2), np.float32), np.zeros((8, 1), np.float32)
+    net = fastnn.MLP([2, 1], seed=0)
+    trainer = Trainer(net, optimizer=fastnn.SGD(learning_rate=0))
+    trainer.step(x, y)
+    trainer.loss = fastnn.losses.get("mae")
+    trainer.num_threads = 1
+    assert trainer.step(x, y) == net.loss_and_gradient(x, y, loss="mae")[0]
