@@ -51,11 +51,10 @@ def packs_panel(m, n, k, size, contiguous):
 @plain
 def product_scratch(m, n, k, size, nr, contiguous, whole_rows):
     """Elements of scratch that `product` needs: zeros, a block of results, one of a, a packed panel, a row."""
-    if n == 1:
-        return column_scratch(m, k, nr)
     width = n if whole_rows else panel_width(n, k, size, nr)
     packed = k * (width + nr) if packs_panel(m, n, k, size, contiguous) else 0
-    return 80 + width + n + min(m, MC) * (width + min(k, KC)) + packed
+    blocks = 80 + width + n + min(m, MC) * (width + min(k, KC)) + packed
+    return max(blocks, column_scratch(m, k, nr)) if n == 1 else blocks
 
 
 @plain
@@ -159,8 +158,9 @@ def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
 
     a and b are Operands. whole_rows: no block may end inside a row. scratch holds `product_scratch` elements.
     """
-    if n == 1:
-        # Rows of one element lie end to end, in the scratch, in the result and in what the epilogue reads.
+    if n == 1 and epilogue.row_stride == 1:
+        # The result has one column (not: this is one thread's column of many), so its rows lie end to end, in the
+        # scratch and in what the epilogue reads too.
         start = aligned(scratch)
         for i in range(m):
             store(start, i, load(bias, 0) if has_bias else constant(0.0, load(start, i)))
