@@ -29,9 +29,31 @@ def _check(table, parameters, features, outputs, rows, same_rows, room):
 
 
 @glue
+def _span(array):
+    """Addresses of an array's lowest byte and of the first one behind it."""
+    low = high = array.ctypes.data
+    if array.size == 0:
+        return low, low
+    for length, stride in zip(array.shape, array.strides):  # noqa: B905 (Numba's zip takes no `strict`)
+        reach = (length - 1) * stride
+        low, high = low + min(reach, 0), high + max(reach, 0)
+    return low, high + array.itemsize
+
+
+@glue
+def _overlap(a, b):
+    """Whether two arrays lie over each other, also if only gaps of the one are filled by the other."""
+    a_low, a_high = _span(a)
+    b_low, b_high = _span(b)
+    return a_low < b_high and b_low < a_high
+
+
+@glue
 def _apply_sample(network, x, out, workspace):
     table, parameters = network.table, network.parameters
     _check(table, parameters, x.shape[0], out.shape[0], 1, True, workspace.size)
+    if _overlap(x, out):
+        raise ValueError("out: expected memory of its own, got an array that overlaps x")
     source = Operand(pointer(x), 0, x.strides[0] // x.itemsize)
     forward_rows(table, flat_pointer(parameters), source, 0, 1, flat_pointer(out), flat_pointer(workspace))
 
@@ -41,6 +63,8 @@ def _apply_batch(network, x, out, workspace):
     table, parameters = network.table, network.parameters
     rows = x.shape[0]
     _check(table, parameters, x.shape[1], out.shape[1], rows, out.shape[0] == rows, workspace.size)
+    if _overlap(x, out):
+        raise ValueError("out: expected memory of its own, got an array that overlaps x")
     forward_rows(table, flat_pointer(parameters), operand(x), 0, rows, flat_pointer(out), flat_pointer(workspace))
 
 
@@ -79,7 +103,7 @@ def apply_into(network, x, out, workspace):
         workspace: from `workspace(network, m)`.
 
     Raises:
-        ValueError: x, out or workspace do not fit the network.
+        ValueError: x, out or workspace do not fit the network, or out overlaps x.
     """
     _apply_into(network, x, out, workspace)
 
@@ -138,7 +162,7 @@ def gradient(network, x, y, loss, gradient, workspace):
         workspace: from `workspace(network, m)`.
 
     Raises:
-        ValueError: the shapes do not fit the network.
+        ValueError: the shapes do not fit the network, or gradient overlaps x.
     """
     table, parameters = network.table, network.parameters
     rows = x.shape[0]
@@ -149,6 +173,8 @@ def gradient(network, x, y, loss, gradient, workspace):
         raise ValueError("y: expected a row of the network's out_features, or one label, for each row of x")
     if gradient.size != parameters.size:
         raise ValueError("gradient: expected the size of the parameters")
+    if _overlap(x, gradient):
+        raise ValueError("gradient: expected memory of its own, got an array that overlaps x")
     if workspace.size < workspace_size(table, parameters, rows, 1)[1]:
         raise ValueError("workspace: too small for this batch; fastnn.workspace(network, batch) makes one")
     return loss_and_gradient_serial(table, parameters, x, y, workspace[:0], loss, gradient, workspace)
