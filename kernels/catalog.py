@@ -149,7 +149,7 @@ def _linear_rows():
         m, k, n = shape
         return {
             "x": _sample(rng, (m, k), dtype),
-            "dz": _sample(rng, (m, n), dtype, m**-0.5),
+            "dz": _sample(rng, (m, n), dtype, max(m, 1) ** -0.5),
             "dweight": np.full((k, n), np.nan, dtype),
             "dbias": np.full(n, np.nan, dtype),
         }
@@ -176,7 +176,7 @@ def _linear_rows():
         m, k, n = shape
         return {
             "x": _sample(rng, (m, k), dtype),
-            "dz": _sample(rng, (m, n), dtype, m**-0.5),
+            "dz": _sample(rng, (m, n), dtype, max(m, 1) ** -0.5),
             "learning_rate": 0.125,
             "weight": _sample(rng, (k, n), dtype),
             "bias": _sample(rng, n, dtype),

@@ -1,5 +1,9 @@
 """What several test files share: the catalog as parameters, and a run of one row against its reference."""
 
+import contextlib
+import importlib
+import os
+
 import numpy as np
 import pytest
 
@@ -8,6 +12,18 @@ from fastnn.kernels import reference
 from fastnn.kernels.catalog import CATALOG
 
 DTYPES = (np.float32, np.float64)
+# The long forms of tests whose default is a sample.
+FULL = os.environ.get("FASTNN_FULL") == "1"
+
+
+def threading_layers():
+    """The layers that this installation of Numba can use."""
+    found = ["workqueue"]
+    for layer, module in (("omp", "omppool"), ("tbb", "tbbpool")):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"numba.np.ufunc.{module}")
+            found.append(layer)
+    return found
 
 
 @pytest.fixture
