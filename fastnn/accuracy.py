@@ -8,6 +8,7 @@ Derivatives have zeros, near which no sum of rounded terms has correct digits: t
 max(|f'|, 1/4). So is the whole way from x to f'(x), which includes the rounding of the saved output.
 """
 
+import concurrent.futures
 import datetime
 import platform
 import sys
@@ -21,10 +22,11 @@ from .kernels import accuracy, simd
 from .kernels.activation import LEAKY_SLOPE, activate, activate_backward
 from .kernels.codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation
 from .kernels.elementary import GELU_CUBIC
-from .kernels.threads import get_num_threads
+from .kernels.threads import get_num_threads, set_num_threads
 
 ELEMENTWISE = [code for code in Activation if code not in ROW_WISE]
-CHUNK = 1 << 19
+# Numbers looked at together: their arrays stay in the cache.
+CHUNK = 1 << 16
 FLOOR = 0.25
 
 # Largest errors in ULP that pass: of the activation, and of its derivative in the ULP of max(|f'|, 1/4).
@@ -59,7 +61,19 @@ class Findings:
         self.value, self.slope, self.slope_floored, self.whole_way = Worst(), Worst(), Worst(), Worst()
         self.failures = {}
 
+    def add(self, other):
+        """Take in the findings of another part."""
+        self.count += other.count
+        for mine, theirs in zip(self.all(), other.all(), strict=True):
+            mine.meet(theirs.distance, theirs.where)
+        for what, count in other.failures.items():
+            self.fail(what, count)
+
+    def all(self):
+        return self.value, self.slope, self.slope_floored, self.whole_way
+
     def fail(self, what, count):
+        """Note that a property failed so many times."""
         if count:
             self.failures[what] = self.failures.get(what, 0) + int(count)
 
@@ -69,14 +83,13 @@ class Findings:
 
 
 def _meet(findings, actual, exact, x, worst, floored):
-    found = np.empty((get_num_threads(), accuracy.FINDINGS))
-    accuracy.distances(accuracy.distance_worker.address(actual.dtype), actual, exact, FLOOR, found)
-    for row in found:
-        if worst is not None:
-            worst.meet(row[accuracy.WORST], x[int(row[accuracy.WHERE])])
-        if floored is not None:
-            floored.meet(row[accuracy.WORST_FLOORED], x[int(row[accuracy.WHERE_FLOORED])])
-    findings.fail("NaN in other places", found[:, accuracy.MISPLACED].sum())
+    found = np.empty(accuracy.FINDINGS)
+    accuracy.distances(actual, exact, FLOOR, found)
+    if worst is not None:
+        worst.meet(found[accuracy.WORST], x[int(found[accuracy.WHERE])])
+    if floored is not None:
+        floored.meet(found[accuracy.WORST_FLOORED], x[int(found[accuracy.WHERE_FLOORED])])
+    findings.fail("NaN in other places", found[accuracy.MISPLACED])
 
 
 def _apply(code, x):
@@ -85,20 +98,19 @@ def _apply(code, x):
     return y
 
 
+ONES = {dtype: np.ones(CHUNK + 1, dtype) for dtype in (np.float32, np.float64)}
+
+
 def _slope(code, saved):
     out = np.empty_like(saved)
-    activate_backward(np.ones_like(saved), saved, code, out)
+    activate_backward(ONES[saved.dtype.type][: saved.size], saved, code, out)
     return out
 
 
-def _monotone(findings, x, y, last):
-    """Bit patterns count up in x for positive numbers and down for negative ones; `last` is of the chunk before."""
-    y = y[~np.isnan(x)]
-    if not y.size:
-        return None
-    steps = np.diff(y if last is None else np.concatenate([[last], y]))
-    findings.fail("not monotone", np.count_nonzero(steps < 0 if x[0] >= 0 and not np.signbit(x[0]) else steps > 0))
-    return y[-1]
+def _monotone(findings, x, y):
+    """Bit patterns count up in x for positive numbers and down for negative ones."""
+    steps = np.diff(y[~np.isnan(x)])
+    findings.fail("not monotone", np.count_nonzero(steps > 0 if np.signbit(x[0]) else steps < 0))
 
 
 def _properties(findings, code, x, y):
@@ -116,28 +128,41 @@ def _properties(findings, code, x, y):
         findings.fail("not exact", np.count_nonzero(~same))
 
 
-def sweep(code, stride=1):
-    """Findings for the float32 numbers of every `stride`-th bit pattern."""
+def _sweep_part(code, patterns):
+    """Findings for float32 numbers of one sign, given by their bit patterns in ascending order."""
     findings = Findings(code)
     needs_input = code in NEEDS_PRE_ACTIVATION
-    # The two signs apart, since monotony is one of each.
+    x = patterns.view(np.float32)
+    wide = x.astype(np.float64)
+    y, exact = _apply(code, x), _apply(code, wide)
+    findings.count = x.size
+    _meet(findings, y, exact, x, findings.value, None)
+    slope = _slope(code, x if needs_input else y)
+    whole = _slope(code, wide if needs_input else exact)
+    given = whole if needs_input else _slope(code, y.astype(np.float64))
+    _meet(findings, slope, given, x, findings.slope, findings.slope_floored)
+    _meet(findings, slope, whole, x, None, findings.whole_way)
+    _properties(findings, code, x, y)
+    if code in (Activation.SIGMOID, Activation.TANH):
+        _monotone(findings, x, y)
+    return findings
+
+
+def sweep(code, stride=1, map=map):
+    """Findings for the float32 numbers of every `stride`-th bit pattern; map: like the built-in one."""
+
+    def part(first):
+        # Neighbours share a number, so that no step of a monotone function is left out.
+        end = min((first & 1 << 31) + (1 << 31), first + CHUNK * stride + 1)
+        with np.errstate(invalid="ignore"):  # signalling NaN are among the bit patterns
+            found = _sweep_part(code, np.arange(first, end, stride, dtype=np.uint32))
+        found.count = min(found.count, CHUNK)
+        return found
+
+    findings = Findings(code)
     for half in (0, 1 << 31):
-        last = None
-        for first in range(half, half + (1 << 31), CHUNK * stride):
-            patterns = np.arange(first, min(half + (1 << 31), first + CHUNK * stride), stride, dtype=np.uint32)
-            x = patterns.view(np.float32)
-            wide = x.astype(np.float64)
-            y, exact = _apply(code, x), _apply(code, wide)
-            findings.count += x.size
-            _meet(findings, y, exact, x, findings.value, None)
-            slope = _slope(code, x if needs_input else y)
-            whole = _slope(code, wide if needs_input else exact)
-            given = whole if needs_input else _slope(code, y.astype(np.float64))
-            _meet(findings, slope, given, x, findings.slope, findings.slope_floored)
-            _meet(findings, slope, whole, x, None, findings.whole_way)
-            _properties(findings, code, x, y)
-            if code in (Activation.SIGMOID, Activation.TANH):
-                last = _monotone(findings, x, y, last)
+        for more in map(part, range(half, half + (1 << 31), CHUNK * stride)):
+            findings.add(more)
     return findings
 
 
@@ -154,7 +179,7 @@ def _long_sigmoid(x):
 
 
 def _long_pdf(w):
-    # The square in two parts: that of the high bits is exact, and exp amplifies a rounding by the size of the square.
+    # The square in two parts, the first of them exact: exp amplifies a rounding by the size of the square.
     high = w.astype(np.float32).astype(np.longdouble)
     return (
         np.exp(-high * high / 2) * np.exp(-(w - high) * (w + high) / 2) / np.sqrt(2 * _long("3.141592653589793238463"))
@@ -232,24 +257,36 @@ def samples64(rng, count):
     return np.clip(x, -1000, 1000)
 
 
-def sample64(code, count, seed=0):
+def _sample_part(code, rng, count):
     """Findings for `count` random float64 numbers."""
-    findings, rng = Findings(code), np.random.default_rng(seed)
+    findings = Findings(code)
     value, derivative = _long_functions()[code]
     with np.errstate(under="ignore", over="ignore"):
-        for first in range(0, count, CHUNK):
-            x = samples64(rng, min(CHUNK, count - first))
-            y = _apply(code, x)
-            saved = x if code in NEEDS_PRE_ACTIVATION else y
-            slope, exact_slope = _slope(code, saved), derivative(saved.astype(np.longdouble))
-            for worst, actual, exact, floor in (
-                (findings.value, y, value(x.astype(np.longdouble)), 0),
-                (findings.slope, slope, exact_slope, 0),
-                (findings.slope_floored, slope, exact_slope, FLOOR),
-            ):
-                distance = _distances64(actual, exact, floor)
-                worst.meet(distance.max(), x[distance.argmax()])
-            findings.count += x.size
+        x = samples64(rng, count)
+        wide = x.astype(np.longdouble)
+        y = _apply(code, x)
+        saved = x if code in NEEDS_PRE_ACTIVATION else y
+        slope, exact_slope = _slope(code, saved), derivative(saved.astype(np.longdouble))
+        whole = exact_slope if saved is x else derivative(value(wide))
+        for worst, actual, exact, floor in (
+            (findings.value, y, value(wide), 0),
+            (findings.slope, slope, exact_slope, 0),
+            (findings.slope_floored, slope, exact_slope, FLOOR),
+            (findings.whole_way, slope, whole, FLOOR),
+        ):
+            distance = _distances64(actual, exact, floor)
+            worst.meet(distance.max(), x[distance.argmax()])
+    findings.count = count
+    return findings
+
+
+def sample64(code, count, seed=0, map=map):
+    """Findings for `count` random float64 numbers; map: like the built-in one."""
+    findings = Findings(code)
+    sizes = [min(CHUNK, count - first) for first in range(0, count, CHUNK)]
+    part = lambda rng, size: _sample_part(code, rng, size)
+    for more in map(part, np.random.default_rng(seed).spawn(len(sizes)), sizes):
+        findings.add(more)
     return findings
 
 
@@ -273,12 +310,23 @@ def _row(findings):
     verdict = "ok" if findings.passed() else "FAILED"
     if findings.failures:
         verdict += ": " + ", ".join(f"{what} ({count})" for what, count in findings.failures.items())
-    cells = findings.value, findings.slope, findings.slope_floored, findings.whole_way
-    return [findings.code.name.lower(), *map(str, cells), f"{findings.count:,}", verdict]
+    return [findings.code.name.lower(), *map(str, findings.all()), f"{findings.count:,}", verdict]
 
 
-def _print_progress(row):
-    print("  ".join(row), file=sys.stderr, flush=True)
+def _sections(stride, count64):
+    """(dtype's name, function from a code to its findings), while their threads are there.
+
+    Python threads with kernels on one thread each: they wait for each other at the end of a function alone.
+    """
+    threads = get_num_threads()
+    set_num_threads(1)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            yield "float32", lambda code: sweep(code, stride, pool.map)
+            if np.finfo(np.longdouble).nmant >= 63:
+                yield "float64", lambda code: sample64(code, count64, map=pool.map)
+    finally:
+        set_num_threads(None)
 
 
 def run(names=(), sample=None, count64=1_000_000, markdown=None):
@@ -299,21 +347,18 @@ def run(names=(), sample=None, count64=1_000_000, markdown=None):
     # An odd stride meets all low bits in turn.
     stride = 1 if sample is None else max(1, (1 << 32) // max(1, sample)) | 1
     began = time.perf_counter()
-    heads = ["f", "f(x): ULP", "f'(saved): ULP", "of max(|f'|, 1/4)", "f'(x), of the same", "inputs", "verdict"]
+    heads = ["f", "f(x): ULP", "f'(saved): ULP", "of max(abs f', 1/4)", "f'(x), of the same", "inputs", "verdict"]
     tables, passed = [], True
-    for name, found in (
-        ("float32", (sweep(code, stride) for code in codes)),
-        ("float64", (sample64(code, count64) for code in codes)),
-    ):
-        if name == "float64" and np.finfo(np.longdouble).nmant < 63:
-            tables.append("float64: not checked, this platform's long double is no wider")
-            continue
+    for name, find in _sections(stride, count64):
         rows = [heads]
-        for findings in found:
+        for code in codes:
+            findings = find(code)
             rows.append(_row(findings))
             passed &= findings.passed()
-            _print_progress([name, *rows[-1]])
+            print("  ".join([name, *rows[-1]]), file=sys.stderr, flush=True)
         tables.append(f"## {name}\n\n{_table(rows)}")
+    if len(tables) == 1:
+        tables.append("float64: not checked, this platform's long double is no wider")
     text = "\n\n".join([_heading(), *tables])
     print(text)
     print(f"\n{time.perf_counter() - began:.0f} s; " + ("all within their bounds" if passed else "FAILED"))

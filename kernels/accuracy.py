@@ -3,12 +3,12 @@
 ulp(e) = 2^(floor(log2 |e|) - 23), at least 2^-149;   distance = |actual - exact| / ulp(exact)
 """
 
-from numba import float64, intp, prange
+from numba import float64
 
-from .jit import call, inner, parallel_kernel, worker
+from .jit import inner, kernel
 from .simd import bits, from_bits
 
-# What is found of each part: two worst distances, each with the index where, and the number of misplaced NaN.
+# What is found: two worst distances, each with the index where, and the number of misplaced NaN.
 WORST, WHERE, WORST_FLOORED, WHERE_FLOORED, MISPLACED = range(5)
 FINDINGS = 5
 # One ULP above the largest float32: what infinity, the result of an overflow, counts as.
@@ -22,37 +22,27 @@ def _ulp(size):
     return from_bits((exponent - 23) << 52)
 
 
-@worker(lambda t: (t[::1], float64[::1], float64, float64[:, ::1], intp, intp))
-def distance_worker(actual, exact, floor, found, index, parts):
-    """One thread's part of `distances`."""
-    first, last = index * actual.size // parts, (index + 1) * actual.size // parts
-    mine = found[index]
-    mine[:] = 0.0
-    for i in range(first, last):
+@kernel
+def distances(actual, exact, floor, found):
+    """The worst distances of float32 results from float64 ones.
+
+    Args:
+        actual: float32, exact: float64, flat and of one size.
+        floor: for the second distance, results count as at least so large.
+        found: float64 (FINDINGS,), filled.
+    """
+    found[:] = 0.0
+    for i in range(actual.size):
         a, e = float64(actual[i]), exact[i]
         if a != a or e != e:
             if a == a or e == e:
-                mine[MISPLACED] += 1
+                found[MISPLACED] += 1
             continue
         a, e = min(max(a, -BEYOND), BEYOND), min(max(e, -BEYOND), BEYOND)
         error, size = abs(a - e), min(abs(e), BEYOND / 2)
         distance = error / _ulp(size)
-        if distance > mine[WORST]:
-            mine[WORST], mine[WHERE] = distance, i
+        if distance > found[WORST]:
+            found[WORST], found[WHERE] = distance, i
         distance = error / _ulp(max(size, floor))
-        if distance > mine[WORST_FLOORED]:
-            mine[WORST_FLOORED], mine[WHERE_FLOORED] = distance, i
-
-
-@parallel_kernel
-def distances(worker, actual, exact, floor, found):
-    """The worst distances of float32 results from float64 ones.
-
-    Args:
-        worker: the address of `distance_worker`.
-        actual: float32, exact: float64, flat and of one size.
-        floor: for the second distance, results count as at least so large.
-        found: float64 (threads, FINDINGS), filled; a row for each thread.
-    """
-    for thread in prange(len(found)):
-        call(worker, (actual, exact, floor, found, thread, len(found)))
+        if distance > found[WORST_FLOORED]:
+            found[WORST_FLOORED], found[WHERE_FLOORED] = distance, i
