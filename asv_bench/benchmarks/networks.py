@@ -1,5 +1,7 @@
 """Whole networks: inference, training steps, and what a call costs before any work is done."""
 
+import concurrent.futures
+
 import numpy as np
 
 import fastnn
@@ -57,6 +59,26 @@ class Training:
 
     def peakmem_step(self, name, optimizer, dtype):
         self.trainer.step(*self.first)
+
+
+class PythonThreads:
+    """Kernels give up the interpreter's lock: how many times more two Python threads predict than one, at most 2."""
+
+    timeout = 300
+    version = "1"
+    unit = "times"
+
+    def setup(self):
+        sizes, activation, _ = NETWORKS["784-256-128-10"]
+        self.net = fastnn.MLP(sizes, activation=activation, seed=0, num_threads=1)
+        self.x = np.random.default_rng(0).standard_normal((2000, sizes[0])).astype(np.float32)
+        self.net.predict(self.x)
+
+    def track_throughput_of_two(self):
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            both = lambda: list(pool.map(self.net.predict, [self.x, self.x]))
+            both()
+            return 2 * seconds(lambda: self.net.predict(self.x)) / seconds(both)
 
 
 class CallOverhead:
