@@ -1,0 +1,139 @@
+"""Hashes of trained parameters and of predictions, one set everywhere: `python same_bits.py [--write]`.
+
+Prints the hashes as JSON, made under the environment's NUMBA_CPU_FEATURES, NUMBA_THREADING_LAYER and NUMBA_NUM_THREADS;
+`test_same_bits.py` compares them with golden.json. `--write` renews that file: after a change of the arithmetic that is
+meant to change results, which the changelog has to say, and after nothing else.
+
+All data and starting parameters come from whole-number arithmetic, so they are the same on every machine.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+
+import numba
+import numpy as np
+
+import fastnn
+from fastnn.kernels import simd
+from fastnn.kernels.codes import Activation, Loss
+
+GOLDEN = pathlib.Path(__file__).with_name("golden.json")
+STEPS = 200
+DTYPES = "float32", "float64"
+# Rows and sizes: threads and blocks of rows, vectors' remainders, a single output.
+LARGE, SMALL, COLUMN = (300, [70, 130, 96, 10]), (5, [4, 9, 3]), (37, [20, 33, 1])
+OPTIMIZERS = (
+    fastnn.SGD(learning_rate=0.02, momentum=0.9, nesterov=True, clip_norm=1.0),
+    fastnn.RMSprop(learning_rate=0.002, momentum=0.5),
+    fastnn.Adagrad(learning_rate=0.01),
+    fastnn.Adam(learning_rate=0.003, weight_decay=0.01, clip_value=0.5),
+    fastnn.AdamW(learning_rate=0.003),
+)
+
+
+def numbers(shape, start, dtype="float64"):
+    """In [-1, 1), from a multiplicative congruence: exact in float64, then rounded."""
+    count = int(np.prod(shape))
+    state = (np.arange(start + 1, start + 1 + count, dtype=np.uint64) * np.uint64(2654435761)) % np.uint64(2**32)
+    state ^= state >> np.uint64(15)
+    state = (state * np.uint64(2246822519)) % np.uint64(2**32)
+    return (state.astype(np.float64) / 2.0**31 - 1.0).reshape(shape).astype(dtype)
+
+
+class Case:
+    """One network with its data, loss and optimizer; number i has activation i, and all losses and optimizers occur."""
+
+    def __init__(self, i, dtype):
+        self.activation, self.loss = list(Activation)[i], list(Loss)[i % len(Loss)]
+        self.optimizer = OPTIMIZERS[i % len(OPTIMIZERS)]
+        self.rows, self.sizes = (LARGE, COLUMN, SMALL)[i % 3]
+        if self.loss == Loss.SOFTMAX_CROSS_ENTROPY and self.sizes[-1] == 1:
+            self.rows, self.sizes = SMALL
+        self.last = Activation.IDENTITY
+        if self.loss <= Loss.LOG_COSH:
+            self.last = (Activation.IDENTITY, Activation.SOFTMAX, Activation.SIGMOID, Activation.GELU)[i % 4]
+        self.dtype = dtype
+        parts = dtype, self.activation.name, self.last.name, self.loss.name, type(self.optimizer).__name__
+        self.name = " ".join(parts).lower()
+        self.x = numbers((self.rows, self.sizes[0]), 0, dtype)
+        outputs = self.sizes[-1]
+        self.y = (numbers((self.rows, outputs), 10**6, dtype) + 1) / 2
+        if self.loss == Loss.SOFTMAX_CROSS_ENTROPY:
+            self.y = np.arange(self.rows) * 7 % outputs
+        self.sample_weight = numbers(self.rows, 2 * 10**6, dtype) + 1 if i % 2 else None
+
+    def network(self, num_threads=None):
+        hidden = [self.activation] * (len(self.sizes) - 2)
+        net = fastnn.MLP(self.sizes, hidden, self.last, dtype=self.dtype, seed=0, num_threads=num_threads)
+        for layer in net.layers:
+            layer.weight = numbers(layer.weight.shape, 3 * 10**6 + layer.in_features) / np.sqrt(layer.in_features)
+            layer.bias = numbers(layer.bias.shape, 4 * 10**6) / 8
+        return net
+
+    def trained(self, num_threads=None):
+        """The network after STEPS updates, each on the whole batch."""
+        net = self.network(num_threads)
+        trainer = fastnn.Trainer(net, self.loss, self.optimizer)
+        trainer.fit(
+            self.x,
+            self.y,
+            batch_size=None,
+            epochs=STEPS,
+            shuffle=False,
+            sample_weight=self.sample_weight,
+        )
+        return net
+
+
+def cases(dtypes=DTYPES):
+    return [Case(i, dtype) for dtype in dtypes for i in range(len(Activation))]
+
+
+def digest(array):
+    """sha256 of an array's bytes in C order, NaN refused: a network of NaN would agree with any other."""
+    assert np.isfinite(array).all()
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def hashes(dtypes=DTYPES, num_threads=None):
+    """{case: [hash of the parameters, hash of the predictions]}"""
+    found = {}
+    for case in cases(dtypes):
+        net = case.trained(num_threads)
+        found[case.name] = [digest(net.parameters), digest(net.predict(case.x))]
+    for dtype in dtypes:
+        found[f"{dtype} shuffled"] = shuffled(dtype, num_threads)
+    return found
+
+
+def shuffled(dtype, num_threads=None):
+    """[hash of parameters, hash of predictions] of a fit in batches that a seed shuffles."""
+    case = Case(0, dtype)
+    net = case.network(num_threads)
+    net.fit(case.x, case.y, case.loss, case.optimizer, batch_size=64, epochs=3, seed=2**63 + 11)
+    return [digest(net.parameters), digest(net.predict(case.x))]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="renew golden.json")
+    parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="find them once for each number")
+    options = parser.parse_args()
+    runs = [hashes(options.dtypes, threads) for threads in options.threads]
+    if options.write:
+        GOLDEN.write_text(json.dumps(runs[0], indent=1) + "\n")
+    try:
+        layer = numba.threading_layer()
+    except ValueError:
+        layer = None
+    # Those that the largest network was given.
+    resources = Case(0, "float32").network().resources
+    threads = [resources.threads(LARGE[0], most) for most in options.threads]
+    print(json.dumps({"vector_bytes": simd.VECTOR_BYTES, "layer": layer, "threads": threads, "runs": runs}))
+
+
+if __name__ == "__main__":
+    main()
