@@ -106,7 +106,20 @@ def test_without_a_writable_cache_kernels_still_work(tmp_path):
     assert run(code, **settings) == "True [-0.5  0.5]"
 
 
-FUNCTIONS = ["exp", "expm1", "sigmoid", "tanh", "softplus", "log", "log_cosh", "normal_cdf", "normal_pdf"]
+FUNCTIONS = [
+    "exp",
+    "expm1",
+    "sigmoid",
+    "tanh",
+    "softplus",
+    "log",
+    "log_cosh",
+    "normal_cdf",
+    "normal_pdf",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+]
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads x86 assembly")
