@@ -1,0 +1,213 @@
+"""Python threads, forks, pools, limits and quotas; `concurrency.py` does in processes of its own what may end one."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import FULL, threading_layers
+
+import fastnn
+from fastnn.kernels import threads
+
+CALLS = 2000 if FULL else 150
+SCRIPT = pathlib.Path(__file__).with_name("concurrency.py")
+
+
+def run(command, count, layer):
+    """What a command of `concurrency.py` prints, on two threads of Numba's and under that layer."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(SCRIPT), command, str(count)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"},
+        timeout=3600,
+    )
+    assert result.returncode == 0, f"{command} under {layer} ended with {result.returncode}\n{result.stderr}"
+    assert result.stdout.startswith(f"{layer}: ")
+    print(result.stdout.strip())
+    return result.stdout
+
+
+@pytest.mark.parametrize("layer", threading_layers())
+def test_sixteen_threads_on_the_same_networks(layer):
+    assert re.search(rf"16 threads x {CALLS} calls", run("hammer", CALLS, layer))
+
+
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@posix
+@pytest.mark.parametrize("layer", threading_layers())
+@pytest.mark.parametrize("command", ["fork", "prefork"])
+def test_forked_children_after_threads(command, layer):
+    run(command, 200 if FULL else 20, layer)
+
+
+@posix
+def test_pools_of_processes():
+    run("pools", 1, threading_layers()[-1])
+
+
+@pytest.mark.parametrize("layer", threading_layers())
+def test_inside_the_users_parallel_loops(layer):
+    run("nested", 100 if FULL else 20, layer)
+
+
+# ---- How many threads
+
+
+@pytest.fixture
+def pool_of_eight(monkeypatch):
+    """As if Numba had eight threads, no quota and no limit; nothing is launched."""
+    monkeypatch.setattr(threads, "_numba_threads", lambda: 8)
+    monkeypatch.setattr(threads, "container_quota", lambda: None)
+    monkeypatch.setattr(threads, "_limit", None)
+
+
+def given(net, rows):
+    return net.resources.threads(rows, net.num_threads)
+
+
+def test_limits_of_the_model_and_of_the_process(pool_of_eight):
+    net = fastnn.MLP([70, 130, 96, 10], seed=0)
+    assert given(net, 1) == 1
+    assert given(net, 1000) == fastnn.get_num_threads() == 8
+    net.num_threads = 3
+    assert given(net, 1000) == 3
+    fastnn.set_num_threads(2)
+    assert given(net, 1000) == fastnn.get_num_threads() == 2
+    net.num_threads = 1
+    assert given(net, 1000) == 1
+    fastnn.set_num_threads(None)
+    net.num_threads = None
+    assert given(net, 1000) == 8
+    trainer = fastnn.Trainer(net, num_threads=2)
+    trainer.step(np.zeros((1000, 70), np.float32), np.zeros((1000, 10), np.float32))
+    assert trainer._planned.key[-1] == 2
+
+
+def test_results_do_not_depend_on_the_limits(rng):
+    x, y = rng.standard_normal((600, 70)).astype(np.float32), rng.standard_normal((600, 10)).astype(np.float32)
+    found = set()
+    for limit in (1, 2, None):
+        for own in (1, 2, None):
+            fastnn.set_num_threads(limit)
+            try:
+                net = fastnn.MLP([70, 130, 96, 10], seed=0, num_threads=own)
+                net.fit(x, y, batch_size=200, seed=0)
+                found.add(net.parameters.tobytes() + net.predict(x).tobytes())
+            finally:
+                fastnn.set_num_threads(None)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "1000 100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "250000\n"}, None),
+        ({"cpu.max": "what is this\n"}, None),
+        ({"cpu.max": ""}, None),
+        ({}, None),
+    ],
+)
+def test_quotas_of_containers(files, quota, tmp_path, monkeypatch):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    class Path(type(tmp_path)):
+        def __new__(cls, path):
+            assert path.startswith("/sys/fs/cgroup/")
+            return tmp_path / path.removeprefix("/sys/fs/cgroup/")
+
+    monkeypatch.setattr(threads.pathlib, "Path", Path)
+    monkeypatch.setattr(threads, "_numba_threads", lambda: 8)
+    monkeypatch.setattr(threads, "_limit", None)
+    threads.container_quota.cache_clear()
+    try:
+        assert threads.container_quota() == quota
+        assert fastnn.get_num_threads() == (quota or 8)
+        fastnn.set_num_threads(1)
+        assert fastnn.get_num_threads() == 1
+    finally:
+        threads.container_quota.cache_clear()
+
+
+def test_a_thread_that_may_not_launch_is_given_one(pool_of_eight, monkeypatch):
+    monkeypatch.setattr(threads, "_launch_is_thread_safe", lambda: False)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(fastnn.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [1]
+    assert fastnn.get_num_threads() == 8
+    monkeypatch.setattr(threads, "_launch_is_thread_safe", lambda: True)
+    thread = threading.Thread(target=lambda: found.append(fastnn.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [1, 8]
+
+
+# ---- The interpreter's lock
+
+
+def test_kernels_release_the_interpreters_lock(rng):
+    """With forced switches off, another thread's counter moves only if the call lets go of the lock."""
+    x, y = rng.standard_normal((4000, 70)).astype(np.float32), rng.standard_normal((4000, 10)).astype(np.float32)
+    net = fastnn.MLP([70, 256, 256, 10], seed=0, num_threads=1)
+    trainer, column = fastnn.Trainer(net, optimizer="adam"), np.ones(2_000_000, np.float32)
+    calls = {
+        "predict": lambda: net.predict(x),
+        "loss_and_gradient": lambda: net.loss_and_gradient(x, y),
+        "step": lambda: trainer.step(x, y),
+        "activation": lambda: fastnn.activations.gelu(column),
+        "layer": lambda: net.layers[1].forward(np.ones((4000, 256), np.float32)),
+        "apply_into": lambda: fastnn.apply(net.network, x),
+    }
+    for call in calls.values():
+        call()  # compiles
+    counter, stop = [0], threading.Event()
+
+    def count():
+        while not stop.is_set():
+            counter[0] += 1
+            time.sleep(0)  # gives the lock back
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        while not counter[0]:
+            time.sleep(0)
+        sys.setswitchinterval(1000)
+        for name, call in calls.items():
+            moved = False
+            # A busy machine may not run the other thread during one call.
+            for _ in range(200):
+                before = counter[0]
+                call()
+                moved = counter[0] != before
+                if moved:
+                    break
+            assert moved, f"{name} holds the lock"
+        before = counter[0]
+        sum(range(3_000_000))
+        assert counter[0] == before, "the counter would move without a release too: this test shows nothing"
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join()
