@@ -14,15 +14,10 @@ def main(arguments=None):
     check = commands.add_parser("check", help="run every kernel against its NumPy reference on this machine")
     check.add_argument("names", nargs="*", help="kernels to check; all if none is named")
     check.add_argument("--exhaustive", action="store_true", help="activations on all 2^32 float32 inputs: worst ULP")
-    check.add_argument("--sample", type=int, metavar="N", help="with --exhaustive: about N float32 inputs of each")
-    check.add_argument(
-        "--float64",
-        type=int,
-        default=10**6,
-        metavar="N",
-        help="with --exhaustive: N float64 inputs of each (%(default)s)",
-    )
-    check.add_argument("--markdown", metavar="FILE", help="with --exhaustive: renew the tables in this file")
+    only = check.add_argument_group("with --exhaustive")
+    only.add_argument("--sample", type=int, metavar="N", help="about N float32 inputs of each function")
+    only.add_argument("--float64", type=int, metavar="N", help="N float64 inputs of each function (a million)")
+    only.add_argument("--markdown", metavar="FILE", help="renew the tables in this file")
     commands.add_parser("info", help="versions, CPU, vectors, threads and cache folder")
     options = parser.parse_args(arguments)
 
@@ -31,11 +26,15 @@ def main(arguments=None):
         from .demo import run
 
         return run(options.output, options.epochs)
-    if options.command == "check" and options.exhaustive:
-        from .accuracy import run
-
-        return run(options.names, options.sample, options.float64, options.markdown)
     if options.command == "check":
+        numbers = {"sample": options.sample, "count64": options.float64, "markdown": options.markdown}
+        given = {name: value for name, value in numbers.items() if value is not None}
+        if options.exhaustive:
+            from .accuracy import run
+
+            return run(options.names, **given)
+        if given:
+            parser.error("--sample, --float64 and --markdown go with --exhaustive")
         from .check import run
 
         return run(options.names)

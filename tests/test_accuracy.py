@@ -119,6 +119,12 @@ def test_an_unknown_name_lists_what_there_is(capsys):
     assert "unknown activation softmax; there are: identity, relu" in capsys.readouterr().out
 
 
+def test_its_settings_are_not_taken_without_it(capsys):
+    with pytest.raises(SystemExit):
+        main(["check", "relu", "--sample", "100"])
+    assert "go with --exhaustive" in capsys.readouterr().err
+
+
 def test_markdown_renews_the_tables_alone(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- check --exhaustive -->\nold\n<!-- end of check -->\nafter\n")
