@@ -49,7 +49,7 @@ LARGEST = 70
 ROW_EDGES = (0, 1, 2, 5, 6, 7, 13, 25) if not FULL else range(LARGEST + 1)
 INNER_EDGES = (1, 2, 8, 17, 70) if not FULL else range(1, LARGEST + 1)
 COLUMN_EDGES = (1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 63, 64, 65, 70) if not FULL else range(1, LARGEST + 1)
-SAMPLE = 160 if not FULL else 20_000
+SAMPLE = 100 if not FULL else 20_000
 NETWORKS = 60 if not FULL else 3000
 
 # Threads that Numba has; cases for more of them are shared by these.
