@@ -72,6 +72,15 @@ def advance(typingctx, p, count):
 
 
 @intrinsic
+def keep(typingctx, array):
+    """Say that an array is still in use: behind the last work on its pointer, which Numba does not count as a use.
+
+    Without it Numba frees a local array before that work; another thread may then be given the memory.
+    """
+    return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
+
+
+@intrinsic
 def pointer_to(typingctx, address, like):
     """The pointer that an integer means, to elements of the dtype of the array `like`."""
     sig = types.CPointer(like.dtype)(types.intp, like)
