@@ -15,7 +15,7 @@ from conftest import FULL, threading_layers
 import fastnn
 from fastnn.kernels import threads
 
-CALLS = 2000 if FULL else 150
+CALLS = 2000 if FULL else 600
 SCRIPT = pathlib.Path(__file__).with_name("concurrency.py")
 
 
