@@ -161,7 +161,10 @@ class Sequential:
         (1.0, [6.0, 2.0])
         """
         loss = losses.get(loss).code
-        x, y, sample_weight = as_training_data(x, y, sample_weight, self, loss)
+        return self.checked_loss_and_gradient(loss, *as_training_data(x, y, sample_weight, self, loss))
+
+    def checked_loss_and_gradient(self, loss, x, y, sample_weight):
+        """`loss_and_gradient` of a code and arrays as kernels take them: for code that has checked them itself."""
         threads = self.resources.threads(x.shape[0], self._num_threads)
         gradient = np.empty_like(self._parameters)
         value = loss_and_gradient_parallel(

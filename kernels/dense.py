@@ -297,7 +297,7 @@ def linear_backward_parameters(x, dz, dweight, dbias):
 def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
     inputs, n = weight.shape
     batch = dz.shape[0]
-    rule = Rule(SGD, learning_rate, 0.0, 0.0, 0.0, 0.0, False, 1.0, np.inf)
+    rule = Rule(SGD, learning_rate, 0.0, 0.0, 0.0, 0.0, 1.0, False, 1.0, np.inf)
     first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
     if last > first:
         scratch = pointer(new_scratch(weight, last - first, n, batch, True, False))

@@ -44,10 +44,10 @@ from .dense import (
 from .epilogue import Activate, ActivateBackward, Store, finish, landing, make_update, moved
 from .gemm import Operand, product, product_scratch, product_scratch_up_to
 from .jit import call, glue, inner, kernel, plain, run, serial_in_njit, worker
-from .loss import Batch, loss_rows, loss_scale, terms_count
+from .loss import Batch, loss_rows, loss_scale, terms_count, value_scale
 from .microkernel import panel_columns, tile_columns
-from .optimizer import CLIP_NORM, clip_elements_by_norm, make_rule, update_elements
-from .simd import advance, aligned, flat_pointer, itemsize, lane_sum, load, pointer_to, store
+from .optimizer import CLIP_NORM, L2, clip_elements_by_norm, make_rule, update_elements, with_decay
+from .simd import advance, aligned, flat_pointer, itemsize, lane_sum, lane_sum_of_squares, load, pointer_to, store
 from .threads import threads_for
 
 # ROW_WORKSPACE: elements of workspace with which one row goes through the network, in the first layer's row.
@@ -430,8 +430,8 @@ def saved_of(step, layer, row):
 
 
 @glue
-def sweep_weights(step, sink, index, parts, scratch):
-    """One part of every layer's [weight; bias] rows: x.T @ dz into the sink, a Store or Update over all parameters."""
+def sweep_weights(step, sink, bias_sink, index, parts, scratch):
+    """One part of every layer's [weight; bias] rows: x.T @ dz into the sinks, Stores or Updates over all parameters."""
     table = step.table
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
@@ -439,7 +439,7 @@ def sweep_weights(step, sink, index, parts, scratch):
         dz = rows_at(step.dz, step.rows, table[layer, RECORD], layer, 0, n)
         if last == k + 1:
             last = k
-            bias = moved(sink, table[layer, BIAS], n)
+            bias = moved(bias_sink, table[layer, BIAS], n)
             sums, _ = landing(bias, scratch, n, 0, 0)
             column_sums(dz, step.rows, n, sums)
             finish(bias, sums, n, 0, 0, 1, n)
@@ -535,7 +535,17 @@ def batch_weight(weights, order, first, rows):
 def batch_loss(table, parameters, workspace, loss, rows, weight):
     """The loss of a batch from the terms that `sweep_rows` left."""
     last = table[table.shape[0] - 1, OUT]
-    return loss_scale(loss, weight, last) * lane_sum(terms_of(parameters, workspace), terms_count(loss, rows, last))
+    return value_scale(loss, weight, last) * lane_sum(terms_of(parameters, workspace), terms_count(loss, rows, last))
+
+
+@inner
+def l2_penalty(table, parameters, l2, weight):
+    """l2 / 2 times the sum of the squared weights, not biases, over the total sample weight of the batch."""
+    total = 0.0
+    for layer in range(table.shape[0]):
+        size = table[layer, IN] * table[layer, OUT]
+        total += lane_sum_of_squares(advance(flat_pointer(parameters), table[layer, WEIGHT]), size)
+    return 0.5 * l2 * total / weight if weight != 0.0 else 0.0
 
 
 def _step_types(t):
@@ -560,7 +570,7 @@ def _part_of_gradient(
 ):
     step = plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
     sink = Store(flat_pointer(gradient), 0)
-    sweep_weights(step, sink, index, parts, scratch_of(step, index))
+    sweep_weights(step, sink, sink, index, parts, scratch_of(step, index))
 
 
 @worker(lambda t: (*_step_types(t), intp, intp))
@@ -603,9 +613,11 @@ def update_worker(
     """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
     step = plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
     rule = make_rule(optimizer, hyper, number)
+    penalised = with_decay(rule, hyper[L2] / weight if weight != 0.0 else 0.0)
     # A state that the optimiser does not use may be empty; its pointer is moved along but never followed.
-    sink = make_update(rule, step.parameters, flat_pointer(state1), flat_pointer(state2), 0)
-    sweep_weights(step, sink, index, parts, scratch_of(step, index))
+    bias_sink = make_update(rule, step.parameters, flat_pointer(state1), flat_pointer(state2), 0)
+    sink = make_update(penalised, step.parameters, flat_pointer(state1), flat_pointer(state2), 0)
+    sweep_weights(step, sink, bias_sink, index, parts, scratch_of(step, index))
 
 
 @worker(lambda t: (t[::1], t[::1], intp, float64[::1], t[::1], t[::1], intp, intp, intp))
@@ -691,8 +703,13 @@ def training_plan(network, optimization, loss, workspace, threads):
         loss: a `Loss`.
         workspace: at least `workspace_size(table, parameters, batch_size, threads)[1]` elements.
         threads: 1 launches none.
+
+    Raises:
+        ValueError: clipping by norm together with L2, which comes after the gradient that would be clipped.
     """
     dtype = network.parameters.dtype
+    if optimization.hyper[CLIP_NORM] > 0 and optimization.hyper[L2] != 0:
+        raise ValueError("hyper: clipping by norm does not go with L2")
     # Workers that will not be called are not compiled.
     if optimization.hyper[CLIP_NORM] > 0:
         workers = rows_worker.address(dtype), 0, gradient_worker.address(dtype), flat_update_worker.address(dtype)
@@ -715,7 +732,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         order: int64 indices of the rows to visit, or empty for the rows as they lie.
         batch_size: rows of a batch; the last one may be shorter.
         first_step: number of the first update, from 1.
-        losses: float64, receives the loss of each batch before its update.
+        losses: float64, receives the loss of each batch before its update, the L2 penalty included.
     """
     numbers = carray(pointer_to(plan, NUMBERS), 19)
     rows_address, update_address, gradient_address, flat_address = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -727,7 +744,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
     workspace = carray(pointer_to(numbers[14], y), numbers[15])
     optimizer, loss, threads = numbers[16], numbers[17], numbers[18]
     total = order.size if order.size > 0 else x.shape[0]
-    clip = hyper[CLIP_NORM]
+    clip, l2 = hyper[CLIP_NORM], hyper[L2]
     gradient = workspace[: parameters.size]
     for number in range(losses.size):
         first = number * batch_size
@@ -735,6 +752,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         weight = batch_weight(sample_weight, order, first, rows)
         batch = (table, parameters, x, y, sample_weight, order, workspace, loss, first, rows, weight)
         rule = (optimizer, hyper, state1, state2, first_step + number)
+        penalty = l2_penalty(table, parameters, l2, weight) if l2 != 0.0 else 0.0
         run(rows_address, batch, threads)
         if clip > 0.0:
             # The norm needs the whole gradient, so here it does travel through memory.
@@ -743,4 +761,4 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
             run(flat_address, (parameters, gradient, *rule), threads)
         else:
             run(update_address, (*batch, *rule), threads)
-        losses[number] = batch_loss(table, parameters, workspace, loss, rows, weight)
+        losses[number] = batch_loss(table, parameters, workspace, loss, rows, weight) + penalty
