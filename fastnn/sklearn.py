@@ -224,6 +224,10 @@ class _Kernels:
         self._networks = _Networks()
         super()._initialize(y, layer_units, dtype)
 
+    def __sklearn_is_fitted__(self):
+        # Without this, every prediction would look through all attributes for one that a fit has left.
+        return "coefs_" in self.__dict__
+
     # ---- Forward
 
     def _checked(self, X):
