@@ -10,6 +10,7 @@ for rounding.
 
 import inspect
 import warnings
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,10 +19,12 @@ try:
     import sklearn.exceptions
     import sklearn.neural_network
     from sklearn.base import is_classifier
+    from sklearn.metrics import check_scoring, get_scorer_names
     from sklearn.model_selection import train_test_split
     from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
     from sklearn.utils._param_validation import StrOptions
-    from sklearn.utils.validation import validate_data
+    from sklearn.utils.class_weight import compute_sample_weight
+    from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 except ImportError as error:
     raise ImportError('fastnn.sklearn needs scikit-learn 1.9 and SciPy: pip install "fastnn[sklearn]"') from error
 
@@ -54,6 +57,11 @@ for _name, _expected in _REPLACED.items():
 # scikit-learn's names of activations; every elementwise one of fastnn is known by its own name too.
 _ACTIVATIONS = {"logistic": Activation.SIGMOID} | {
     code.name.lower(): code for code in Activation if code not in ROW_WISE and code != Activation.SIGMOID
+}
+# What the constructors take beyond scikit-learn's parameters.
+_MORE_CONSTRAINTS = {
+    "activation": [StrOptions(set(_ACTIVATIONS)), list, tuple],
+    "scoring": [StrOptions(set(get_scorer_names())), callable, None],
 }
 # One call of the kernel does about so many multiply-adds, a tenth of a second: Ctrl-C waits for its end.
 _CALL_WORK = 5_000_000_000
@@ -187,10 +195,10 @@ class _Kernels:
         if "_networks" not in self.__dict__:
             self._networks = _Networks()
         sizes = (self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_))
-        key = dtype, self.activation, sizes
+        key = dtype, self.activation if isinstance(self.activation, str) else tuple(self.activation), sizes
         net = self._networks.by_key.get(key)
         if net is None:
-            codes = [_ACTIVATIONS[self.activation]] * (len(sizes) - 2) + [Activation.IDENTITY]
+            codes = [*_activation_codes(self.activation, len(sizes) - 2), Activation.IDENTITY]
             layers = zip(sizes[:-1], sizes[1:], codes, strict=True)
             net = Sequential([Dense(*layer, weight_initializer=zeros) for layer in layers], dtype=dtype)
             self._networks.by_key[key] = net
@@ -311,6 +319,38 @@ class _Kernels:
 
     # ---- Solvers
 
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+        """Fit to data; as scikit-learn's, and with a validation set of the user's own.
+
+        Args:
+            X, y, sample_weight: as in scikit-learn's class.
+            X_val, y_val, sample_weight_val: what early stopping scores, in place of a part of X and y.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError, TypeError: as scikit-learn's class; X_val without y_val, or without early stopping.
+        """
+        if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
+            raise ValueError("X_val, y_val: expected both, or neither of them and no sample_weight_val")
+        if X_val is not None and not (self.early_stopping and self.solver != "lbfgs"):
+            raise ValueError("X_val: expected early_stopping=True with it, and solver 'sgd' or 'adam'")
+        self._own_validation = None if X_val is None else [X_val, y_val, sample_weight_val]
+        try:
+            return super().fit(X, y, sample_weight)
+        finally:
+            del self._own_validation
+
+    def _score(self, X, y, sample_weight=None):
+        if self.scoring is None:
+            return super()._score(X, y, sample_weight)
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+        with warnings.catch_warnings():
+            # The rows to validate on were a frame's, whose names have been checked.
+            warnings.filterwarnings("ignore", "X does not have valid feature names")
+            return float(check_scoring(self, self.scoring)(self, X, y, **weight))
+
     def _fit_lbfgs(self, *arguments):
         super()._fit_lbfgs(*arguments)
         self._networks = _Networks()
@@ -402,6 +442,8 @@ class _Kernels:
 
     def _split(self, X, y, sample_weight):
         """(X, y, sample_weight) to train on, then those to validate on, the targets as the user gave them."""
+        if self._own_validation is not None:
+            return X, y, sample_weight, *self._checked_validation(*self._own_validation)
         weights = [] if sample_weight is None else [sample_weight]
         parts = train_test_split(
             X,
@@ -422,6 +464,14 @@ class _Kernels:
         if not weights:
             training, validation = [*training, None], [*validation, None]
         return *training, *validation
+
+    def _checked_validation(self, X, y, sample_weight):
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
+        y = np.asarray(y)
+        check_consistent_length(X, y)
+        if is_classifier(self) and y.ndim == 1 and not np.isin(y, self.classes_).all():
+            raise ValueError(f"y_val: expected classes of y, {self.classes_}, got {np.unique(y)}")
+        return X, y, None if sample_weight is None else _check_sample_weight(sample_weight, X)
 
     def _epoch_ends_the_fit(self):
         """Set the learning rate of the next epoch; True if there should be none."""
@@ -484,18 +534,43 @@ def _epoch(trainer, data, order, batch_size, after_batch):
     return np.concatenate(found)
 
 
-def _with_every_activation(constraints):
-    return constraints | {"activation": [StrOptions(set(_ACTIVATIONS))]}
+def _activation_codes(activation, hidden):
+    """The codes of the hidden layers, from one name or a list with one for each."""
+    names = [activation] * hidden if isinstance(activation, str) else list(activation)
+    if len(names) != hidden or not set(names) <= set(_ACTIVATIONS):
+        raise ValueError(
+            f"activation: expected a name, or one for each of {hidden} hidden layers, of {', '.join(_ACTIVATIONS)}; "
+            f"got {activation!r}"
+        )
+    return [_ACTIVATIONS[name] for name in names]
+
+
+def _constructor(base, **more):
+    """An __init__ with the base class's parameters and keyword-only ones beyond them, for scikit-learn to read."""
+
+    def __init__(self, *arguments, **named):
+        for name, default in more.items():
+            setattr(self, name, named.pop(name, default))
+        base.__init__(self, *arguments, **named)
+
+    signature = inspect.signature(base.__init__)
+    keywords = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=more[name]) for name in more]
+    __init__.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *keywords])
+    return __init__
 
 
 class MLPClassifier(_Kernels, sklearn.neural_network.MLPClassifier):
     """`sklearn.neural_network.MLPClassifier`, computed by fastnn.
 
-    Every parameter, attribute and method is that of scikit-learn's class, of which this is a subclass. `activation` may
-    be any elementwise activation of fastnn too: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid,
-    hardswish.
+    Every parameter, attribute and method is that of scikit-learn's class, of which this is a subclass. Data of float32
+    are computed in float32, all else in float64. Sparse data are made dense some rows at a time.
 
-    Data of float32 are computed in float32, all else in float64. Sparse data are made dense some rows at a time.
+    Args, beyond those of scikit-learn's class and its values of them:
+        activation: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid or hardswish too, or a list with
+            one name for each hidden layer.
+        class_weight: a dict from classes to weights, which multiply those of the samples; "balanced" gives all classes
+            the same total; None leaves the samples as they are.
+        scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
 
     Raises:
         ValueError, TypeError: as scikit-learn's class.
@@ -506,17 +581,34 @@ class MLPClassifier(_Kernels, sklearn.neural_network.MLPClassifier):
     True
     """
 
-    _parameter_constraints = _with_every_activation(sklearn.neural_network.MLPClassifier._parameter_constraints)
+    _parameter_constraints: ClassVar[dict] = {
+        **sklearn.neural_network.MLPClassifier._parameter_constraints,
+        **_MORE_CONSTRAINTS,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+    __init__ = _constructor(sklearn.neural_network.MLPClassifier, class_weight=None, scoring=None)
+
+    def _fit(self, X, y, sample_weight=None, incremental=False):
+        if self.class_weight is not None:
+            if incremental and self.class_weight == "balanced":
+                raise ValueError(
+                    "class_weight: 'balanced' needs all of the data, which partial_fit does not see; expected a dict"
+                )
+            by_class = compute_sample_weight(self.class_weight, y)
+            sample_weight = by_class if sample_weight is None else by_class * _check_sample_weight(sample_weight, y)
+        return super()._fit(X, y, sample_weight, incremental)
 
 
 class MLPRegressor(_Kernels, sklearn.neural_network.MLPRegressor):
     """`sklearn.neural_network.MLPRegressor`, computed by fastnn.
 
-    Every parameter, attribute and method is that of scikit-learn's class, of which this is a subclass. `activation` may
-    be any elementwise activation of fastnn too: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid,
-    hardswish.
+    Every parameter, attribute and method is that of scikit-learn's class, of which this is a subclass. Data of float32
+    are computed in float32, all else in float64. Sparse data are made dense some rows at a time.
 
-    Data of float32 are computed in float32, all else in float64. Sparse data are made dense some rows at a time.
+    Args, beyond those of scikit-learn's class and its values of them:
+        activation: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid or hardswish too, or a list with
+            one name for each hidden layer.
+        scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
 
     Raises:
         ValueError, TypeError: as scikit-learn's class.
@@ -528,4 +620,8 @@ class MLPRegressor(_Kernels, sklearn.neural_network.MLPRegressor):
     True
     """
 
-    _parameter_constraints = _with_every_activation(sklearn.neural_network.MLPRegressor._parameter_constraints)
+    _parameter_constraints: ClassVar[dict] = {
+        **sklearn.neural_network.MLPRegressor._parameter_constraints,
+        **_MORE_CONSTRAINTS,
+    }
+    __init__ = _constructor(sklearn.neural_network.MLPRegressor, scoring=None)

@@ -65,7 +65,7 @@ def failing_checks(estimator):
         {"max_iter": 60, "solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.01},
         {"max_iter": 20, "solver": "lbfgs"},
         {"max_iter": 20, "solver": "lbfgs", "early_stopping": True},
-        {"max_iter": 60, "activation": "gelu", "hidden_layer_sizes": (20, 10), "learning_rate_init": 0.01},
+        {"max_iter": 60, "activation": ["gelu", "tanh"], "hidden_layer_sizes": (20, 10), "learning_rate_init": 0.01},
     ],
     ids=str,
 )
@@ -78,17 +78,20 @@ def test_check_estimator(Estimator, parameters):
 def test_check_estimator_with_early_stopping(Estimator, solver):
     """Of these checks scikit-learn's own classes fail some: partial_fit refuses, 15 rows are too few for a split.
 
-    Ours may fail no other. A subclass stands for scikit-learn's, which makes exceptions for the classes themselves.
+    Ours may fail no other but the check of class_weight, a parameter that theirs has not: the score of a few weighted
+    rows picks the epoch. A subclass stands for scikit-learn's classes, for which themselves it makes exceptions.
     """
     parameters = {"max_iter": 20, "early_stopping": True, "solver": solver, "validation_fraction": 0.3}
     theirs = type("Theirs", (getattr(sklearn.neural_network, Estimator.__name__),), {})
-    assert failing_checks(Estimator(**parameters)) <= failing_checks(theirs(**parameters))
+    allowed = failing_checks(theirs(**parameters)) | {"check_class_weight_classifiers"}
+    assert failing_checks(Estimator(**parameters)) <= allowed
 
 
 def test_the_signatures_are_scikit_learns():
     for ours in (MLPClassifier, MLPRegressor):
         theirs = getattr(sklearn.neural_network, ours.__name__)
-        assert ours().get_params() == theirs().get_params()
+        more = {"class_weight": None, "scoring": None} if ours is MLPClassifier else {"scoring": None}
+        assert ours().get_params() == theirs().get_params() | more
         assert repr(ours(alpha=1)) == repr(theirs(alpha=1))
         assert isinstance(ours(), theirs)
 
@@ -514,6 +517,89 @@ def test_activations_beyond_scikit_learns(activation, iris):
         MLPClassifier(20, activation, max_iter=100, learning_rate_init=0.02, random_state=0).fit(*iris).score(*iris)
         > 0.95
     )
+
+
+def test_an_activation_for_each_layer(iris):
+    X, y = iris
+    model = MLPClassifier((8, 6), ["gelu", "logistic"], max_iter=3, random_state=0).fit(X, y)
+    net = fastnn.MLP([4, 8, 6, 3], ["gelu", "sigmoid"], "softmax", dtype="float64")
+    for layer, coef, intercept in zip(net.layers, model.coefs_, model.intercepts_, strict=True):
+        layer.weight, layer.bias = coef, intercept
+    np.testing.assert_allclose(model.predict_proba(X), net.predict(X), rtol=1e-12)
+    for wrong in (["gelu"], ["gelu", "sine"], ["gelu", "softmax"]):
+        with pytest.raises(ValueError, match="activation: expected a name, or one for each of 2 hidden layers"):
+            MLPClassifier((8, 6), wrong).fit(X, y)
+
+
+# ---- Beyond scikit-learn's
+
+
+def test_class_weight_multiplies_sample_weight(iris):
+    X, y = iris[0][:120], np.array(["a", "b", "c"])[iris[1][:120]]
+    weight = np.linspace(0.5, 1.5, 120)
+    parameters = {"max_iter": 5, "random_state": 0}
+    same = lambda a, b: all(map(np.array_equal, a.coefs_, b.coefs_))
+
+    by_class = np.where(y == "c", 3.0, 1.0)
+    model = MLPClassifier(class_weight={"c": 3.0}, **parameters)
+    assert same(model.fit(X, y), MLPClassifier(**parameters).fit(X, y, by_class))
+    assert same(model.fit(X, y, weight), MLPClassifier(**parameters).fit(X, y, weight * by_class))
+    assert same(
+        MLPClassifier(class_weight="balanced", **parameters).fit(X, y),
+        MLPClassifier(**parameters).fit(X, y, np.where(y == "c", 120 / 3 / 20, 120 / 3 / 50)),
+    )
+    assert not same(model, MLPClassifier(**parameters).fit(X, y))
+    model.partial_fit(X, y)
+    with pytest.raises(ValueError, match="class_weight: 'balanced' needs all of the data"):
+        MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=np.unique(y))
+    with pytest.raises(ValueError, match="class_weight"):
+        MLPClassifier(class_weight="fair").fit(X, y)
+
+
+@BOTH
+def test_a_validation_set_of_ones_own(Estimator, iris):
+    X, y = iris
+    X_val, y_val, weight = X[::7], y[::7], np.linspace(0, 1, len(X[::7]))
+    model = Estimator(early_stopping=True, max_iter=6, random_state=0, learning_rate_init=0.01, n_iter_no_change=9)
+    model.fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=weight)
+    # All rows train, as in a fit without early stopping, and the best parameters on the set are the ones that stay.
+    plain = Estimator(max_iter=6, random_state=0, learning_rate_init=0.01).fit(X, y)
+    assert model.t_ == plain.t_ == 6 * 150
+    assert model.loss_curve_ == plain.loss_curve_
+    assert model.best_validation_score_ == model.score(X_val, y_val, weight) == max(model.validation_scores_)
+
+    for arguments, message in [
+        ({"X_val": X_val}, "X_val, y_val: expected both"),
+        ({"X_val": X_val[:, :2], "y_val": y_val}, "2 features"),
+        ({"X_val": X_val, "y_val": y_val[1:]}, "inconsistent numbers of samples"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, y, **arguments)
+    with pytest.raises(ValueError, match="X_val: expected early_stopping=True"):
+        plain.fit(X, y, X_val=X_val, y_val=y_val)
+    with pytest.raises(ValueError, match="y_val: expected classes of y"):
+        MLPClassifier(early_stopping=True).fit(X, y, X_val=X_val, y_val=y_val + 1)
+
+
+def test_early_stopping_by_a_scorer_of_ones_own(iris):
+    X, y = pd.DataFrame(iris[0], columns=["a", "b", "c", "d"]), iris[1]
+    parameters = {"early_stopping": True, "max_iter": 8, "random_state": 0, "validation_fraction": 0.3}
+    model = MLPClassifier(scoring="neg_log_loss", **parameters).fit(X, y)
+    assert (np.diff(model.validation_scores_) > 0).all()
+    assert -2 < model.validation_scores_[0] < 0
+    seen = []
+
+    def scorer(estimator, X, y):
+        seen.append((X.shape, y.shape))
+        return -len(seen)
+
+    model = MLPClassifier(scoring=scorer, **parameters).fit(X, y)
+    assert model.validation_scores_ == [-1, -2, -3, -4, -5, -6, -7, -8]
+    assert set(seen) == {((45, 4), (45,))}
+    first = MLPClassifier(**parameters | {"max_iter": 1}).fit(X, y)
+    assert np.array_equal(model.coefs_[0], first.coefs_[0])
+    with pytest.raises(ValueError, match="scoring"):
+        MLPClassifier(scoring="beauty").fit(X, y)
 
 
 def test_bad_parameters_are_scikit_learns_errors(iris):
