@@ -289,9 +289,9 @@ class _Kernels:
         y = np.ascontiguousarray(y, dtype)
         weight = np.empty(0, dtype) if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
         if scipy.sparse.issparse(X):
-            return X.tocsr(), y, weight
-        # Rows are read where they lie, if they lie aligned.
-        return np.require(X, dtype, "A"), y, weight
+            return X.tocsr().astype(dtype, copy=False), y, weight
+        # Rows are read where they lie, if they lie aligned; np.asarray: a memory map is an array like any other.
+        return np.asarray(np.require(X, dtype, "A")), y, weight
 
     def _backprop(self, X, y, sample_weight, activations, deltas, coef_grads, intercept_grads):
         """The loss with its penalty, and the gradients in two lists, layer by layer."""
@@ -522,7 +522,7 @@ def _epoch(trainer, data, order, batch_size, after_batch):
             here = slice(first * batch_size, (first + count) * batch_size)
             here = here if order is None else order[here]
             part = (
-                X[here].toarray().astype(trainer.net.dtype, copy=False),
+                X[here].toarray(),
                 y[here],
                 weight[here] if weight.size else weight,
             )

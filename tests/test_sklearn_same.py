@@ -236,6 +236,39 @@ def test_sparse_input(form, parameters, monkeypatch):
     assert_same_predictions(*models, X, tolerance)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_float32_after_lbfgs_has_made_the_parameters_float64(sparse):
+    X, y, weight = make_data("multiclass")
+    X = scipy.sparse.csr_array(X.astype(np.float32)) if sparse else X.astype(np.float32)
+    models = fitted(pair("multiclass", max_iter=5, warm_start=True), X, y)
+    for solver in ("lbfgs", "adam", "lbfgs", "sgd"):
+        for model in models:
+            model.set_params(solver=solver)
+        fitted(models, X, y, sample_weight=weight)
+        assert_same(*models, 1e-4)
+    assert models[1].coefs_[0].dtype == np.float64
+
+
+def test_memory_maps_and_read_only_data(tmp_path):
+    X, y, weight = make_data("regression")
+    np.save(tmp_path / "X.npy", X)
+    for form in (np.load(tmp_path / "X.npy", mmap_mode="r"), np.asfortranarray(X)):
+        form.flags.writeable = False
+        for parameters in ({"early_stopping": True}, {"solver": "lbfgs"}):
+            models = fitted(pair("regression", max_iter=4, **parameters), form, y, sample_weight=weight)
+            assert_same(*models, 1e-6)
+            assert_same_predictions(*models, form, 1e-6)
+
+
+def test_sparse_multilabel_targets():
+    X, y, _ = make_data("multilabel")
+    models = fitted(pair("multilabel", max_iter=4), X, scipy.sparse.csr_array(y))
+    assert_same(*models, 1e-9)
+    results = [model.predict(X) for model in models]
+    assert type(results[0]) is type(results[1])
+    assert (results[0] != results[1]).nnz == 0
+
+
 def test_predictions_of_other_dtypes_and_layouts():
     X, y, _ = make_data("multiclass")
     for dtype in (np.float32, np.float64):
