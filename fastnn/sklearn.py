@@ -28,13 +28,13 @@ try:
 except ImportError as error:
     raise ImportError('fastnn.sklearn needs scikit-learn 1.9 and SciPy: pip install "fastnn[sklearn]"') from error
 
-from . import activations, losses, optimizers
+from . import activations
 from .initializers import zeros
 from .kernels import optimizer as layout
 from .kernels.codes import ROW_WISE, Activation, EstimatorLoss, Optimizer
+from .kernels.network import Optimization, train_planned, training_plan
 from .layer import Dense
 from .sequential import Sequential
-from .trainer import NO_ORDER, Trainer
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -58,6 +58,8 @@ for _name, _expected in _REPLACED.items():
 _ACTIVATIONS = {"logistic": Activation.SIGMOID} | {
     code.name.lower(): code for code in Activation if code not in ROW_WISE and code != Activation.SIGMOID
 }
+# The order of rows that are taken as they lie.
+_NO_ORDER = np.empty(0, np.int64)
 # What the constructors take beyond scikit-learn's parameters.
 _MORE_CONSTRAINTS = {
     "activation": [StrOptions(set(_ACTIVATIONS)), list, tuple],
@@ -69,90 +71,69 @@ _CALL_WORK = 5_000_000_000
 _DENSE_BYTES = 1 << 24
 
 
-class _Loss(losses._Loss):
-    """One of scikit-learn's losses, as `Trainer` takes one."""
-
-    def __init__(self, code):
-        self.code = code
-
-
-class _Update(optimizers._Base):
-    """An optimizer as `Trainer` takes one: hyper-parameters by their place, which scikit-learn has checked."""
-
-    def __init__(self, code, states, hyper):
-        self.code, self._states, self._hyper = code, states, hyper
-
-    def hyper(self):
-        values = np.zeros(layout.HYPER_SIZE)
-        values[list(self._hyper)] = list(self._hyper.values())
-        return values
-
-    def states(self):
-        return self._states
-
-
 class _Descent:
-    """An optimizer under way: scikit-learn's object for the learning rate and stopping, fastnn's for the moments."""
+    """An optimizer under way: scikit-learn's object for the learning rate and stopping, fastnn's moments and kernel."""
 
     def __init__(self, schedule):
         self.schedule = schedule
-        self._trainer = None
-        self._kept = ()
+        self._states = None
         self._steps = 0
 
-    @property
-    def learning_rate(self):
-        return self.schedule.learning_rate
+    learning_rate = property(lambda self: self.schedule.learning_rate)
+    parameter_count = property(lambda self: self._net.parameter_count)
 
-    def update(self, alpha):
-        """The `_Update` for the schedule as it is now."""
-        schedule = self.schedule
-        hyper = {layout.L2: alpha}
-        if isinstance(schedule, SGDOptimizer):
-            # scikit-learn's velocity holds the rate, v = momentum v - rate g; ours does not: see `rate_changed`.
-            hyper |= {
-                layout.LEARNING_RATE: schedule.learning_rate,
-                layout.MOMENTUM: schedule.momentum,
-                layout.NESTEROV: schedule.nesterov,
-            }
-            return _Update(Optimizer.SGD, (schedule.momentum > 0, False), hyper)
-        hyper |= {
-            layout.LEARNING_RATE: schedule.learning_rate_init,
-            layout.MOMENTUM: schedule.beta_1,
-            layout.BETA2: schedule.beta_2,
-            layout.EPS: schedule.epsilon,
-            layout.EPS_HAT: 1,
-        }
-        return _Update(Optimizer.ADAM, (True, True), hyper)
+    def begin(self, net, loss, alpha):
+        """Go on with this network, loss and strength of the penalty."""
+        self._net, self._loss, self._alpha = net, int(loss), alpha
+        size = net.parameter_count
+        needed = (True, True) if isinstance(self.schedule, AdamOptimizer) else (self.schedule.momentum > 0, False)
+        old = self._states or [np.zeros(size * used, net.dtype) for used in needed]
+        # Loaded by joblib they may lie in a read-only map, where the kernel must not write.
+        usable = lambda state: state.dtype == net.dtype and state.flags.carray
+        self._states = [state if usable(state) else np.array(state, net.dtype) for state in old]
+        self._renew()
 
-    def trainer(self, net, loss, alpha):
-        """The trainer of this network, going on from the moments so far."""
-        old = self._trainer
-        if old is not None and old.net is net and old.loss.code == loss:
-            old.optimizer = self.update(alpha)
-            return old
-        kept, steps = self._progress()
-        trainer = self._trainer = Trainer(net, _Loss(loss), self.update(alpha))
-        for state, values in zip(trainer._states, kept, strict=False):
-            state[:] = values
-        trainer.steps = steps
-        return trainer
+    def _renew(self):
+        """Tell the kernel what the schedule says now."""
+        schedule, hyper = self.schedule, np.zeros(layout.HYPER_SIZE)
+        hyper[layout.L2] = self._alpha
+        if isinstance(schedule, AdamOptimizer):
+            code = Optimizer.ADAM
+            hyper[[layout.LEARNING_RATE, layout.EPS, layout.EPS_HAT]] = schedule.learning_rate_init, schedule.epsilon, 1
+            hyper[[layout.MOMENTUM, layout.BETA2]] = schedule.beta_1, schedule.beta_2
+        else:
+            code = Optimizer.SGD
+            hyper[layout.LEARNING_RATE] = schedule.learning_rate
+            hyper[[layout.MOMENTUM, layout.NESTEROV]] = schedule.momentum, schedule.nesterov
+        self._optimization = Optimization(int(code), hyper, *self._states)
+        self._planned = None
 
-    def rate_changed(self, before, alpha):
-        """Go on with the schedule's new rate; the velocity is the one that steps at the rate `before` have built up."""
-        now = self.schedule.learning_rate
-        if now != before:
-            self._trainer._states[0][:] *= before / now
-            self._trainer.optimizer = self.update(alpha)
+    def rate_changed(self, before):
+        """Take the schedule's rate, which was `before`.
 
-    def _progress(self):
-        if self._trainer is None:
-            return self._kept, self._steps
-        return self._trainer._states, self._trainer.steps
+        scikit-learn's velocity holds the rate, v = momentum v - rate g, and ours does not: it is scaled so that it is
+        the one which steps at the old rate have built up.
+        """
+        if self.schedule.learning_rate != before:
+            self._states[0] *= before / self.schedule.learning_rate
+            self._renew()
+
+    def run(self, x, y, weight, order, batch_size, count):
+        """Updates on `count` batches of the data, in this order or as they lie if it is empty; returns their losses."""
+        resources = self._net.resources
+        threads = resources.threads(batch_size, self._net.num_threads)
+        workspace = resources.training(batch_size, threads)
+        # A plan holds addresses: it is good for one workspace.
+        if self._planned is None or self._planned[0] is not workspace or self._planned[1] != threads:
+            plan = training_plan(self._net.network, self._optimization, self._loss, workspace, threads)
+            self._planned = workspace, threads, plan
+        batch_losses = np.empty(count)
+        first, self._steps = self._steps + 1, self._steps + count
+        train_planned(self._planned[2].ctypes.data, x, y, weight, order, batch_size, first, batch_losses)
+        return batch_losses
 
     def __getstate__(self):
-        kept, steps = self._progress()
-        return {"schedule": self.schedule, "_trainer": None, "_kept": kept, "_steps": steps}
+        return {"schedule": self.schedule, "_states": self._states, "_steps": self._steps}
 
 
 class _Networks:
@@ -172,8 +153,9 @@ def _working_dtype(*arrays):
 
 
 def _pieces(total, most):
-    """(first, count) of pieces of at most `most`."""
-    return [(first, min(most, total - first)) for first in range(0, total, max(1, most))]
+    """(first, count) of pieces of at most `most`, and at least 1."""
+    most = max(1, most)
+    return [(first, min(most, total - first)) for first in range(0, total, most)]
 
 
 def _dense_rows(features, dtype):
@@ -390,7 +372,8 @@ class _Kernels:
         held = self._bind()
         net = self._network(_working_dtype(X, *self.coefs_))
         data = self._kernel_data(X, y, sample_weight, net.dtype)
-        trainer = self._optimizer.trainer(net, self._loss_code(), self.alpha)
+        descent = self._optimizer
+        descent.begin(net, self._loss_code(), self.alpha)
         # Parameters of float32 that meet data of float64 are rounded after each batch.
         after_batch = None if net is held else lambda: _round_trip(net, held)
         order = np.arange(rows)
@@ -404,7 +387,7 @@ class _Kernels:
                     permutation = np.arange(rows)
                     self._random_state.shuffle(permutation)
                     order = order[permutation]
-                batch_losses = _epoch(trainer, data, order if self.shuffle else None, int(batch_size), after_batch)
+                batch_losses = _epoch(descent, data, order if self.shuffle else None, int(batch_size), after_batch)
                 self.n_iter_ += 1
                 self.t_ += rows
                 self.loss_ = loss_type(batch_losses @ batch_rows / rows)
@@ -488,7 +471,7 @@ class _Kernels:
             if not stop:
                 self._no_improvement_count = 0
         if self.solver == "sgd":
-            self._optimizer.rate_changed(before, self.alpha)
+            self._optimizer.rate_changed(before)
         return stop
 
 
@@ -503,33 +486,28 @@ def _round_trip(net, held):
     net.parameters[:] = held.parameters
 
 
-def _epoch(trainer, data, order, batch_size, after_batch):
+def _epoch(descent, data, order, batch_size, after_batch):
     """Updates on every batch of the data in this order, or as they lie; returns their losses."""
     X, y, weight = data
     rows, features = X.shape
     sparse = scipy.sparse.issparse(X)
-    most = max(1, _CALL_WORK // (3 * trainer.net.parameter_count * batch_size))
+    most = 1 if after_batch else _CALL_WORK // (3 * descent.parameter_count * batch_size)
     if sparse:
-        most = min(most, max(1, _dense_rows(features, trainer.net.dtype) // batch_size))
-    if after_batch is not None:
-        most = 1
+        most = min(most, _dense_rows(features, X.dtype) // batch_size)
     if weight.size:
         _refuse_zero(np.add.reduceat(weight if order is None else weight[order], range(0, rows, batch_size)))
     found = []
     for first, count in _pieces(-(-rows // batch_size), most):
-        part = data
-        if sparse:
-            here = slice(first * batch_size, (first + count) * batch_size)
-            here = here if order is None else order[here]
-            part = (
-                X[here].toarray(),
-                y[here],
-                weight[here] if weight.size else weight,
-            )
-            found.append(trainer._run(part, NO_ORDER, count, batch_size))
+        here = slice(first * batch_size, (first + count) * batch_size)
+        if order is not None:
+            here = order[here]
+        if order is None or sparse:
+            x = X[here].toarray() if sparse else X[here]
+            part = x, y[here], weight[here] if weight.size else weight, _NO_ORDER
         else:
-            found.append(trainer._train(part, order, first, count, batch_size))
-        if after_batch is not None:
+            part = *data, here
+        found.append(descent.run(*part, batch_size, count))
+        if after_batch:
             after_batch()
     return np.concatenate(found)
 
