@@ -26,6 +26,7 @@ import sklearn
 from sklearn import datasets, neural_network
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info
 
 import fastnn.sklearn
 from fastnn.info import cpu_model
@@ -95,7 +96,10 @@ def seconds(function):
     time.sleep(REST)
     start = time.perf_counter()
     function()
-    count = max(1, int(TURN / (time.perf_counter() - start)))
+    once = time.perf_counter() - start
+    if once > TURN:
+        return once
+    count = int(TURN / once) + 1
     start = time.perf_counter()
     for _ in range(count):
         function()
@@ -143,8 +147,9 @@ def compile_seconds():
 
 def table(rounds):
     cold, warm = compile_seconds()
+    blas = max(info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas")
     lines = [
-        f"{cpu_model()}, {fastnn.get_num_threads()} threads, {datetime.date.today()}; "
+        f"{cpu_model()}, {fastnn.get_num_threads()} threads of fastnn, {blas} of BLAS, {datetime.date.today()}; "
         f"fastnn {fastnn.__version__}, "
         f"numba {numba.__version__}, numpy {np.__version__}, scipy {scipy.__version__}, "
         f"scikit-learn {sklearn.__version__}. Not in these times: compiling at the first fit on a machine, "
