@@ -576,6 +576,12 @@ class MLPClassifier(_Kernels, sklearn.neural_network.MLPClassifier):
             sample_weight = by_class if sample_weight is None else by_class * _check_sample_weight(sample_weight, y)
         return super()._fit(X, y, sample_weight, incremental)
 
+    def _score(self, X, y, sample_weight=None):
+        if self.scoring is None and np.ndim(y) == 1:
+            # The accuracy of every epoch: accuracy_score takes longer to look at the labels than a small epoch does.
+            return float(np.average(self._predict(X, check_input=False) == y, weights=sample_weight))
+        return super()._score(X, y, sample_weight)
+
 
 class MLPRegressor(_Kernels, sklearn.neural_network.MLPRegressor):
     """`sklearn.neural_network.MLPRegressor`, computed by fastnn.
