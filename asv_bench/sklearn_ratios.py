@@ -12,6 +12,7 @@ import argparse
 import datetime
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def compile_seconds():
     return cold, warm
 
 
-def table(rounds):
+def table(rounds, rows):
     cold, warm = compile_seconds()
     blas = max(info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas")
     lines = [
@@ -160,7 +161,7 @@ def table(rounds):
         "| work | fit, scikit-learn | fit, fastnn | ratio | predict, scikit-learn | predict, fastnn | ratio |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for name, data, kind, parameters in ROWS:
+    for name, data, kind, parameters in rows:
         ours, theirs, our_prediction, their_prediction = measure(data, kind, parameters, rounds)
         lines.append(
             f"| {name} | {theirs * 1e3:,.1f} ms | {ours * 1e3:,.1f} ms | {theirs / ours:.1f} "
@@ -174,10 +175,11 @@ def table(rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rows", default="", help="a regular expression that the rows' names match")
     parser.add_argument("--markdown", type=pathlib.Path, help="a page whose table is renewed")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    text = table(arguments.rounds)
+    text = table(arguments.rounds, [row for row in ROWS if re.search(arguments.rows, row[0])])
     print("\n" + text)
     if arguments.markdown is not None:
         page = arguments.markdown.read_text()
