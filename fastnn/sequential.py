@@ -164,6 +164,7 @@ class Sequential:
         x, y, sample_weight = as_training_data(x, y, sample_weight, self, loss)
         threads = self.resources.threads(x.shape[0], self._num_threads)
         gradient = np.empty_like(self._parameters)
+        loss_and_gradient_parallel.ready(self._dtype)
         value = loss_and_gradient_parallel(
             rows_worker.address(self._dtype),
             gradient_worker.address(self._dtype),

@@ -7,6 +7,7 @@ source, so a changed source means an empty folder.
 
 import contextlib
 import ctypes
+import functools
 import gc
 import hashlib
 import os
@@ -21,6 +22,7 @@ import numpy as np
 from llvmlite import ir
 from numba import prange, types
 from numba.core import caching, cgutils, config
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic, overload, register_jitable
 from numba.misc.appdirs import AppDirs
 
@@ -288,6 +290,37 @@ def finder(worker):
 def worker(signature):
     """Make a `Worker`; signature: the argument types as a function of the element type."""
     return lambda function: Worker(function, signature)
+
+
+def read_only(element, dimensions, layout="C"):
+    """The type of an array that is read: as an argument it takes in writeable ones, with layout "A" any strides."""
+    return types.Array(element, dimensions, layout, readonly=True)
+
+
+def driver(signature):
+    """Compile a kernel that Python alone calls, with one signature for each dtype; call `ready(dtype)` of it first.
+
+    Numba compiles for each layout, and for read-only arrays once more: three arguments made 24 signatures of the
+    training kernel, of 5 s each. Where it may compile no more, arguments convert to what there is, in 0.1 us.
+
+    Args:
+        signature: the argument types as a function of the element type.
+    """
+
+    def register(function):
+        dispatcher = _compile(function)
+
+        @functools.cache
+        def ready(dtype):
+            with global_compiler_lock, _without_collector():
+                dispatcher.disable_compile(False)
+                dispatcher.compile(signature(numba.from_dtype(dtype)))
+                dispatcher.disable_compile()
+
+        dispatcher.ready = ready
+        return dispatcher
+
+    return register
 
 
 @intrinsic

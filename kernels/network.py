@@ -43,7 +43,20 @@ from .dense import (
 )
 from .epilogue import Activate, ActivateBackward, Store, finish, landing, make_update, moved
 from .gemm import Operand, product, product_scratch, product_scratch_up_to
-from .jit import SOURCE_DIGEST, call, finder, glue, inner, kernel, plain, run, serial_in_njit, worker
+from .jit import (
+    SOURCE_DIGEST,
+    call,
+    driver,
+    finder,
+    glue,
+    inner,
+    kernel,
+    plain,
+    read_only,
+    run,
+    serial_in_njit,
+    worker,
+)
 from .loss import Batch, loss_rows, loss_scale, terms_count
 from .microkernel import panel_columns, tile_columns
 from .optimizer import CLIP_NORM, clip_elements_by_norm, make_rule, update_elements
@@ -755,7 +768,12 @@ def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradi
     return batch_loss(table, parameters, workspace, loss, rows, weight)
 
 
-@kernel
+def _data_types(t):
+    """x, y, sample_weight"""
+    return read_only(t, 2, "A"), read_only(t, 2), read_only(t, 1)
+
+
+@driver(lambda t: (intp, intp, read_only(int64, 2), t[::1], *_data_types(t), intp, t[::1], t[::1], intp))
 def loss_and_gradient_parallel(
     rows_address, gradient_address, table, parameters, x, y, sample_weight, loss, gradient, workspace, threads
 ):
@@ -789,6 +807,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     """
     threads = _threads_that_fit(table, parameters, x.shape[0], workspace, 1)
     dtype = parameters.dtype
+    loss_and_gradient_parallel.ready(dtype)
     return loss_and_gradient_parallel(
         rows_worker.address(dtype),
         gradient_worker.address(dtype),
@@ -815,6 +834,7 @@ def training_plan(network, optimization, loss, workspace, threads):
         threads: 1 launches none.
     """
     dtype = network.parameters.dtype
+    train_planned.ready(dtype)
     # Workers that will not be called are not compiled.
     if optimization.hyper[CLIP_NORM] > 0:
         workers = rows_worker.address(dtype), 0, gradient_worker.address(dtype), flat_update_worker.address(dtype)
@@ -825,7 +845,7 @@ def training_plan(network, optimization, loss, workspace, threads):
     return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads], np.int64)
 
 
-@kernel
+@driver(lambda t: (intp, *_data_types(t), read_only(int64, 1), intp, intp, float64[::1]))
 def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, losses):
     """`losses.size` updates of a network, one for each batch of the data, without an allocation.
 
