@@ -167,6 +167,8 @@ class Dense:
         if not isinstance(context, Context):
             raise TypeError(f"context: expected what forward returned, got {type(context).__name__}")
         x, saved, single = context
+        if type(x) is not np.ndarray or type(saved) is not np.ndarray:
+            raise TypeError(f"context: expected arrays as forward returned them, got {type(x)} and {type(saved)}")
         if dy.shape != saved.shape:
             raise ValueError(f"dy: expected shape {saved.shape}, got {dy.shape}")
         expected = (dy.shape[0], self.in_features)
