@@ -237,14 +237,10 @@ def _labels(y, out_features, dtype):
     if y.dtype.kind == "f":
         with np.errstate(all="ignore"):
             _refuse_where(y != np.floor(y), y, "y: labels must be whole numbers")
+    _refuse_where((y < 0) | (y >= out_features), y, f"y: labels must lie in 0 .. {out_features - 1}")
     if dtype == np.float32 and out_features > FLOAT32_WHOLE_NUMBERS:
         raise ValueError(f"y: float32 cannot hold labels of {out_features} classes; use dtype float64")
-    # Kernels use a label as an index: it is checked in a copy, which nobody can change during a long fit.
-    with np.errstate(all="ignore"):
-        labels = np.array(y.reshape(-1, 1), dtype, order="C")
-    inside = (labels >= 0) & (labels < out_features)
-    _refuse_where(~inside.reshape(y.shape), y, f"y: labels must lie in 0 .. {out_features - 1}")
-    return labels
+    return np.ascontiguousarray(converted(y.reshape(-1, 1), dtype))
 
 
 def as_targets(y, rows, out_features, loss, dtype):

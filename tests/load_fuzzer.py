@@ -1,11 +1,12 @@
 """Mutated model files, and a process that loads them: `python load_fuzzer.py FOLDER FIRST COUNT`.
 
 A process of its own, for what must not happen would end it: a crash, more memory than RLIMIT_AS allows, an endless loop
-(SIGALRM). Prints as JSON what happened how often. Mutation number i is the same at every run.
+(signals). Prints as JSON what happened how often. Mutation number i is the same at every run.
 """
 
 import contextlib
 import copy
+import faulthandler
 import json
 import pathlib
 import random
@@ -17,8 +18,10 @@ import numpy as np
 
 import fastnn
 
-# Seconds that one small file may take, and bytes that loading may add to the process.
-SECONDS, MEMORY = 10, 256 * 2**20
+# Seconds of computing, and of waiting for a busy machine too, that one small file may take.
+SECONDS, WAITING_SECONDS = 10, 300
+# Bytes that loading may add to the process.
+MEMORY = 256 * 2**20
 LONGEST_MESSAGE = 3000
 # What only executed code brings about, as the interpreter's audit events name it.
 EXECUTION = (
@@ -321,11 +324,15 @@ def main(folder, first, count):
     counts, events = {}, []
     for content in contents:
         assert outcome(path, content) == "loaded"
+    # Either signal ends the process; where it was then is told first.
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        faulthandler.register(number, chain=True)
     resource.setrlimit(resource.RLIMIT_AS, (memory_in_use() + MEMORY, resource.RLIM_INFINITY))
     with no_execution(events):
         for number in range(first, first + count):
             name, content = mutant(contents, number)
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            signal.alarm(WAITING_SECONDS)
             try:
                 said = outcome(path, content)
             except BaseException as error:
@@ -333,6 +340,7 @@ def main(folder, first, count):
                 pathlib.Path(folder, f"failed-{number}").write_bytes(content)
                 raise AssertionError(f"mutation {number}, {name}: {type(error).__name__}: {error}") from error
             finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 signal.alarm(0)
             counts.setdefault(name, {"refused": 0, "loaded": 0})[said] += 1
     assert not events, f"executed: {events[:5]}"
