@@ -236,6 +236,16 @@ class Sequential:
             metrics=metrics,
         )
 
+    def cfunc(self):
+        """The network as a C function, for ctypes, C libraries and SciPy: a `CFunction`, which tells how to call it.
+
+        >>> MLP([2, 8, 1], seed=0).cfunc()
+        <void f(const float x[2], float y[1])>
+        """
+        from .c_function import CFunction
+
+        return CFunction(self)
+
     def save(self, path):
         """Write architecture and parameters to a safetensors file, whole or not at all; `fastnn.load` reads it.
 
