@@ -68,6 +68,7 @@ def _refuse(code):
 
 @glue
 def _require(condition, code):
+    # Conditions are joined by &: `and` makes a branch, which the function that this is copied into would have too.
     if not condition:
         _refuse(code)
 
@@ -166,7 +167,7 @@ def _apply_batch(network, x, out, workspace):
     table, parameters = network.table, network.parameters
     rows = x.shape[0]
     _require(x.shape[1] == table[0, IN], BAD_X)
-    _require(out.shape[0] == rows and out.shape[1] == _outputs(table), BAD_OUT)
+    _require((out.shape[0] == rows) & (out.shape[1] == _outputs(table)), BAD_OUT)
     _require(workspace.size >= _inference_size(table, parameters, rows), SMALL_WORKSPACE)
     target, scratch = flat_pointer(out), flat_pointer(workspace)
     arguments = forward_arguments(table, parameters, operand(x), rows, target, scratch, workspace.size)
@@ -306,7 +307,7 @@ def _vjp(network, x, x_row, x_column, rows, dy, dx, workspace):
 def _vjp_sample(network, x, dy, dx, workspace):
     table = network.table
     _require(x.shape[0] == table[0, IN], BAD_X)
-    _require(dy.shape[0] == _outputs(table) and dx.shape[0] == table[0, IN], BAD_DY)
+    _require((dy.shape[0] == _outputs(table)) & (dx.shape[0] == table[0, IN]), BAD_DY)
     _vjp(network, x, 0, x.strides[0] // x.itemsize, 1, dy, dx, workspace)
 
 
@@ -314,8 +315,8 @@ def _vjp_sample(network, x, dy, dx, workspace):
 def _vjp_batch(network, x, dy, dx, workspace):
     table, rows, a = network.table, x.shape[0], operand(x)
     _require(x.shape[1] == table[0, IN], BAD_X)
-    _require(dy.shape[0] == rows and dy.shape[1] == _outputs(table), BAD_DY)
-    _require(dx.shape[0] == rows and dx.shape[1] == table[0, IN], BAD_DY)
+    _require((dy.shape[0] == rows) & (dy.shape[1] == _outputs(table)), BAD_DY)
+    _require((dx.shape[0] == rows) & (dx.shape[1] == table[0, IN]), BAD_DY)
     _vjp(network, x, a.row_stride, a.column_stride, rows, dy, dx, workspace)
 
 
@@ -369,7 +370,7 @@ def _jacobian(network, x, x_row, x_column, rows, out, workspace):
 def _jacobian_sample(network, x, out, workspace):
     table = network.table
     _require(x.shape[0] == table[0, IN], BAD_X)
-    _require(out.shape[0] == _outputs(table) and out.shape[1] == table[0, IN], BAD_JACOBIAN)
+    _require((out.shape[0] == _outputs(table)) & (out.shape[1] == table[0, IN]), BAD_JACOBIAN)
     _jacobian(network, x, 0, x.strides[0] // x.itemsize, 1, out, workspace)
 
 
@@ -378,7 +379,7 @@ def _jacobian_batch(network, x, out, workspace):
     table, rows, a = network.table, x.shape[0], operand(x)
     _require(x.shape[1] == table[0, IN], BAD_X)
     _require(out.shape[0] == rows, BAD_JACOBIAN)
-    _require(out.shape[1] == _outputs(table) and out.shape[2] == table[0, IN], BAD_JACOBIAN)
+    _require((out.shape[1] == _outputs(table)) & (out.shape[2] == table[0, IN]), BAD_JACOBIAN)
     _jacobian(network, x, a.row_stride, a.column_stride, rows, out, workspace)
 
 
@@ -422,11 +423,11 @@ def _jacobian_kernel(network, x, out, workspace):
 def _gradient_batch(network, x, y, code, gradient, workspace):
     table, parameters = network.table, network.parameters
     rows, weight = x.shape[0], float(x.shape[0])
-    labels = code == SOFTMAX_CROSS_ENTROPY and y.shape[1] == 1
+    labels = (code == SOFTMAX_CROSS_ENTROPY) & (y.shape[1] == 1)
     _require(x.shape[1] == table[0, IN], BAD_X)
     _require(rows > 0, NO_ROWS)
-    _require(y.shape[0] == rows and (labels or y.shape[1] == _outputs(table)), BAD_Y)
-    _require(0 <= code < LOSSES, BAD_LOSS)
+    _require((y.shape[0] == rows) & (labels | (y.shape[1] == _outputs(table))), BAD_Y)
+    _require((code >= 0) & (code < LOSSES), BAD_LOSS)
     _require(gradient.size == parameters.size, BAD_GRADIENT)
     _require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     data = (table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, 0, rows, weight)

@@ -268,6 +268,15 @@ class Worker:
         return address
 
 
+@inner
+def _look_up(row):
+    # A function of its own: where this branch was copied into the caller twice, Numba's own check of its code warned.
+    address = _read_slot(row)
+    if address == 0:
+        address = _find(row)
+    return address
+
+
 def finder(worker):
     """A function for compiled code: the worker's address for the dtype of an array, compiled when its caller is."""
 
@@ -280,9 +289,7 @@ def finder(worker):
 
     @glue
     def find(array):
-        row = row_of(array)
-        address = _read_slot(row)
-        return address if address != 0 else _find(row)
+        return _look_up(row_of(array))
 
     return find
 
