@@ -41,7 +41,7 @@ from .activation import (
 )
 from .codes import Activation, EstimatorLoss, Loss, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
-from .embedded import apply, apply_into, gradient, workspace
+from .embedded import apply, apply_into, gradient, jacobian, vjp, workspace
 from .loss import (
     binary_cross_entropy,
     binary_log_loss,
@@ -93,6 +93,7 @@ __all__ = [
     "huber",
     "identity",
     "identity_backward",
+    "jacobian",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -125,5 +126,6 @@ __all__ = [
     "softplus_backward",
     "tanh",
     "tanh_backward",
+    "vjp",
     "workspace",
 ]
