@@ -39,7 +39,9 @@ from .sensitivity import SEEDS, find_jacobian, find_vjp
 from .simd import address_of, flat_pointer, keep_alive, pointer
 
 LOSSES = len(Loss)
-BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, SMALL_WORKSPACE = range(10)
+BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, OVERLAP, SMALL_WORKSPACE = (
+    range(11)
+)
 
 
 @inner
@@ -63,6 +65,8 @@ def _refuse(code):
         raise ValueError("batch: expected at least 1")
     if code == NO_ROWS:
         raise ValueError("x: expected at least one row")
+    if code == OVERLAP:
+        raise ValueError("out, dx or gradient: expected memory of its own, got an array that overlaps x")
     raise ValueError("workspace: too small for this batch; fastnn.workspace(network, batch) makes one")
 
 
@@ -71,6 +75,27 @@ def _require(condition, code):
     # Conditions are joined by &: `and` makes a branch, which the function that this is copied into would have too.
     if not condition:
         _refuse(code)
+
+
+@glue
+def _apart(low, high, out):
+    """Whether an array lies beside what is from address `low` to `high`: kernels read x while they write."""
+    start = address_of(pointer(out))
+    return (start >= high) | (start + out.size * out.itemsize <= low) | (out.size == 0)
+
+
+@glue
+def _sample_apart(x, out):
+    # Gaps in x count as x.
+    first = address_of(pointer(x))
+    last = first + (x.shape[0] - 1) * x.strides[0]
+    return _apart(min(first, last), max(first, last) + x.itemsize, out)
+
+
+@glue
+def _batch_apart(x, out):
+    first, down, across = address_of(pointer(x)), (x.shape[0] - 1) * x.strides[0], (x.shape[1] - 1) * x.strides[1]
+    return _apart(first + min(0, down) + min(0, across), first + max(0, down) + max(0, across) + x.itemsize, out)
 
 
 @glue
@@ -155,6 +180,7 @@ def _apply_sample(network, x, out, workspace):
     table, parameters = network.table, network.parameters
     _require(x.shape[0] == table[0, IN], BAD_X)
     _require(out.shape[0] == _outputs(table), BAD_OUT)
+    _require(_sample_apart(x, out), OVERLAP)
     _require(workspace.size >= table[0, ROW_WORKSPACE], SMALL_WORKSPACE)
     step, target, scratch = x.strides[0] // x.itemsize, flat_pointer(out), flat_pointer(workspace)
     arguments = (flat_pointer(table), table.shape[0], flat_pointer(parameters), pointer(x), step, target, scratch)
@@ -168,6 +194,7 @@ def _apply_batch(network, x, out, workspace):
     rows = x.shape[0]
     _require(x.shape[1] == table[0, IN], BAD_X)
     _require((out.shape[0] == rows) & (out.shape[1] == _outputs(table)), BAD_OUT)
+    _require(_batch_apart(x, out), OVERLAP)
     _require(workspace.size >= _inference_size(table, parameters, rows), SMALL_WORKSPACE)
     target, scratch = flat_pointer(out), flat_pointer(workspace)
     arguments = forward_arguments(table, parameters, operand(x), rows, target, scratch, workspace.size)
@@ -308,6 +335,7 @@ def _vjp_sample(network, x, dy, dx, workspace):
     table = network.table
     _require(x.shape[0] == table[0, IN], BAD_X)
     _require((dy.shape[0] == _outputs(table)) & (dx.shape[0] == table[0, IN]), BAD_DY)
+    _require(_sample_apart(x, dx), OVERLAP)
     _vjp(network, x, 0, x.strides[0] // x.itemsize, 1, dy, dx, workspace)
 
 
@@ -317,6 +345,7 @@ def _vjp_batch(network, x, dy, dx, workspace):
     _require(x.shape[1] == table[0, IN], BAD_X)
     _require((dy.shape[0] == rows) & (dy.shape[1] == _outputs(table)), BAD_DY)
     _require((dx.shape[0] == rows) & (dx.shape[1] == table[0, IN]), BAD_DY)
+    _require(_batch_apart(x, dx), OVERLAP)
     _vjp(network, x, a.row_stride, a.column_stride, rows, dy, dx, workspace)
 
 
@@ -371,6 +400,7 @@ def _jacobian_sample(network, x, out, workspace):
     table = network.table
     _require(x.shape[0] == table[0, IN], BAD_X)
     _require((out.shape[0] == _outputs(table)) & (out.shape[1] == table[0, IN]), BAD_JACOBIAN)
+    _require(_sample_apart(x, out), OVERLAP)
     _jacobian(network, x, 0, x.strides[0] // x.itemsize, 1, out, workspace)
 
 
@@ -380,6 +410,7 @@ def _jacobian_batch(network, x, out, workspace):
     _require(x.shape[1] == table[0, IN], BAD_X)
     _require(out.shape[0] == rows, BAD_JACOBIAN)
     _require((out.shape[1] == _outputs(table)) & (out.shape[2] == table[0, IN]), BAD_JACOBIAN)
+    _require(_batch_apart(x, out), OVERLAP)
     _jacobian(network, x, a.row_stride, a.column_stride, rows, out, workspace)
 
 
@@ -429,6 +460,7 @@ def _gradient_batch(network, x, y, code, gradient, workspace):
     _require((y.shape[0] == rows) & (labels | (y.shape[1] == _outputs(table))), BAD_Y)
     _require((code >= 0) & (code < LOSSES), BAD_LOSS)
     _require(gradient.size == parameters.size, BAD_GRADIENT)
+    _require(_batch_apart(x, gradient), OVERLAP)
     _require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     data = (table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, 0, rows, weight)
     call(find_rows(parameters), (*data, 0, 1))

@@ -179,6 +179,21 @@ def test_what_does_not_fit_is_refused(net, dtype):
             fastnn.jacobian(network, *wrong)
 
 
+def test_compiled_code_refuses_a_result_over_its_input(net, dtype):
+    """Found by their addresses: nothing else is known of arrays there."""
+    square = fastnn.MLP([4, 8, 4], dtype=dtype, seed=0)
+    memory, scratch = np.zeros(64, dtype), fastnn.workspace(square.network, 3)
+    x = memory[:12].reshape(3, 4)
+    for out in (x, memory[11:23].reshape(3, 4)):
+        with pytest.raises(ValueError, match="expected memory of its own"):
+            batch(square.network, x, out, scratch)
+    with pytest.raises(ValueError, match="expected memory of its own"):
+        row_by_row(square.network, x, x, scratch)
+    batch(square.network, x, memory[12:24].reshape(3, 4), scratch)
+    batch(square.network, memory[23:11:-1].reshape(3, 4), memory[24:36].reshape(3, 4), scratch)
+    row_by_row(square.network, x, memory[12:24].reshape(3, 4), scratch)
+
+
 NETWORKS = [
     ([4, 32, 100, 3], "tanh", "softmax"),
     ([5, 7], "relu", "identity"),
