@@ -9,7 +9,7 @@
 from . import activations, initializers, kernels, losses, optimizers
 from .history import History
 from .kernels.codes import Activation, Loss
-from .kernels.embedded import apply, apply_into, gradient, workspace
+from .kernels.embedded import apply, apply_into, gradient, jacobian, vjp, workspace
 from .kernels.threads import get_num_threads, set_num_threads
 from .layer import Dense
 from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -37,11 +37,13 @@ __all__ = [
     "get_num_threads",
     "gradient",
     "initializers",
+    "jacobian",
     "kernels",
     "load",
     "losses",
     "optimizers",
     "set_num_threads",
+    "vjp",
     "workspace",
 ]
 
@@ -51,4 +53,9 @@ def __getattr__(name):
         from importlib.metadata import version
 
         return version("fastnn")
+    if name == "sklearn":
+        # Not at import: it needs scikit-learn, an extra.
+        from importlib import import_module
+
+        return import_module(".sklearn", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -39,15 +39,28 @@ from .activation import (
     tanh,
     tanh_backward,
 )
-from .codes import Activation, Loss, Optimizer
+from .codes import Activation, EstimatorLoss, Loss, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
-from .embedded import apply, apply_into, gradient, workspace
-from .loss import binary_cross_entropy, huber, log_cosh, mae, mse, poisson, softmax_cross_entropy
+from .embedded import apply, apply_into, gradient, jacobian, vjp, workspace
+from .loss import (
+    binary_cross_entropy,
+    binary_log_loss,
+    half_poisson_deviance,
+    half_squared_error,
+    huber,
+    log_cosh,
+    log_loss,
+    mae,
+    mse,
+    poisson,
+    softmax_cross_entropy,
+)
 from .network import Network, Optimization, forward, loss_and_gradient
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
 
 __all__ = [
     "Activation",
+    "EstimatorLoss",
     "Loss",
     "Network",
     "Optimization",
@@ -60,6 +73,7 @@ __all__ = [
     "apply",
     "apply_into",
     "binary_cross_entropy",
+    "binary_log_loss",
     "clip_by_norm",
     "clip_by_value",
     "elu",
@@ -70,6 +84,8 @@ __all__ = [
     "gelu_tanh",
     "gelu_tanh_backward",
     "gradient",
+    "half_poisson_deviance",
+    "half_squared_error",
     "hardsigmoid",
     "hardsigmoid_backward",
     "hardswish",
@@ -77,12 +93,14 @@ __all__ = [
     "huber",
     "identity",
     "identity_backward",
+    "jacobian",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward_input",
     "linear_backward_parameters",
     "log_cosh",
+    "log_loss",
     "log_softmax",
     "log_softmax_backward",
     "loss_and_gradient",
@@ -108,5 +126,6 @@ __all__ = [
     "softplus_backward",
     "tanh",
     "tanh_backward",
+    "vjp",
     "workspace",
 ]

@@ -16,9 +16,9 @@ from itertools import pairwise
 import numpy as np
 
 from . import reference
-from .codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, Loss, Optimizer
+from .codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss, Optimizer
 from .network import make_table, workspace_size
-from .optimizer import HYPER_SIZE
+from .optimizer import EPS_HAT, HYPER_SIZE
 
 # inputs(shape, dtype, rng) -> dict of arguments in order; outputs: names of those that the kernel fills or changes;
 # bound(inputs, expected) -> dict of absolute error bounds of outputs (and "return");
@@ -197,13 +197,17 @@ def _linear_rows():
 
 
 def _loss_rows():
-    for code in Loss:
+    for code in (*Loss, *EstimatorLoss):
 
         def inputs(shape, dtype, rng, code=code):
             m, n = shape
             target = _sample(rng, shape, dtype)
-            if code in (Loss.BINARY_CROSS_ENTROPY, Loss.POISSON):
+            if code in (Loss.BINARY_CROSS_ENTROPY, Loss.POISSON, EstimatorLoss.HALF_POISSON_DEVIANCE):
                 target = rng.random(shape).astype(dtype)
+            if code == EstimatorLoss.BINARY_LOG_LOSS:
+                target = rng.integers(0, 2, shape).astype(dtype)
+            if code == EstimatorLoss.LOG_LOSS:
+                target = rng.integers(0, n, (m, 1)).astype(dtype)
             if code == Loss.SOFTMAX_CROSS_ENTROPY:
                 target = rng.integers(0, n, (m, 1)).astype(dtype)
                 if m % 2:
@@ -219,8 +223,13 @@ def _loss_rows():
             p, t, dtype = inputs["prediction"].astype(float), inputs["target"].astype(float), inputs["gradient"].dtype
             # Terms are formed from p, t and exp(p) to a few ULP; their mean and every gradient inherit that.
             size = np.square(np.abs(p).max() + np.abs(t).max() + 1)
-            if code == Loss.POISSON:
+            if code in (Loss.POISSON, EstimatorLoss.HALF_POISSON_DEVIANCE):
                 size = np.exp(p).max() + size
+            if code == EstimatorLoss.BINARY_LOG_LOSS:
+                # 1 - q is off by eps, its logarithm by eps / (1 - q) <= eps (1 + exp(p)).
+                size = 1 + np.exp(np.abs(p)).max()
+            if code in EstimatorLoss:
+                size *= p.shape[1]
             return {
                 "gradient": _relative(np.abs(expected["gradient"]) + size / len(p), dtype, 8),
                 "return": 8 * _eps(dtype) * size,
@@ -243,13 +252,15 @@ def _optimizer_rows():
 
         def inputs(shape, dtype, rng, code=code):
             state = np.abs(_sample(rng, shape, dtype))
+            hyper = hyper_parameters(code)
+            hyper[EPS_HAT] = shape[0] % 2
             return {
                 "parameters": _sample(rng, shape, dtype),
                 "gradient": _sample(rng, shape, dtype),
                 "state1": state,
                 "state2": state.copy(),
                 "step": 3,
-                "hyper": hyper_parameters(code),
+                "hyper": hyper,
             }
 
         def bound(inputs, expected):

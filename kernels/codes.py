@@ -41,6 +41,15 @@ class Loss(IntEnum):
     SOFTMAX_CROSS_ENTROPY = 6
 
 
+class EstimatorLoss(IntEnum):
+    """scikit-learn's losses, of `fastnn.sklearn`: see loss.py for where they differ from `Loss`."""
+
+    HALF_SQUARED_ERROR = 100
+    HALF_POISSON_DEVIANCE = 101
+    BINARY_LOG_LOSS = 102
+    LOG_LOSS = 103
+
+
 class Optimizer(IntEnum):
     SGD = 0
     RMSPROP = 1

@@ -15,7 +15,7 @@ from .gemm import Operand, product, product_scratch, row_product
 from .jit import call, glue, inner, kernel, parallel_kernel, plain, serial_in_njit, worker
 from .microkernel import panel_columns
 from .optimizer import SGD, Rule, update_elements
-from .simd import advance, constant, flat_pointer, itemsize, keep, lanes_of, load_vector, pointer, store_vector
+from .simd import advance, constant, flat_pointer, itemsize, keep_alive, lanes_of, load_vector, pointer, store_vector
 from .threads import threads_for
 
 # Multiply-adds from which another thread pays for its launch (2 us) and for the part of the operands it packs anew.
@@ -141,7 +141,7 @@ def linear_part(x, weight, bias, activation, out, index, parts):
             advance(q, scratch.size - (c1 - c0)),
             q,
         )
-        keep(scratch)
+        keep_alive(scratch)
 
 
 @worker(lambda t: (t[:, :], t[:, :], t[::1], intp, t[:, ::1], intp, intp))
@@ -204,7 +204,7 @@ def backward_input_part(dz, weight, out, index, parts):
             Store(here, n),
             pointer(scratch),
         )
-        keep(scratch)
+        keep_alive(scratch)
 
 
 @worker(lambda t: (t[:, :], t[:, :], t[:, ::1], intp, intp))
@@ -259,7 +259,7 @@ def backward_parameters_part(x, dz, dweight, dbias, index, parts):
         scratch = new_scratch(dweight, last - first, n, batch, True, False)
         here = advance(flat_pointer(dweight), first * n)
         parameters_rows(operand(x), rows_of(dz), first, last, n, batch, Store(here, n), pointer(scratch))
-        keep(scratch)
+        keep_alive(scratch)
 
 
 @worker(lambda t: (t[:, :], t[:, ::1], t[:, ::1], t[::1], intp, intp))
@@ -301,20 +301,20 @@ def linear_backward_parameters(x, dz, dweight, dbias):
 def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
     inputs, n = weight.shape
     batch = dz.shape[0]
-    rule = Rule(SGD, learning_rate, 0.0, 0.0, 0.0, 0.0, False, 1.0, np.inf)
+    rule = Rule(SGD, learning_rate, 0.0, 0.0, 0.0, 0.0, 1.0, False, 1.0, np.inf)
     first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
     if last > first:
         scratch = new_scratch(weight, last - first, n, batch, True, False)
-        sums = pointer(scratch)
+        q = pointer(scratch)
         if last == inputs + 1:
             p = flat_pointer(bias)
-            column_sums(flat_pointer(dz), batch, n, sums)
-            update_elements(rule, p, sums, p, p, n)
+            column_sums(flat_pointer(dz), batch, n, q)
+            update_elements(rule, p, q, p, p, n)
             last = inputs
         here = advance(flat_pointer(weight), first * n)
         epilogue = make_update(rule, here, here, here, n)
-        parameters_rows(operand(x), rows_of(dz), first, last, n, batch, epilogue, sums)
-        keep(scratch)
+        parameters_rows(operand(x), rows_of(dz), first, last, n, batch, epilogue, q)
+        keep_alive(scratch)
 
 
 @worker(lambda t: (t[:, :], t[:, ::1], float64, t[:, ::1], t[::1], intp, intp))

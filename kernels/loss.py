@@ -14,6 +14,16 @@ and for each row, the mean being over rows:
     softmax_cross_entropy  sum of t (log(sum(exp(p))) - p)           softmax(p) sum(t) - t
 
 Sample weights make the mean a weighted one: sum of w_i l_i / sum of w_i.
+
+scikit-learn's estimators have losses of their own, sums over outputs and means over rows:
+
+    half_squared_error     d^2 / 2                                   d
+    half_poisson_deviance  t log(t / exp(p)) - t + exp(p)            exp(p) - t
+    binary_log_loss        -t log(q) - (1 - t) log(1 - q)            q - t, with q = 1 / (1 + exp(-p)); t is 0 or 1
+    log_loss               -log(q of the label)                      q - (1 at the label, else 0), with q = softmax(p)
+
+In the logarithms q is kept within [eps, 1 - eps] of the dtype, which bounds the value and leaves the gradient alone.
+The value of half_squared_error, though not its gradient, is the mean over outputs too.
 """
 
 from collections import namedtuple
@@ -22,14 +32,15 @@ import numpy as np
 
 from . import elementary
 from .activation import exp_elements
-from .codes import Loss
+from .codes import EstimatorLoss, Loss
 from .jit import inner, kernel
 from .simd import (
     advance,
+    by_type,
     constant,
     flat_pointer,
     fma,
-    keep,
+    keep_alive,
     lane_max,
     lane_sum,
     lanes_of,
@@ -48,6 +59,10 @@ LOG_COSH = int(Loss.LOG_COSH)
 POISSON = int(Loss.POISSON)
 BINARY_CROSS_ENTROPY = int(Loss.BINARY_CROSS_ENTROPY)
 SOFTMAX_CROSS_ENTROPY = int(Loss.SOFTMAX_CROSS_ENTROPY)
+HALF_SQUARED_ERROR = int(EstimatorLoss.HALF_SQUARED_ERROR)
+HALF_POISSON_DEVIANCE = int(EstimatorLoss.HALF_POISSON_DEVIANCE)
+BINARY_LOG_LOSS = int(EstimatorLoss.BINARY_LOG_LOSS)
+LOG_LOSS = int(EstimatorLoss.LOG_LOSS)
 
 # Targets of a batch: rows of `columns` values (labels have one) and a weight for each row if `weighted`.
 Batch = namedtuple("Batch", "target columns weights weighted")
@@ -63,9 +78,25 @@ def total_weight(batch, rows):
 
 @inner
 def loss_scale(loss, weight, n):
-    """Factor of every term: 1 / (total weight * outputs), 0 where all weights are zero."""
-    outputs = 1 if loss == SOFTMAX_CROSS_ENTROPY else n
+    """Factor of every gradient: 1 / (total weight * outputs averaged over), 0 where all weights are zero."""
+    outputs = 1 if loss == SOFTMAX_CROSS_ENTROPY or loss >= HALF_SQUARED_ERROR else n
     return 1.0 / (weight * outputs) if weight != 0.0 else 0.0
+
+
+@inner
+def value_scale(loss, weight, n):
+    """Factor of every term of the loss's value."""
+    scale = loss_scale(loss, weight, n)
+    return scale / n if loss == HALF_SQUARED_ERROR else scale
+
+
+@inner
+def _kept_inside(q):
+    """A probability within [eps, 1 - eps]; NaN stays NaN."""
+    eps = by_type(q, 2.0**-23, 2.0**-52)
+    most = constant(1.0, q) - eps
+    q = select(q < eps, eps, q)
+    return select(q > most, most, q)
 
 
 @inner
@@ -113,6 +144,26 @@ def _elements(loss, prediction, target, gradient, terms, count, weight, scale):
             store_vector(gradient, i, count, slope * (elementary.sigmoid(p) - t))
             positive = select(p < zero, zero, p)
             store_vector(terms, i, count, w * (fma(-t, p, positive) + elementary.softplus(-abs(p))))
+    elif loss == HALF_SQUARED_ERROR:
+        for i in range(0, count, lanes_of(prediction)):
+            d = load_vector(prediction, i, count) - load_vector(target, i, count)
+            store_vector(gradient, i, count, slope * d)
+            store_vector(terms, i, count, w * (half * d * d))
+    elif loss == HALF_POISSON_DEVIANCE:
+        for i in range(0, count, lanes_of(prediction)):
+            t = load_vector(target, i, count)
+            rate = elementary.exp(load_vector(prediction, i, count))
+            store_vector(gradient, i, count, slope * (rate - t))
+            share = select(t == zero, zero, t * elementary.log(t / rate))
+            store_vector(terms, i, count, w * (share - t + rate))
+    elif loss == BINARY_LOG_LOSS:
+        for i in range(0, count, lanes_of(prediction)):
+            p, t = load_vector(prediction, i, count), load_vector(target, i, count)
+            # Not elementary.sigmoid: 1 - q has to lose the digits that scikit-learn's loses.
+            q = one / (one + elementary.exp(-p))
+            store_vector(gradient, i, count, slope * (q - t))
+            q = _kept_inside(q)
+            store_vector(terms, i, count, w * -elementary.log(select(t > half, q, one - q)))
 
 
 @inner
@@ -150,9 +201,32 @@ def _cross_entropy_row(prediction, target, columns, n, gradient, weight, scale):
 
 
 @inner
+def _log_loss_row(prediction, label, n, gradient, weight, scale):
+    """Returns weight * loss of one row; gradient = weight * scale * its derivative."""
+    largest = lane_max(prediction, n)
+    exp_elements(prediction, largest, gradient, n)
+    total = lane_sum(gradient, n)
+    inside = (label >= constant(0.0, largest)) and (label < constant(float(n), largest))
+    q = constant(np.float64(load(gradient, int(label) if inside else 0)) / total, largest)
+    probability = constant(1.0 / total, largest)
+    factor = constant(weight * scale, largest)
+    for j in range(n):
+        hit = constant(1.0 if constant(float(j), label) == label else 0.0, largest)
+        store(gradient, j, factor * fma(load(gradient, j), probability, -hit))
+    return weight * -np.float64(elementary.log(_kept_inside(q))) if inside else np.nan
+
+
+@inner
 def loss_rows(loss, prediction, batch, gradient, terms, rows, n, scale):
-    """Gradient and unscaled terms of some rows: n terms a row, one a row for softmax_cross_entropy."""
-    if loss == SOFTMAX_CROSS_ENTROPY:
+    """Gradient and unscaled terms of some rows: n terms a row, one a row for softmax_cross_entropy and log_loss."""
+    if loss == LOG_LOSS:
+        for i in range(rows):
+            weight = np.float64(load(batch.weights, i)) if batch.weighted else 1.0
+            here = i * n
+            label = load(batch.target, i)
+            term = _log_loss_row(advance(prediction, here), label, n, advance(gradient, here), weight, scale)
+            store(terms, i, constant(term, load(prediction, 0)))
+    elif loss == SOFTMAX_CROSS_ENTROPY:
         for i in range(rows):
             weight = np.float64(load(batch.weights, i)) if batch.weighted else 1.0
             term = _cross_entropy_row(
@@ -184,20 +258,21 @@ def loss_rows(loss, prediction, batch, gradient, terms, rows, n, scale):
 
 @inner
 def terms_count(loss, rows, n):
-    return rows if loss == SOFTMAX_CROSS_ENTROPY else rows * n
+    return rows if loss in (SOFTMAX_CROSS_ENTROPY, LOG_LOSS) else rows * n
 
 
 @inner
 def _loss(loss, prediction, target, sample_weight, gradient):
     rows, n = prediction.shape
     batch = Batch(flat_pointer(target), target.shape[1], flat_pointer(sample_weight), sample_weight.size > 0)
-    scale = loss_scale(loss, total_weight(batch, rows), n)
-    memory = np.empty(rows * n, prediction.dtype)
-    terms = pointer(memory)
+    weight = total_weight(batch, rows)
+    scale = loss_scale(loss, weight, n)
+    scratch = np.empty(rows * n, prediction.dtype)
+    terms = pointer(scratch)
     loss_rows(loss, flat_pointer(prediction), batch, flat_pointer(gradient), terms, rows, n, scale)
     total = lane_sum(terms, terms_count(loss, rows, n))
-    keep(memory)
-    return scale * total
+    keep_alive(scratch)
+    return value_scale(loss, weight, n) * total
 
 
 @kernel
@@ -240,3 +315,27 @@ def binary_cross_entropy(prediction, target, sample_weight, gradient):
 def softmax_cross_entropy(prediction, target, sample_weight, gradient):
     """Mean cross-entropy of rows of logits p; target has rows of probabilities, or one column of class labels."""
     return _loss(SOFTMAX_CROSS_ENTROPY, prediction, target, sample_weight, gradient)
+
+
+@kernel
+def half_squared_error(prediction, target, sample_weight, gradient):
+    """Mean of (p - t)^2 / 2 over rows and outputs; gradient receives that of its sum over outputs."""
+    return _loss(HALF_SQUARED_ERROR, prediction, target, sample_weight, gradient)
+
+
+@kernel
+def half_poisson_deviance(prediction, target, sample_weight, gradient):
+    """Mean over rows, summed over outputs, of t log(t / exp(p)) - t + exp(p); gradient receives d loss / d p."""
+    return _loss(HALF_POISSON_DEVIANCE, prediction, target, sample_weight, gradient)
+
+
+@kernel
+def binary_log_loss(prediction, target, sample_weight, gradient):
+    """Mean over rows, summed over outputs, of scikit-learn's log loss of sigmoid(p) against targets 0 or 1."""
+    return _loss(BINARY_LOG_LOSS, prediction, target, sample_weight, gradient)
+
+
+@kernel
+def log_loss(prediction, target, sample_weight, gradient):
+    """Mean log loss of softmax(p) against one column of class labels, as scikit-learn has it."""
+    return _loss(LOG_LOSS, prediction, target, sample_weight, gradient)

@@ -6,6 +6,7 @@ rmsprop   g += decay p;  s = alpha s + (1 - alpha) g^2;  d = g / (sqrt(s) + eps)
 adagrad   g += decay p;  s = s + g^2;  p -= rate g / (sqrt(s) + eps)                       (Duchi et al. 2011)
 adam      g += decay p;  m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2
           p -= rate / (1 - beta1^t) * m / (sqrt(s) / sqrt(1 - beta2^t) + eps)                (Kingma and Ba 2014)
+          or, with their "epsilon hat", / (sqrt(s) + eps) * sqrt(1 - beta2^t), as scikit-learn and TensorFlow have it
 adamw     p *= 1 - rate decay, then adam without decay                             (Loshchilov and Hutter 2017)
 """
 
@@ -25,11 +26,13 @@ ADAM = int(Optimizer.ADAM)
 ADAMW = int(Optimizer.ADAMW)
 
 # The hyper-parameter array of every optimiser, float64.
-LEARNING_RATE, MOMENTUM, BETA2, EPS, WEIGHT_DECAY, NESTEROV, CLIP_VALUE, CLIP_NORM = range(8)
-HYPER_SIZE = 8
+# L2: g += (L2 / total sample weight of the batch) p for weights and not for biases, in `network.train_planned` alone.
+# EPS_HAT: adam's other place for eps, if it is not 0.
+LEARNING_RATE, MOMENTUM, BETA2, EPS, WEIGHT_DECAY, NESTEROV, CLIP_VALUE, CLIP_NORM, L2, EPS_HAT = range(10)
+HYPER_SIZE = 10
 
-# One update's constants, worked out once a step in float64.
-Rule = namedtuple("Rule", "optimizer rate momentum beta2 eps decay nesterov correction limit")
+# One update's constants, worked out once a step in float64. `decay` p is added to the gradient, `keep` multiplies p.
+Rule = namedtuple("Rule", "optimizer rate momentum beta2 eps decay keep nesterov correction limit")
 
 
 @inner
@@ -51,10 +54,14 @@ def make_rule(optimizer, hyper, step):
     correction = 1.0
     if optimizer >= ADAM:
         rate /= 1.0 - _power(hyper[MOMENTUM], step)
-        correction = 1.0 / math.sqrt(1.0 - _power(hyper[BETA2], step))
-    decay = hyper[WEIGHT_DECAY]
+        unbiased = math.sqrt(1.0 - _power(hyper[BETA2], step))
+        if hyper[EPS_HAT] != 0.0:
+            rate *= unbiased
+        else:
+            correction = 1.0 / unbiased
+    decay, keep = hyper[WEIGHT_DECAY], 1.0
     if optimizer == ADAMW:
-        decay = 1.0 - hyper[LEARNING_RATE] * decay
+        decay, keep = 0.0, 1.0 - hyper[LEARNING_RATE] * decay
     limit = hyper[CLIP_VALUE]
     return Rule(
         optimizer,
@@ -63,9 +70,27 @@ def make_rule(optimizer, hyper, step):
         hyper[BETA2],
         hyper[EPS],
         decay,
+        keep,
         hyper[NESTEROV] != 0.0,
         correction,
         limit if limit > 0.0 else np.inf,
+    )
+
+
+@inner
+def with_decay(rule, more):
+    """The rule with `more` p added to the gradient."""
+    return Rule(
+        rule.optimizer,
+        rule.rate,
+        rule.momentum,
+        rule.beta2,
+        rule.eps,
+        rule.decay + more,
+        rule.keep,
+        rule.nesterov,
+        rule.correction,
+        rule.limit,
     )
 
 
@@ -90,9 +115,8 @@ def update_rows(rule, parameters, gradient, state1, state2, rows, columns, strid
     eps = constant(rule.eps, like)
     limit = constant(rule.limit, like)
     correction = constant(rule.correction, like)
-    adamw = rule.optimizer == ADAMW
-    decay = constant(0.0 if adamw else rule.decay, like)
-    keep = constant(rule.decay if adamw else 1.0, like)
+    decay = constant(rule.decay, like)
+    keep = constant(rule.keep, like)
     for row in range(rows):
         p_row, s_row, t_row = (
             advance(parameters, row * stride),

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .codes import NEEDS_PRE_ACTIVATION, Activation, Loss
+from .codes import NEEDS_PRE_ACTIVATION, Activation, EstimatorLoss, Loss
 
 LEAKY_SLOPE = 0.01
 SELU_ALPHA = 1.6732632423543772848170429916717
@@ -430,6 +430,51 @@ def softmax_cross_entropy(prediction, target, sample_weight, gradient):
     return _weighted_mean(row_loss, row_gradient, sample_weight, gradient)
 
 
+# ---- scikit-learn's losses: means over rows, sums over outputs. Probabilities q of a value lie in [eps, 1 - eps].
+
+
+def _inside(q, dtype):
+    eps = np.finfo(dtype).eps
+    return np.clip(q, eps, 1.0 - eps)
+
+
+# d^2 / 2, with d = p - t, as a value the mean over outputs too ; derivative d, that of the sum
+@_quiet
+def half_squared_error(prediction, target, sample_weight, gradient):
+    """Half the squared error."""
+    d = _wide(prediction) - _wide(target)
+    return _weighted_mean((0.5 * d * d).mean(axis=1), d, sample_weight, gradient)
+
+
+# t log(t / r) - t + r, with r = exp(p), the first term 0 where t = 0 ; derivative r - t
+@_quiet
+def half_poisson_deviance(prediction, target, sample_weight, gradient):
+    """Half the deviance of Poisson counts; the prediction is the logarithm of the rate."""
+    r, t = np.exp(_wide(prediction)), _wide(target)
+    share = np.where(t == 0, 0.0, t * np.log(np.where(t == 0, 1.0, t) / r))
+    return _weighted_mean((share - t + r).sum(axis=1), r - t, sample_weight, gradient)
+
+
+# -log q where t = 1, -log(1 - q) where t = 0, with q = sigmoid(z) ; derivative q - t
+@_quiet
+def binary_log_loss(prediction, target, sample_weight, gradient):
+    """On logits; targets are 0 or 1."""
+    q, t = _sigmoid(_wide(prediction)), _wide(target)
+    kept = _inside(q, prediction.dtype)
+    element_loss = -np.log(np.where(t == 1, kept, 1.0 - kept))
+    return _weighted_mean(element_loss.sum(axis=1), q - t, sample_weight, gradient)
+
+
+# l_i = -log q_ic, with q = softmax(z) (m,n) and c the row's label, target (m,1) ; d l_i / d z_ij = q_ij - (j = c)
+@_quiet
+def log_loss(prediction, target, sample_weight, gradient):
+    """On logits."""
+    q = np.exp(_log_softmax(_wide(prediction)))
+    hit = np.arange(q.shape[1]) == _wide(target)
+    row_loss = -np.log(_inside(q[hit], prediction.dtype))
+    return _weighted_mean(row_loss, q - hit, sample_weight, gradient)
+
+
 LOSSES = {
     Loss.MSE: mse,
     Loss.MAE: mae,
@@ -438,11 +483,16 @@ LOSSES = {
     Loss.POISSON: poisson,
     Loss.BINARY_CROSS_ENTROPY: binary_cross_entropy,
     Loss.SOFTMAX_CROSS_ENTROPY: softmax_cross_entropy,
+    EstimatorLoss.HALF_SQUARED_ERROR: half_squared_error,
+    EstimatorLoss.HALF_POISSON_DEVIANCE: half_poisson_deviance,
+    EstimatorLoss.BINARY_LOG_LOSS: binary_log_loss,
+    EstimatorLoss.LOG_LOSS: log_loss,
 }
 
 
 # ---- Optimisers. parameters p, gradient g, state1, state2: flat; p and the states change in place. step t = 1, 2, ...
-# hyper: [0] learning rate lr, [1] momentum mu or beta1, [2] beta2 or alpha, [3] eps, [4] weight decay wd, [5] nesterov.
+# hyper: [0] learning rate lr, [1] momentum mu or beta1, [2] beta2 or alpha, [3] eps, [4] weight decay wd, [5] nesterov,
+# [9] adam's "epsilon hat".
 # Weight decay means g + wd p for g, except in adamw. What is stored is rounded; p is moved by the unrounded state.
 
 
@@ -489,6 +539,7 @@ def adagrad(parameters, gradient, state1, state2, step, hyper):
 
 
 # m = b1 m + (1 - b1) g ; v = b2 v + (1 - b2) g^2 ; p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+# epsilon hat: p -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)
 def _adam(p, g, state1, state2, step, hyper):
     learning_rate, beta1, beta2, eps = hyper[:4]
     m = beta1 * _wide(state1) + (1.0 - beta1) * g
@@ -496,6 +547,8 @@ def _adam(p, g, state1, state2, step, hyper):
     state1[...] = m
     state2[...] = v
     m_unbiased = m / (1.0 - beta1**step)
+    if hyper[9]:
+        return p - learning_rate * math.sqrt(1.0 - beta2**step) * m_unbiased / (np.sqrt(v) + eps)
     v_unbiased = v / (1.0 - beta2**step)
     return p - learning_rate * m_unbiased / (np.sqrt(v_unbiased) + eps)
 

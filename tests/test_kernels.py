@@ -18,7 +18,7 @@ from fastnn.kernels.activation import (
     activate_worker,
 )
 from fastnn.kernels.catalog import CATALOG
-from fastnn.kernels.codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, Loss
+from fastnn.kernels.codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss
 
 PRODUCTS = [row for row in CATALOG if row.name.startswith(("linear", "outer"))]
 ELEMENTWISE = [code for code in Activation if code not in ROW_WISE]
@@ -203,26 +203,35 @@ def test_softmax_of_extreme_rows(code, dtype):
     assert SOFTMAX < LOG_SOFTMAX
 
 
-@pytest.mark.parametrize("loss", list(Loss), ids=lambda loss: loss.name.lower())
+@pytest.mark.parametrize("loss", [*Loss, *EstimatorLoss], ids=lambda loss: loss.name.lower())
 def test_zero_weights_give_zero(loss, dtype):
     gradient = np.full((3, 2), np.nan, dtype)
-    value = getattr(kernels, loss.name.lower())(
-        np.ones((3, 2), dtype), np.ones((3, 2), dtype), np.zeros(3, dtype), gradient
-    )
+    target = np.ones((3, 1 if loss == EstimatorLoss.LOG_LOSS else 2), dtype)
+    value = getattr(kernels, loss.name.lower())(np.ones((3, 2), dtype), target, np.zeros(3, dtype), gradient)
     assert value == 0
     assert not gradient.any()
 
 
-def test_a_label_out_of_range_touches_nothing(dtype):
+@pytest.mark.parametrize("function", [kernels.softmax_cross_entropy, kernels.log_loss])
+def test_a_label_out_of_range_touches_nothing(function, dtype):
     memory = np.zeros((3, 4), dtype)
     gradient = memory[1:2]
     for label in (-1, 4, 1e9, np.nan):
-        value = kernels.softmax_cross_entropy(
-            np.zeros((1, 4), dtype), np.array([[label]], dtype), np.empty(0, dtype), gradient
-        )
+        value = function(np.zeros((1, 4), dtype), np.array([[label]], dtype), np.empty(0, dtype), gradient)
         assert np.isnan(value)
         assert not memory[0].any()
         assert not memory[2].any()
+
+
+@pytest.mark.parametrize("function", [kernels.binary_log_loss, kernels.log_loss])
+def test_probabilities_of_log_losses_stay_within_eps_of_0_and_1(function, dtype):
+    binary = function is kernels.binary_log_loss
+    eps = float(np.finfo(dtype).eps)
+    for logit, expected in [(-300.0, -np.log(eps)), (300.0, eps)]:
+        prediction = np.array([[logit]] if binary else [[logit, 0.0]], dtype)
+        target = np.array([[1.0 if binary else 0.0]], dtype)
+        value = function(prediction, target, np.empty(0, dtype), np.empty_like(prediction))
+        assert value == pytest.approx(expected, rel=1e-6)
 
 
 def test_an_empty_batch_is_a_sum_of_nothing(dtype):

@@ -6,13 +6,13 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 from fastnn import kernels
-from fastnn.kernels import network
+from fastnn.kernels import network, reference
 from fastnn.kernels.catalog import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Optimizer
 from fastnn.kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN
 from fastnn.kernels.microkernel import tile_columns
 from fastnn.kernels.network import make_table
-from fastnn.kernels.optimizer import CLIP_NORM
+from fastnn.kernels.optimizer import CLIP_NORM, L2
 
 ALL_THREADS = (1, 2, 3, 8)
 
@@ -41,6 +41,7 @@ def make_target(loss, rows, outputs, dtype, rng):
 def gradient_of(net, x, y, weights, loss, threads=1):
     dtype = net.parameters.dtype
     gradient = np.full_like(net.parameters, np.nan)
+    network.loss_and_gradient_parallel.ready(dtype)
     value = network.loss_and_gradient_parallel(
         network.rows_worker.address(dtype),
         network.gradient_worker.address(dtype),
@@ -184,6 +185,44 @@ def test_training_is_gradient_then_optimiser(optimizer, clip, dtype, rng):
             kernels.clip_by_norm(gradient, clip)
         getattr(kernels, optimizer.name.lower())(expected.parameters, gradient, *states, step + 1, hyper)
     assert expected.parameters.tobytes() == results[0][0].tobytes()
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer.SGD, Optimizer.ADAM], ids=lambda code: code.name.lower())
+def test_l2_pulls_at_weights_and_not_at_biases(optimizer, dtype, rng):
+    """g + l2 / (total weight of the batch) p, and the loss with l2 / 2 / (total weight) times the sum of p^2."""
+    net = make_network((6, 33, 3), (Activation.TANH, Activation.IDENTITY), dtype, rng)
+    x, y = rng.standard_normal((20, 6)).astype(dtype), rng.standard_normal((20, 3)).astype(dtype)
+    weights = rng.random(20).astype(dtype)
+    hyper = hyper_parameters(optimizer)
+    hyper[L2] = 0.7
+    results = [train(net, x, y, optimizer, hyper, t, steps=2, weights=weights) for t in ALL_THREADS]
+    assert len({(parameters.tobytes(), losses.tobytes()) for parameters, losses in results}) == 1
+
+    expected = network.Network(net.table, net.parameters.astype(np.float64))
+    states = np.zeros_like(expected.parameters), np.zeros_like(expected.parameters)
+    is_weight = np.zeros(expected.parameters.size, bool)
+    for k, n, start in net.table[:, :3]:
+        is_weight[start : start + k * n] = True
+    for step in range(2):
+        rows = slice(16 * step, 16 * step + 16)
+        total = weights[rows].sum(dtype=np.float64)
+        data = (array[rows].astype(np.float64) for array in (x, y, weights))
+        value, gradient = gradient_of(expected, *data, Loss.MSE)
+        penalised = np.where(is_weight, expected.parameters, 0)
+        value += 0.7 / 2 / total * (penalised**2).sum()
+        np.testing.assert_allclose(results[0][1][step], value, rtol=100 * np.finfo(dtype).eps)
+        gradient += 0.7 / total * penalised
+        getattr(reference, optimizer.name.lower())(expected.parameters, gradient, *states, step + 1, hyper)
+    # Two updates: twice the rounding of parameters of order 1, and adam divides by the root of small moments.
+    np.testing.assert_allclose(results[0][0], expected.parameters, rtol=0, atol=1000 * np.finfo(dtype).eps)
+
+
+def test_clipping_by_norm_refuses_l2(rng):
+    net = make_network((6, 3), (Activation.IDENTITY,), np.float32, rng)
+    hyper = hyper_parameters(Optimizer.SGD)
+    hyper[L2] = hyper[CLIP_NORM] = 1
+    with pytest.raises(ValueError, match="clipping by norm does not go with L2"):
+        train(net, np.zeros((2, 6), np.float32), np.zeros((2, 3), np.float32), Optimizer.SGD, hyper, 1, steps=1)
 
 
 def test_gathered_batches_equal_batches_in_place(dtype, rng):

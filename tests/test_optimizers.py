@@ -23,6 +23,8 @@ def test_hyper_parameters_lie_where_kernels_read_them():
         layout.NESTEROV: 0,
         layout.CLIP_NORM: 6,
         layout.CLIP_VALUE: 7,
+        layout.L2: 0,
+        layout.EPS_HAT: 0,
     }
     assert dict(enumerate(hyper)) == expected
     assert SGD(momentum=0.5, nesterov=True).hyper()[[layout.MOMENTUM, layout.NESTEROV]].tolist() == [0.5, 1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn.kernels import reference
-from fastnn.kernels.codes import NEEDS_PRE_ACTIVATION, Activation, Loss, Optimizer
+from fastnn.kernels.codes import NEEDS_PRE_ACTIVATION, Activation, EstimatorLoss, Loss, Optimizer
 
 INF, NAN = math.inf, math.nan
 NO_WEIGHTS = np.empty(0)
@@ -377,6 +377,18 @@ def test_loss_value_and_gradient(loss, kind, weighting):
         (Loss.SOFTMAX_CROSS_ENTROPY, [[1000.0, 0.0]], [[1.0]], 1000.0, [[1.0, -1.0]]),
         (Loss.SOFTMAX_CROSS_ENTROPY, [[0.0, 0.0, -INF]], [[1.0]], math.log(2.0), [[0.5, -0.5, 0.0]]),
         (Loss.SOFTMAX_CROSS_ENTROPY, [[3.0], [-2.0]], [[0.0], [0.0]], 0.0, [[0.0], [0.0]]),
+        (EstimatorLoss.HALF_SQUARED_ERROR, [[1.0, 3.0]], [[0.0, 5.0]], 1.25, [[1.0, -2.0]]),
+        (
+            EstimatorLoss.HALF_POISSON_DEVIANCE,
+            [[math.log(3.0), 0.0]],
+            [[2.0, 0.0]],
+            2 * math.log(2 / 3) - 2 + 3 + 1,
+            [[1.0, 1.0]],
+        ),
+        (EstimatorLoss.BINARY_LOG_LOSS, [[0.0, math.log(3.0)]], [[1.0, 0.0]], math.log(8.0), [[-0.5, 0.75]]),
+        (EstimatorLoss.BINARY_LOG_LOSS, [[-1000.0]], [[1.0]], 52 * math.log(2.0), [[-1.0]]),
+        (EstimatorLoss.LOG_LOSS, [[0.0, math.log(3.0)]], [[1.0]], math.log(4 / 3), [[0.25, -0.25]]),
+        (EstimatorLoss.LOG_LOSS, [[1000.0, 0.0]], [[1.0]], 52 * math.log(2.0), [[1.0, -1.0]]),
     ],
 )
 def test_loss_by_hand(loss, prediction, target, value, gradient):
@@ -393,6 +405,17 @@ def test_loss_without_any_weight_is_zero(loss):
     assert function(np.ones((2, 3)), np.ones((2, 3)), np.zeros(2), gradient) == 0.0
     np.testing.assert_array_equal(gradient, 0)
     assert function(np.empty((0, 3)), np.empty((0, 3)), NO_WEIGHTS, np.empty((0, 3))) == 0.0
+
+
+@pytest.mark.parametrize("loss", [EstimatorLoss.BINARY_LOG_LOSS, EstimatorLoss.LOG_LOSS], ids=name)
+def test_a_sure_prediction_costs_eps(loss, dtype):
+    value = getattr(reference, name(loss))(
+        np.array([[50.0, -50.0, -50.0]], dtype)[:, : 1 if loss == EstimatorLoss.BINARY_LOG_LOSS else 3],
+        np.array([[1.0 if loss == EstimatorLoss.BINARY_LOG_LOSS else 0.0]], dtype),
+        np.empty(0, dtype),
+        np.empty((1, 1 if loss == EstimatorLoss.BINARY_LOG_LOSS else 3), dtype),
+    )
+    assert value == pytest.approx(np.finfo(dtype).eps, rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", list(Loss), ids=name)
@@ -451,8 +474,8 @@ def literal_adam(decay, decoupled):
     return p, m, v
 
 
-def run_optimizer(optimizer, hyper, states, dtype=np.float64):
-    hyper = np.array([LEARNING_RATE, *hyper, 0, 0], dtype=np.float64)
+def run_optimizer(optimizer, hyper, states, dtype=np.float64, epsilon_hat=0):
+    hyper = np.array([LEARNING_RATE, *hyper, *[0] * (5 - len(hyper)), 0, 0, 0, epsilon_hat], dtype=np.float64)
     parameters = np.full(2, START, dtype)
     state1, state2 = (np.zeros(2 if i < states else 0, dtype) for i in range(2))
     for step, g in enumerate(GRADIENTS, start=1):
@@ -486,9 +509,21 @@ def test_optimizer_is_its_recurrence(optimizer, hyper, states, expected, dtype):
         np.testing.assert_allclose(array, [value, value], rtol=0, atol=3 * 6 * 2 * np.finfo(dtype).eps)
 
 
+def test_epsilon_hat_lies_outside_the_correction():
+    p, m, v = START, 0.0, 0.0
+    for t, g in enumerate(GRADIENTS, start=1):
+        m = BETA1 * m + (1 - BETA1) * g
+        v = BETA2 * v + (1 - BETA2) * g**2
+        p -= LEARNING_RATE * math.sqrt(1 - BETA2**t) / (1 - BETA1**t) * m / (math.sqrt(v) + EPS)
+    parameters, *_ = run_optimizer(Optimizer.ADAM, (BETA1, BETA2, EPS, 0, 0), 2, epsilon_hat=1)
+    np.testing.assert_allclose(parameters, p, rtol=1e-14)
+    plain, *_ = run_optimizer(Optimizer.ADAM, (BETA1, BETA2, EPS, 0, 0), 2)
+    assert abs(plain - parameters).max() > 1e-4
+
+
 def test_first_step_of_adam_is_the_learning_rate():
     parameters, gradient = np.array([1.0, 1.0]), np.array([1e-3, -1e3])
-    hyper = np.array([0.1, 0.9, 0.999, 0.0, 0.0, 0, 0, 0])
+    hyper = np.array([0.1, 0.9, 0.999, 0.0, 0.0, 0, 0, 0, 0, 0])
     reference.adam(parameters, gradient, np.zeros(2), np.zeros(2), 1, hyper)
     np.testing.assert_allclose(parameters, [0.9, 1.1], rtol=1e-12)
     np.testing.assert_array_equal(gradient, [1e-3, -1e3])
@@ -607,7 +642,7 @@ def test_network_in_float32_is_the_float64_result_rounded_once():
 
 def test_every_code_has_its_reference():
     assert set(reference.ACTIVATIONS) == set(Activation)
-    assert set(reference.LOSSES) == set(Loss)
+    assert set(reference.LOSSES) == {*Loss, *EstimatorLoss}
     for code, pair in reference.ACTIVATIONS.items():
         assert [f.__name__ for f in pair] == [name(code), f"{name(code)}_backward"]
     for code, function in reference.LOSSES.items():

@@ -1,0 +1,611 @@
+"""scikit-learn's `MLPClassifier` and `MLPRegressor` on fastnn's kernels; needs the extra `sklearn`.
+
+    from fastnn.sklearn import MLPClassifier        # instead of sklearn.neural_network
+
+Parameters, checks, attributes, messages and random numbers are scikit-learn's own, for these classes extend its classes
+and replace the arithmetic alone: the forward pass, the loss and its gradient, and the epochs of sgd and adam, each of
+which is one or a few calls of a kernel. The same data, parameters and random_state give the same fitted attributes but
+for rounding.
+"""
+
+import inspect
+import warnings
+from typing import ClassVar
+
+import numpy as np
+
+try:
+    import scipy.sparse
+    import sklearn.exceptions
+    import sklearn.neural_network
+    from sklearn.base import is_classifier
+    from sklearn.metrics import check_scoring, get_scorer_names
+    from sklearn.model_selection import train_test_split
+    from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+    from sklearn.utils._param_validation import StrOptions
+    from sklearn.utils.class_weight import compute_sample_weight
+    from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
+except ImportError as error:
+    raise ImportError('fastnn.sklearn needs scikit-learn 1.9 and SciPy: pip install "fastnn[sklearn]"') from error
+
+from . import activations
+from .initializers import zeros
+from .kernels import optimizer as layout
+from .kernels.codes import ROW_WISE, Activation, EstimatorLoss, Optimizer
+from .kernels.network import Optimization, train_planned, training_plan
+from .layer import Dense
+from .sequential import Sequential
+
+__all__ = ["MLPClassifier", "MLPRegressor"]
+
+# What these classes replace in scikit-learn's. Were a name to change there, its own code would run unseen.
+_REPLACED = {
+    "_backprop": "X y sample_weight activations deltas coef_grads intercept_grads",
+    "_fit_lbfgs": "X y sample_weight activations deltas coef_grads intercept_grads layer_units",
+    "_fit_stochastic": "X y sample_weight activations deltas coef_grads intercept_grads layer_units incremental",
+    "_forward_pass_fast": "X check_input",
+    "_initialize": "y layer_units dtype",
+}
+for _name, _expected in _REPLACED.items():
+    _method = getattr(sklearn.neural_network.MLPClassifier, _name, None)
+    if _method is None or list(inspect.signature(_method).parameters)[1:] != _expected.split():
+        raise ImportError(
+            f"fastnn.sklearn: scikit-learn {sklearn.__version__} has other inner workings than the 1.9 that this "
+            'version is made for: pip install "fastnn[sklearn]"'
+        )
+
+# scikit-learn's names of activations; every elementwise one of fastnn is known by its own name too.
+_ACTIVATIONS = {"logistic": Activation.SIGMOID} | {
+    code.name.lower(): code for code in Activation if code not in ROW_WISE and code != Activation.SIGMOID
+}
+# The order of rows that are taken as they lie.
+_NO_ORDER = np.empty(0, np.int64)
+# What the constructors take beyond scikit-learn's parameters.
+_MORE_CONSTRAINTS = {
+    "activation": [StrOptions(set(_ACTIVATIONS)), list, tuple],
+    "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+}
+# One call of the kernel does about so many multiply-adds, a tenth of a second: Ctrl-C waits for its end.
+_CALL_WORK = 5_000_000_000
+# Sparse rows become dense ones in pieces of about so many bytes.
+_DENSE_BYTES = 1 << 24
+
+
+class _Descent:
+    """An optimizer under way: scikit-learn's object for the learning rate and stopping, fastnn's moments and kernel."""
+
+    def __init__(self, schedule):
+        self.schedule = schedule
+        self._states = None
+        self._steps = 0
+
+    learning_rate = property(lambda self: self.schedule.learning_rate)
+    parameter_count = property(lambda self: self._net.parameter_count)
+
+    def begin(self, net, loss, alpha):
+        """Go on with this network, loss and strength of the penalty."""
+        self._net, self._loss, self._alpha = net, int(loss), alpha
+        size = net.parameter_count
+        needed = (True, True) if isinstance(self.schedule, AdamOptimizer) else (self.schedule.momentum > 0, False)
+        old = self._states or [np.zeros(size * used, net.dtype) for used in needed]
+        # Loaded by joblib they may lie in a read-only map, where the kernel must not write.
+        usable = lambda state: state.dtype == net.dtype and state.flags.carray
+        self._states = [state if usable(state) else np.array(state, net.dtype) for state in old]
+        self._renew()
+
+    def _renew(self):
+        """Tell the kernel what the schedule says now."""
+        schedule, hyper = self.schedule, np.zeros(layout.HYPER_SIZE)
+        hyper[layout.L2] = self._alpha
+        if isinstance(schedule, AdamOptimizer):
+            code = Optimizer.ADAM
+            hyper[[layout.LEARNING_RATE, layout.EPS, layout.EPS_HAT]] = schedule.learning_rate_init, schedule.epsilon, 1
+            hyper[[layout.MOMENTUM, layout.BETA2]] = schedule.beta_1, schedule.beta_2
+        else:
+            code = Optimizer.SGD
+            hyper[layout.LEARNING_RATE] = schedule.learning_rate
+            hyper[[layout.MOMENTUM, layout.NESTEROV]] = schedule.momentum, schedule.nesterov
+        self._optimization = Optimization(int(code), hyper, *self._states)
+        self._planned = None
+
+    def rate_changed(self, before):
+        """Take the schedule's rate, which was `before`.
+
+        scikit-learn's velocity holds the rate, v = momentum v - rate g, and ours does not: it is scaled so that it is
+        the one which steps at the old rate have built up.
+        """
+        if self.schedule.learning_rate != before:
+            self._states[0] *= before / self.schedule.learning_rate
+            self._renew()
+
+    def run(self, x, y, weight, order, batch_size, count):
+        """Updates on `count` batches of the data, in this order or as they lie if it is empty; returns their losses."""
+        resources = self._net.resources
+        threads = resources.threads(batch_size, self._net.num_threads)
+        workspace = resources.training(batch_size, threads)
+        # A plan holds addresses: it is good for one workspace.
+        if self._planned is None or self._planned[0] is not workspace or self._planned[1] != threads:
+            plan = training_plan(self._net.network, self._optimization, self._loss, workspace, threads)
+            self._planned = workspace, threads, plan
+        batch_losses = np.empty(count)
+        first, self._steps = self._steps + 1, self._steps + count
+        train_planned(self._planned[2].ctypes.data, x, y, weight, order, batch_size, first, batch_losses)
+        return batch_losses
+
+    def __getstate__(self):
+        return {"schedule": self.schedule, "_states": self._states, "_steps": self._steps}
+
+
+class _Networks:
+    """The networks over an estimator's parameters, by dtype and architecture; a copy of the estimator makes its own."""
+
+    def __init__(self):
+        self.by_key = {}
+
+    def __reduce__(self):
+        return _Networks, ()
+
+
+def _working_dtype(*arrays):
+    """float32 or float64, in which scikit-learn would compute with arrays of these dtypes."""
+    dtype = np.result_type(*(array.dtype for array in arrays))
+    return np.dtype(np.float32 if dtype == np.float32 else np.float64)
+
+
+def _pieces(total, most):
+    """(first, count) of pieces of at most `most`, and at least 1."""
+    most = max(1, most)
+    return [(first, min(most, total - first)) for first in range(0, total, most)]
+
+
+def _dense_rows(features, dtype):
+    """How many rows of sparse input to make dense at a time.
+
+    Kernels read dense rows. Made dense at the door, text of 100,000 words would not fit in memory; piece by piece it
+    costs one pass over a buffer that stays in cache.
+    """
+    return max(1, _DENSE_BYTES // (features * dtype.itemsize))
+
+
+class _Kernels:
+    """What takes the place of the arithmetic of scikit-learn's base class."""
+
+    # ---- Parameters: coefs_ and intercepts_ are views of a network's flat vector, unless the user puts others there.
+
+    def _network(self, dtype):
+        """The network of this dtype with the values of coefs_ and intercepts_."""
+        if "_networks" not in self.__dict__:
+            self._networks = _Networks()
+        sizes = (self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_))
+        key = dtype, self.activation if isinstance(self.activation, str) else tuple(self.activation), sizes
+        net = self._networks.by_key.get(key)
+        if net is None:
+            codes = [*_activation_codes(self.activation, len(sizes) - 2), Activation.IDENTITY]
+            layers = zip(sizes[:-1], sizes[1:], codes, strict=True)
+            net = Sequential([Dense(*layer, weight_initializer=zeros) for layer in layers], dtype=dtype)
+            self._networks.by_key[key] = net
+        for layer, coef, intercept in zip(net.layers, self.coefs_, self.intercepts_, strict=True):
+            if layer.weight is not coef:
+                layer.weight[...] = coef
+            if layer.bias is not intercept:
+                layer.bias[...] = intercept
+        return net
+
+    def _bind(self):
+        """Make coefs_ and intercepts_ views of a network; returns it."""
+        net = self._network(_working_dtype(*self.coefs_, *self.intercepts_))
+        for name, part in (("coefs_", "weight"), ("intercepts_", "bias")):
+            views = [getattr(layer, part) for layer in net.layers]
+            held = getattr(self, name)
+            if isinstance(held, list):
+                # In place: the list may be the one with the best parameters too.
+                held[:] = views
+            else:
+                setattr(self, name, views)
+        return net
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "coefs_" in state:
+            self._bind()
+
+    def _initialize(self, y, layer_units, dtype):
+        # The arrays of an earlier fit may be in the user's hands.
+        self._networks = _Networks()
+        super()._initialize(y, layer_units, dtype)
+
+    def __sklearn_is_fitted__(self):
+        # Without this, every prediction would look through all attributes for one that a fit has left.
+        return "coefs_" in self.__dict__
+
+    # ---- Forward
+
+    def _checked(self, X):
+        """X as `validate_data` passes it on. An array of numbers takes a shorter way there: its checks cost 60 us."""
+        if (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.dtype in activations.FLOATS
+            and X.shape[0] > 0
+            and X.shape[1] == getattr(self, "n_features_in_", None)
+            and not hasattr(self, "feature_names_in_")
+        ):
+            with np.errstate(over="ignore", invalid="ignore"):
+                if np.isfinite(X.sum()):
+                    return X
+        return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+
+    def _forward_pass_fast(self, X, check_input=True):
+        if check_input:
+            X = self._checked(X)
+        net = self._network(_working_dtype(X, *self.coefs_))
+        if scipy.sparse.issparse(X):
+            X = X.tocsr()
+            out = np.empty((X.shape[0], net.out_features), net.dtype)
+            for first, count in _pieces(X.shape[0], _dense_rows(X.shape[1], net.dtype)):
+                rows = slice(first, first + count)
+                net.predict(X[rows].toarray(), out=out[rows])
+        else:
+            out = net.predict(X)
+        if self.out_activation_ == "softmax":
+            activations.softmax(out, out=out)
+        elif self.out_activation_ == "logistic":
+            activations.sigmoid(out, out=out)
+        elif self.out_activation_ == "exp":
+            np.exp(out, out=out)
+        return out
+
+    # ---- Loss and gradient
+
+    def _loss_code(self):
+        if self.out_activation_ == "softmax":
+            return EstimatorLoss.LOG_LOSS
+        if self.out_activation_ == "logistic":
+            return EstimatorLoss.BINARY_LOG_LOSS
+        return EstimatorLoss.HALF_POISSON_DEVIANCE if self.loss == "poisson" else EstimatorLoss.HALF_SQUARED_ERROR
+
+    def _kernel_data(self, X, y, sample_weight, dtype):
+        """(X, y, sample_weight) as kernels take them; X stays sparse, as CSR, if it is."""
+        if self.out_activation_ == "softmax":
+            y = y.argmax(axis=1)[:, np.newaxis]
+        y = np.ascontiguousarray(y, dtype)
+        weight = np.empty(0, dtype) if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
+        if scipy.sparse.issparse(X):
+            return X.tocsr().astype(dtype, copy=False), y, weight
+        # Rows are read where they lie, if they lie aligned; np.asarray: a memory map is an array like any other.
+        return np.asarray(np.require(X, dtype, "A")), y, weight
+
+    def _backprop(self, X, y, sample_weight, activations, deltas, coef_grads, intercept_grads):
+        """The loss with its penalty, and the gradients in two lists, layer by layer."""
+        net = self._network(_working_dtype(X, *self.coefs_))
+        X, y, weight = self._kernel_data(X, y, sample_weight, net.dtype)
+        total = weight.sum(dtype=np.float64) if weight.size else X.shape[0]
+        _refuse_zero(total)
+        if scipy.sparse.issparse(X):
+            loss, gradient = 0.0, np.zeros_like(net.parameters)
+            for first, count in _pieces(X.shape[0], _dense_rows(X.shape[1], net.dtype)):
+                rows = slice(first, first + count)
+                share = (weight[rows].sum(dtype=np.float64) if weight.size else count) / total
+                part = net.checked_loss_and_gradient(self._loss_code(), X[rows].toarray(), y[rows], weight[rows])
+                loss += share * part[0]
+                gradient += share * part[1]
+        else:
+            loss, gradient = net.checked_loss_and_gradient(self._loss_code(), X, y, weight)
+        end = 0
+        for i, coef in enumerate(self.coefs_):
+            start, middle, end = end, end + coef.size, end + coef.size + coef.shape[1]
+            coef_grads[i] = gradient[start:middle].reshape(coef.shape) + (self.alpha / total) * coef
+            intercept_grads[i] = gradient[middle:end]
+            loss += 0.5 * self.alpha / total * float(np.vdot(coef, coef))
+        return loss, coef_grads, intercept_grads
+
+    # ---- Solvers
+
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+        """Fit to data; as scikit-learn's, and with a validation set of the user's own.
+
+        Args:
+            X, y, sample_weight: as in scikit-learn's class.
+            X_val, y_val, sample_weight_val: what early stopping scores, in place of a part of X and y.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError, TypeError: as scikit-learn's class; X_val without y_val, or without early stopping.
+        """
+        if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
+            raise ValueError("X_val, y_val: expected both, or neither of them and no sample_weight_val")
+        if X_val is not None and not (self.early_stopping and self.solver != "lbfgs"):
+            raise ValueError("X_val: expected early_stopping=True with it, and solver 'sgd' or 'adam'")
+        self._own_validation = None if X_val is None else [X_val, y_val, sample_weight_val]
+        try:
+            return super().fit(X, y, sample_weight)
+        finally:
+            del self._own_validation
+
+    def _score(self, X, y, sample_weight=None):
+        if self.scoring is None:
+            return super()._score(X, y, sample_weight)
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+        with warnings.catch_warnings():
+            # The rows to validate on were a frame's, whose names have been checked.
+            warnings.filterwarnings("ignore", "X does not have valid feature names")
+            return float(check_scoring(self, self.scoring)(self, X, y, **weight))
+
+    def _fit_lbfgs(self, *arguments):
+        super()._fit_lbfgs(*arguments)
+        self._networks = _Networks()
+        self._bind()
+
+    def _fit_stochastic(
+        self,
+        X,
+        y,
+        sample_weight,
+        activations,
+        deltas,
+        coef_grads,
+        intercept_grads,
+        layer_units,
+        incremental,
+    ):
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = _Descent(self._schedule())
+        if self.early_stopping and incremental:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True: one pass over the data has nothing to stop early"
+            )
+        loss_type = np.result_type(X.dtype, y.dtype).type
+        validation = None
+        if self.early_stopping:
+            X, y, sample_weight, *validation = self._split(X, y, sample_weight)
+        rows = X.shape[0]
+        batch_size = min(200, rows)
+        if self.batch_size != "auto":
+            batch_size = min(self.batch_size, rows)
+            if self.batch_size > rows:
+                warnings.warn(
+                    f"Got `batch_size` {self.batch_size}, larger than the {rows} training samples: it is clipped",
+                    stacklevel=4,
+                )
+        held = self._bind()
+        net = self._network(_working_dtype(X, *self.coefs_))
+        data = self._kernel_data(X, y, sample_weight, net.dtype)
+        descent = self._optimizer
+        descent.begin(net, self._loss_code(), self.alpha)
+        # Parameters of float32 that meet data of float64 are rounded after each batch.
+        after_batch = None if net is held else lambda: _round_trip(net, held)
+        order = np.arange(rows)
+        batch_rows = np.diff(np.r_[0 : rows : int(batch_size), rows])
+
+        try:
+            self.n_iter_ = 0
+            for _ in range(self.max_iter):
+                if self.shuffle:
+                    # What sklearn.utils.shuffle draws, without its checks.
+                    permutation = np.arange(rows)
+                    self._random_state.shuffle(permutation)
+                    order = order[permutation]
+                batch_losses = _epoch(descent, data, order if self.shuffle else None, int(batch_size), after_batch)
+                self.n_iter_ += 1
+                self.t_ += rows
+                self.loss_ = loss_type(batch_losses @ batch_rows / rows)
+                self.loss_curve_.append(self.loss_)
+                if self.verbose:
+                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                self._update_no_improvement_count(self.early_stopping, *(validation or (None, None, None)))
+                if self._epoch_ends_the_fit() or incremental:
+                    break
+                if self.n_iter_ == self.max_iter:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
+                        "hasn't converged yet.",
+                        sklearn.exceptions.ConvergenceWarning,
+                        stacklevel=4,
+                    )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        if self.early_stopping:
+            self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
+            self._bind()
+
+    def _schedule(self):
+        """scikit-learn's optimizer, without parameters: it knows the learning rate and when to give up."""
+        if self.solver == "sgd":
+            return SGDOptimizer(
+                [],
+                self.learning_rate_init,
+                self.learning_rate,
+                self.momentum,
+                self.nesterovs_momentum,
+                self.power_t,
+            )
+        return AdamOptimizer([], self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+
+    def _split(self, X, y, sample_weight):
+        """(X, y, sample_weight) to train on, then those to validate on, the targets as the user gave them."""
+        if self._own_validation is not None:
+            return X, y, sample_weight, *self._checked_validation(*self._own_validation)
+        weights = [] if sample_weight is None else [sample_weight]
+        parts = train_test_split(
+            X,
+            y,
+            *weights,
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=y if is_classifier(self) and self.n_outputs_ == 1 else None,
+        )
+        training, validation = parts[::2], parts[1::2]
+        if validation[0].shape[0] < 2:
+            raise ValueError(
+                "The validation set is too small: early stopping needs at least 2 samples in it. Increase "
+                "'validation_fraction' or the size of your dataset."
+            )
+        if is_classifier(self):
+            validation[1] = self._label_binarizer.inverse_transform(validation[1])
+        if not weights:
+            training, validation = [*training, None], [*validation, None]
+        return *training, *validation
+
+    def _checked_validation(self, X, y, sample_weight):
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
+        y = np.asarray(y)
+        check_consistent_length(X, y)
+        if is_classifier(self) and y.ndim == 1 and not np.isin(y, self.classes_).all():
+            raise ValueError(f"y_val: expected classes of y, {self.classes_}, got {np.unique(y)}")
+        return X, y, None if sample_weight is None else _check_sample_weight(sample_weight, X)
+
+    def _epoch_ends_the_fit(self):
+        """Set the learning rate of the next epoch; True if there should be none."""
+        schedule = self._optimizer.schedule
+        before = schedule.learning_rate
+        schedule.iteration_ends(self.t_)
+        stop = False
+        if self._no_improvement_count > self.n_iter_no_change:
+            what = "Validation score" if self.early_stopping else "Training loss"
+            stop = schedule.trigger_stopping(
+                f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs.",
+                self.verbose,
+            )
+            if not stop:
+                self._no_improvement_count = 0
+        if self.solver == "sgd":
+            self._optimizer.rate_changed(before)
+        return stop
+
+
+def _refuse_zero(total_weight):
+    if np.any(total_weight == 0):
+        raise ZeroDivisionError("sample_weight: the weights of a batch sum to zero, so its loss has no mean")
+
+
+def _round_trip(net, held):
+    """Round the parameters of a network to the dtype of another one, which takes them too."""
+    held.parameters[:] = net.parameters
+    net.parameters[:] = held.parameters
+
+
+def _epoch(descent, data, order, batch_size, after_batch):
+    """Updates on every batch of the data in this order, or as they lie; returns their losses."""
+    X, y, weight = data
+    rows, features = X.shape
+    sparse = scipy.sparse.issparse(X)
+    most = 1 if after_batch else _CALL_WORK // (3 * descent.parameter_count * batch_size)
+    if sparse:
+        most = min(most, _dense_rows(features, X.dtype) // batch_size)
+    if weight.size:
+        _refuse_zero(np.add.reduceat(weight if order is None else weight[order], range(0, rows, batch_size)))
+    found = []
+    for first, count in _pieces(-(-rows // batch_size), most):
+        here = slice(first * batch_size, (first + count) * batch_size)
+        if order is not None:
+            here = order[here]
+        if order is None or sparse:
+            x = X[here].toarray() if sparse else X[here]
+            part = x, y[here], weight[here] if weight.size else weight, _NO_ORDER
+        else:
+            part = *data, here
+        found.append(descent.run(*part, batch_size, count))
+        if after_batch:
+            after_batch()
+    return np.concatenate(found)
+
+
+def _activation_codes(activation, hidden):
+    """The codes of the hidden layers, from one name or a list with one for each."""
+    names = [activation] * hidden if isinstance(activation, str) else list(activation)
+    if len(names) != hidden or not set(names) <= set(_ACTIVATIONS):
+        raise ValueError(
+            f"activation: expected a name, or one for each of {hidden} hidden layers, of {', '.join(_ACTIVATIONS)}; "
+            f"got {activation!r}"
+        )
+    return [_ACTIVATIONS[name] for name in names]
+
+
+def _constructor(base, **more):
+    """An __init__ with the base class's parameters and keyword-only ones beyond them, for scikit-learn to read."""
+
+    def __init__(self, *arguments, **named):
+        for name, default in more.items():
+            setattr(self, name, named.pop(name, default))
+        base.__init__(self, *arguments, **named)
+
+    signature = inspect.signature(base.__init__)
+    keywords = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=more[name]) for name in more]
+    __init__.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *keywords])
+    return __init__
+
+
+class MLPClassifier(_Kernels, sklearn.neural_network.MLPClassifier):
+    """`sklearn.neural_network.MLPClassifier`, computed by fastnn.
+
+    Every parameter, attribute and method is that of scikit-learn's class, of which this is a subclass. Data of float32
+    are computed in float32, all else in float64. Sparse data are made dense some rows at a time.
+
+    Args, beyond those of scikit-learn's class and its values of them:
+        activation: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid or hardswish too, or a list with
+            one name for each hidden layer.
+        class_weight: a dict from classes to weights, which multiply those of the samples; "balanced" gives all classes
+            the same total; None leaves the samples as they are.
+        scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
+
+    Raises:
+        ValueError, TypeError: as scikit-learn's class.
+
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> MLPClassifier(solver="lbfgs", random_state=0, max_iter=1000).fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **sklearn.neural_network.MLPClassifier._parameter_constraints,
+        **_MORE_CONSTRAINTS,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+    __init__ = _constructor(sklearn.neural_network.MLPClassifier, class_weight=None, scoring=None)
+
+    def _fit(self, X, y, sample_weight=None, incremental=False):
+        if self.class_weight is not None:
+            if incremental and self.class_weight == "balanced":
+                raise ValueError(
+                    "class_weight: 'balanced' needs all of the data, which partial_fit does not see; expected a dict"
+                )
+            by_class = compute_sample_weight(self.class_weight, y)
+            sample_weight = by_class if sample_weight is None else by_class * _check_sample_weight(sample_weight, y)
+        return super()._fit(X, y, sample_weight, incremental)
+
+    def _score(self, X, y, sample_weight=None):
+        if self.scoring is None and np.ndim(y) == 1:
+            # The accuracy of every epoch: accuracy_score takes longer to look at the labels than a small epoch does.
+            return float(np.average(self._predict(X, check_input=False) == y, weights=sample_weight))
+        return super()._score(X, y, sample_weight)
+
+
+class MLPRegressor(_Kernels, sklearn.neural_network.MLPRegressor):
+    """`sklearn.neural_network.MLPRegressor`, computed by fastnn.
+
+    Every parameter, attribute and method is that of scikit-learn's class, of which this is a subclass. Data of float32
+    are computed in float32, all else in float64. Sparse data are made dense some rows at a time.
+
+    Args, beyond those of scikit-learn's class and its values of them:
+        activation: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid or hardswish too, or a list with
+            one name for each hidden layer.
+        scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
+
+    Raises:
+        ValueError, TypeError: as scikit-learn's class.
+
+    >>> import numpy as np
+    >>> X = np.linspace(-1, 1, 100)[:, np.newaxis]
+    >>> y = X.ravel() ** 2
+    >>> MLPRegressor(solver="lbfgs", random_state=0, max_iter=1000).fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **sklearn.neural_network.MLPRegressor._parameter_constraints,
+        **_MORE_CONSTRAINTS,
+    }
+    __init__ = _constructor(sklearn.neural_network.MLPRegressor, scoring=None)
