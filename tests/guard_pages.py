@@ -439,7 +439,7 @@ def python(run):
     rng = np.random.default_rng(9)
     side = None
 
-    def guarded_empty(size, dtype):
+    def guarded_empty(size, dtype, purpose=None):
         return run.guard.place(np.full(size, np.nan, dtype), side, "a model's memory")
 
     for module in (resources, sequential):
