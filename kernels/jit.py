@@ -2,7 +2,7 @@
 
 Numba's own cache stamps only the file that defines a function: after an edit or an upgrade of a callee in another file
 it would go on serving the caller's old machine code. Here the cache lies in a folder named by a digest of every kernel
-source, so a changed source means an empty folder.
+source, so a changed source means an empty folder. Its files are of our own making too, see `_CacheFiles`.
 """
 
 import contextlib
@@ -10,13 +10,15 @@ import gc
 import hashlib
 import os
 import pathlib
+import pickle
+import secrets
 import sys
 import tempfile
 import warnings
 
 import numba
 from numba import prange, types
-from numba.core import caching, cgutils, config
+from numba.core import caching, cgutils, config, serialize
 from numba.extending import intrinsic, overload, register_jitable
 from numba.misc.appdirs import AppDirs
 
@@ -67,6 +69,10 @@ class _Locator(caching._CacheLocator):
     def get_cache_path(self):
         return CACHE_DIRECTORY
 
+    def ensure_cache_path(self):
+        # Whoever writes a file makes the folder: it may have been deleted since, and the disk may be full.
+        pass
+
     def get_source_stamp(self):
         return SOURCE_DIGEST
 
@@ -81,8 +87,68 @@ class _CacheImpl(caching.CompileResultCacheImpl):
         self._filename_base = f"{py_func.__module__}.{py_func.__qualname__}"
 
 
+class _CacheFiles:
+    """Compiled functions on disk: for each function, signature and CPU a file, named by its key and sealed by a digest.
+
+    Numba's files are a pickled index and numbered data files. A damaged one raises whatever pickle happens to raise, or
+    runs damaged machine code. Two processes that compile two signatures at once take the same number, and the index of
+    one may then name the machine code of the other. Here a file that is not whole counts as missing, and is replaced.
+    """
+
+    DIGEST_SIZE = hashlib.sha256().digest_size
+
+    def __init__(self, base):
+        self._base = base
+
+    def _path(self, key):
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        return pathlib.Path(CACHE_DIRECTORY, f"{self._base}.{name}.nbc")
+
+    def load(self, key):
+        """What was saved under a key, or None."""
+        try:
+            content = memoryview(self._path(key).read_bytes())
+        except OSError:
+            return None
+        sealed = content[self.DIGEST_SIZE :]
+        if hashlib.sha256(sealed).digest() != content[: self.DIGEST_SIZE]:
+            return None
+        # Two keys may look alike, say with two named tuples of one name.
+        stored, data = pickle.loads(sealed)
+        return data if stored == key else None
+
+    def save(self, key, data):
+        """Write a file whole or not at all; without a place for it the process works on with what it compiled."""
+        path = self._path(key)
+        sealed = serialize.dumps((key, data))
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(hashlib.sha256(sealed).digest() + sealed)
+            temporary.replace(path)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            if not isinstance(error, OSError):
+                raise
+            warnings.warn(
+                f"fastnn: compiled kernels cannot be kept ({error}): later processes will compile them anew",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def flush(self):
+        """Forget everything about this function."""
+        for path in pathlib.Path(CACHE_DIRECTORY).glob(f"{self._base}.*"):
+            path.unlink(missing_ok=True)
+
+
 class _Cache(caching.FunctionCache):
     _impl_class = _CacheImpl
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._cache_file = _CacheFiles(self._impl.filename_base)
 
 
 def _compile(function, **options):
