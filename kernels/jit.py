@@ -14,11 +14,13 @@ import pickle
 import secrets
 import sys
 import tempfile
+import threading
 import warnings
 
 import numba
 from numba import prange, types
 from numba.core import caching, cgutils, config, serialize
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic, overload, register_jitable
 from numba.misc.appdirs import AppDirs
 
@@ -202,6 +204,40 @@ def _without_collector():
             gc.enable()
 
 
+def aside(function, *arguments):
+    """function(*arguments), on a thread of its own if this is the main thread: Ctrl-C ends the wait, not the work.
+
+    LLVM takes seconds to tens of seconds for a function. On the main thread Ctrl-C would have to wait for it, and might
+    get lost in one of LLVM's calls back into Python; so compiling goes on, and a later call finds it done.
+    """
+    # Who holds the lock is compiling already: another thread would wait for it for ever.
+    if threading.current_thread() is not threading.main_thread() or global_compiler_lock.is_locked():
+        return function(*arguments)
+    results, errors = [], []
+
+    def target():
+        try:
+            results.append(function(*arguments))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=target, name="fastnn")
+    thread.start()
+    while thread.is_alive():
+        # Windows does not interrupt a wait without an end.
+        thread.join(0.1)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def prepare(dispatcher, *arguments):
+    """Compile for these arguments, if that is not done yet."""
+    signature = tuple(dispatcher.typeof_pyval(argument) for argument in arguments)
+    if signature not in dispatcher.overloads:
+        aside(dispatcher.compile, signature)
+
+
 class Worker:
     """A function with a fixed signature for each dtype, compiled once and called by the address of its machine code.
 
@@ -221,7 +257,7 @@ class Worker:
         if address is None:
             arguments = self._signature(numba.from_dtype(dtype))
             with _without_collector():
-                self._compiled.compile(arguments)
+                aside(self._compiled.compile, arguments)
             result = self._compiled.overloads[arguments]
             address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
             self._addresses[dtype] = address
