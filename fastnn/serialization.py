@@ -3,13 +3,14 @@
 Tensors layers.<i>.weight (in_features, out_features) and layers.<i>.bias (out_features,); metadata
 {"format": "fastnn", "version": "1", "architecture": JSON {"dtype": ..., "layers": [{"in_features", "out_features",
 "activation"}, ...]}}. Nothing in a file is executed, and nothing is allocated that the file does not hold.
+
+A checkpoint (see `checkpoint`) has metadata "training" besides, and tensors whose names begin with "training.".
 """
 
 import json
 import os
-import pathlib
-import secrets
 
+from .files import write_whole
 from .kernels.codes import Activation
 from .layer import Dense
 from .sequential import Sequential
@@ -17,6 +18,7 @@ from .validation import enum_member, float_dtype
 
 FORMAT = "fastnn"
 VERSION = "1"
+TRAINING = "training"
 
 
 def _architecture(network):
@@ -44,26 +46,21 @@ def _tensors(network):
 
 def save(network, path):
     """Write a model to a file; see `Sequential.save`."""
+    write_file(network, path)
+
+
+def write_file(network, path, training=None, tensors=None):
+    """Write a model, and what a checkpoint has besides: a text, and tensors by names that begin with "training."."""
     import safetensors.numpy
 
     metadata = {"format": FORMAT, "version": VERSION, "architecture": json.dumps(_architecture(network))}
-    content = safetensors.numpy.save(_tensors(network), metadata)
-    path = pathlib.Path(path)
-    # The file appears under its name only when it is complete: a crash leaves the old one.
-    temporary = path.with_name(f".fastnn-{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    if training is not None:
+        metadata[TRAINING] = training
+    write_whole(path, safetensors.numpy.save(_tensors(network) | (tensors or {}), metadata))
 
 
 def load(path):
-    """Read a model that `Sequential.save` wrote.
+    """Read a model that `Sequential.save` wrote, or that of a checkpoint.
 
     Returns:
         A `Sequential` with the saved architecture, dtype and parameters.
@@ -79,6 +76,11 @@ def load(path):
     >>> load(path).layers
     (Dense(2, 3, activation='relu'), Dense(3, 1, activation='identity'))
     """
+    return read_file(path, training=False)[0]
+
+
+def read_file(path, training=True):
+    """(model, training text or None, {name: tensor}) of a file; without `training` the model alone is read."""
     import safetensors
 
     # Opened here first, for the operating system's own errors.
@@ -86,14 +88,14 @@ def load(path):
         pass
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            return _read(file)
+            return _read(file, training)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _read(file):
+def _read(file, training):
     metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise ValueError(f"format: expected {FORMAT!r}, got {metadata.get('format')!r}")
@@ -104,8 +106,11 @@ def _read(file):
     for i, (in_features, out_features, _) in enumerate(sizes):
         expected[f"layers.{i}.weight"] = [in_features, out_features]
         expected[f"layers.{i}.bias"] = [out_features]
-    if set(file.keys()) != set(expected):
-        odd = sorted(set(file.keys()) ^ set(expected))
+    text = metadata.get(TRAINING)
+    extra = {name for name in file.keys() if text is not None and name.startswith(TRAINING + ".")}  # noqa: SIM118
+    names = set(file.keys()) - extra
+    if names != set(expected):
+        odd = sorted(names ^ set(expected))
         raise ValueError(f"tensors: missing or not of the architecture: {', '.join(odd)}")
     # All shapes are compared before anything is allocated: a file cannot ask for more memory than it has bytes.
     stored = {"float32": "F32", "float64": "F64"}[dtype.name]
@@ -118,7 +123,7 @@ def _read(file):
     network = Sequential([Dense(*size, weight_initializer="zeros") for size in sizes], dtype=dtype)
     for name, view in _tensors(network).items():
         view[...] = file.get_tensor(name)
-    return network
+    return network, text, {name: file.get_tensor(name) for name in extra if training}
 
 
 def _read_architecture(text):
