@@ -242,6 +242,6 @@ class ReduceOnPlateau(Schedule):
 
     def _better(self, number, best):
         if best is None:
-            return not math.isnan(number)
+            return number < math.inf if self.mode == "min" else number > -math.inf
         margin = self.threshold * (best if self.threshold_mode == "rel" else 1)
         return number < best - margin if self.mode == "min" else number > best + margin
