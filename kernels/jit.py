@@ -115,8 +115,12 @@ class _CacheFiles:
         sealed = content[self.DIGEST_SIZE :]
         if hashlib.sha256(sealed).digest() != content[: self.DIGEST_SIZE]:
             return None
+        try:
+            stored, data = pickle.loads(sealed)
+        except Exception:
+            # Whole, but written by another version of what it holds: pickle then raises anything.
+            return None
         # Two keys may look alike, say with two named tuples of one name.
-        stored, data = pickle.loads(sealed)
         return data if stored == key else None
 
     def save(self, key, data):
