@@ -36,7 +36,8 @@ class _Bar:
     def scores(self, numbers):
         """An epoch is done, with these numbers: show its loss, and until the next one ends its validation scores."""
         self._scores = {name: f"{number:.4g}" for name, number in numbers.items() if name.startswith("val_")}
-        self._bar.set_postfix(loss=f"{numbers['loss']:.4g}", **self._scores)
+        # No refresh here either: epochs may be shorter than the writing of a line.
+        self._bar.set_postfix(loss=f"{numbers['loss']:.4g}", **self._scores, refresh=False)
 
     def close(self):
         self._bar.close()

@@ -3,6 +3,9 @@
 import copy
 import csv
 import math
+import os
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -322,3 +325,16 @@ def test_the_bar_shows_loss_and_validation_scores(data, capsys):
     assert "val_loss=" in shown
     assert "val_largest=" in shown
     assert "4/4" in shown
+
+
+def test_the_documented_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (pathlib.Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    assert sorted(os.listdir()) == ["log.csv", "run.safetensors"]
+    # The last block resumes what the first one ran.
+    first, *_ = rows_of("log.csv")[1:]
+    assert first[0] == "1"
+    assert names["history"].epochs[-1] == len(rows_of("log.csv")) - 1
