@@ -12,7 +12,7 @@ from . import losses, optimizers
 from .callbacks import call, callback_list, matching_states
 from .checkpoint import read_checkpoint, write_checkpoint
 from .history import History
-from .interrupts import Uninterrupted
+from .interrupts import Interrupts
 from .kernels.jit import aside, prepare
 from .kernels.network import RATES, Optimization, train_planned, training_plan
 from .metrics import loss_of, named, prediction_of
@@ -287,37 +287,39 @@ class Trainer:
     def _go_on(self, data, watched, functions, callbacks, progress):
         """Run the fit from where it stands to its end."""
         position, history = self._position, self.history
-        states = matching_states(position.states, callbacks)
-        bar = progress_bar(progress, position)
-        # Those of an earlier fit may have been a thousand times as fast.
-        self._batches_a_call = 1
-        try:
-            for callback in callbacks:
-                call(callback, "on_fit_begin", self, history)
-            for callback, state in zip(callbacks, states, strict=True):
-                if state is not None:
-                    callback.load_state_dict(state)
-            # Before this, the states that count are those of the position.
-            self._callbacks = callbacks
-            while position.phase != DONE:
-                if position.phase == BATCHES:
-                    self._epoch(data, watched, functions, bar)
-                    continue
-                self._call_all(f"on_{position.phase}")
-                with Uninterrupted():
-                    position.next_phase()
-        except (KeyboardInterrupt, FloatingPointError) as error:
-            # Who called net.fit has no other way to them.
-            error.trainer = self
-            raise
-        finally:
-            with Uninterrupted():
-                position.states = self._callback_states()
-                self._callbacks = None
-            bar.close()
+        with Interrupts() as interrupts:
+            with interrupts.held:
+                states = matching_states(position.states, callbacks)
+                bar = progress_bar(progress, position)
+                # Those of an earlier fit may have been a thousand times as fast.
+                self._batches_a_call = 1
+            try:
+                for callback in callbacks:
+                    call(callback, "on_fit_begin", self, history)
+                for callback, state in zip(callbacks, states, strict=True):
+                    if state is not None:
+                        callback.load_state_dict(state)
+                # Before this, the states that count are those of the position.
+                self._callbacks = callbacks
+                while position.phase != DONE:
+                    if position.phase == BATCHES:
+                        self._epoch(data, watched, functions, bar, interrupts.held)
+                        continue
+                    self._call_all(f"on_{position.phase}", interrupts.held)
+                    with interrupts.held:
+                        position.next_phase()
+            except (KeyboardInterrupt, FloatingPointError) as error:
+                # Who called net.fit has no other way to them.
+                error.trainer = self
+                raise
+            finally:
+                with interrupts.held:
+                    position.states = self._callback_states()
+                    self._callbacks = None
+                bar.close()
         return history
 
-    def _call_all(self, hook):
+    def _call_all(self, hook, held):
         """Call the callbacks that have not been called in this phase."""
         position, callbacks = self._position, self._callbacks
         while position.callbacks_done < len(callbacks):
@@ -326,11 +328,11 @@ class Trainer:
                 said = call(callbacks[position.callbacks_done], hook, self, self.history)
             finally:
                 self._in_callback = False
-            with Uninterrupted():
+            with held:
                 position.callbacks_done += 1
                 position.stop |= isinstance(said, (bool, np.bool_)) and bool(said)
 
-    def _epoch(self, data, watched, functions, bar):
+    def _epoch(self, data, watched, functions, bar, held):
         """What is left of an epoch: its batches, and the numbers that history keeps of it."""
         position, callbacks = self._position, self._callbacks
         scheduler = next((callback for callback in callbacks if hasattr(callback, "learning_rates")), None)
@@ -342,7 +344,7 @@ class Trainer:
             rates = scheduler.learning_rates(self.optimizer.learning_rate, position, count) if scheduler else None
             part = self._part(data, order, first, count)
             self._prepare(part, size)
-            with Uninterrupted():
+            with held:
                 began = time.perf_counter()
                 found = self._run(part, count, size, rates)
                 now = time.perf_counter()
@@ -358,7 +360,7 @@ class Trainer:
             numbers |= self._watch(prefix, part, functions)
         if scheduler:
             numbers["learning_rate"] = position.learning_rate
-        with Uninterrupted():
+        with held:
             self.epochs += 1
             self.history.append(self.epochs, numbers | {"seconds": position.seconds + time.perf_counter() - mark})
             position.end_epoch()
@@ -423,8 +425,12 @@ class Trainer:
         try:
             train_planned(plan.address, *part, batch_size, done + 1, batch_losses)
         finally:
-            found = batch_losses[0] != -np.inf if count == 1 else np.count_nonzero(batch_losses != -np.inf)
-            self.steps = done + int(found)
+            # One update calls nothing here, and so leaves no gap for an interrupt; more come from `fit` alone, which
+            # keeps interrupts out.
+            if count > 1:
+                self.steps = done + int(np.count_nonzero(batch_losses != -np.inf))
+            elif batch_losses[0] != -np.inf:
+                self.steps = done + 1
             if rates is not None:
                 plan.numbers[RATES] = 0
         return batch_losses

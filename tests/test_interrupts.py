@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastnn import trainer as module
-from fastnn.interrupts import Uninterrupted
+from fastnn.interrupts import Interrupts
 from fastnn.kernels import clip_by_value
 from fastnn.kernels.jit import aside, prepare
 
@@ -114,9 +114,12 @@ signal.signal(signal.SIGINT, handler)
 sys.setswitchinterval(1e-4)
 
 
-def interrupts():
+def interrupts(clock):
+    # By the main thread's own time: on a busy machine it would be interrupted before it gets anywhere.
     while not over:
-        time.sleep(chance.uniform(0, 0.004))
+        begin, wait = time.clock_gettime(clock), chance.uniform(0, 0.003)
+        while not over and time.clock_gettime(clock) < begin + wait:
+            time.sleep(0.0002)
         os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -164,7 +167,9 @@ def check(trainer):
 
 
 count = fits = 0
-thread = threading.Thread(target=interrupts, daemon=True)
+thread = threading.Thread(
+    target=interrupts, args=[time.pthread_getcpuclockid(threading.get_ident())], daemon=True
+)
 thread.start()
 while count < wanted:
     straight, expected = begin(fits), []
@@ -269,34 +274,64 @@ def test_a_shuffle_of_many_rows_is_the_same(monkeypatch):
     np.testing.assert_array_equal(module._order(1000, 3, 4), few)
 
 
-def test_an_interrupt_waits_for_the_end_of_the_block():
+def send():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.05)
+
+
+def test_an_interrupt_waits_for_the_end_of_the_inner_block():
+    reached = []
+
+    def block(inner):
+        with Interrupts() as interrupts:
+            if inner:
+                with interrupts.held:
+                    pass
+                reached.append("passed")
+            # Before the end of the first inner block interrupts wait too.
+            with interrupts.held:
+                send()
+                reached.append("sent")
+            reached.append("never")
+
+    for inner in (True, False):
+        with pytest.raises(KeyboardInterrupt):
+            block(inner)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert reached == ["passed", "sent", "sent"]
+
+
+def test_outside_the_inner_blocks_an_interrupt_comes_at_once():
     reached = []
 
     def block():
-        with Uninterrupted():
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.05)
-            reached.append(True)
+        with Interrupts() as interrupts:
+            with interrupts.held:
+                pass
+            send()
+            reached.append("never")
 
     with pytest.raises(KeyboardInterrupt):
         block()
-    assert reached
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert reached == []
 
 
 def test_blocks_nest_and_other_handlers_stay():
     arrived = []
     old = signal.signal(signal.SIGINT, lambda number, frame: arrived.append(number))
     try:
-        with Uninterrupted():
-            with Uninterrupted():
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(0.05)
+        with Interrupts() as outer, outer.held:
+            with Interrupts() as interrupts, interrupts.held:
+                send()
             assert arrived == []
         assert arrived == [signal.SIGINT]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with Uninterrupted():
+        with Interrupts() as interrupts, interrupts.held:
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            send()
+        with Interrupts():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGINT, old)
 
@@ -305,7 +340,7 @@ def test_other_threads_change_no_handler():
     seen = []
 
     def block():
-        with Uninterrupted():
+        with Interrupts() as interrupts, interrupts.held:
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=block)
