@@ -317,11 +317,10 @@ class CSVLogger:
 
     def on_epoch_end(self, trainer, history):
         """Write what is not in the file yet: after a resumed epoch all that the history has."""
-        names = list(history.metrics)
-        rows = zip(history.epochs, *history.metrics.values(), strict=True)
+        columns = [history.epochs, *history.metrics.values()]
         with open(self.path, "a" if self._lines else "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if not self._lines:
-                writer.writerow(["epoch", *names])
-            writer.writerows(list(rows)[self._lines :])
+                writer.writerow(["epoch", *history.metrics])
+            writer.writerows(zip(*(column[self._lines :] for column in columns), strict=True))
         self._lines = len(history.epochs)

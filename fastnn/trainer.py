@@ -130,8 +130,8 @@ class Trainer:
             shuffle: visit the rows in a new order every epoch, fixed by (seed, epoch) alone.
             seed: a whole number below 2**64; None draws one, see `History.seed`.
             validation_data: (x, y) or (x, y, sample_weight) on which loss and metrics are worked out after every epoch.
-            callbacks: functions f(trainer, history), called after every epoch, or objects with methods of `callbacks`;
-                True as result ends the fit.
+            callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that the module
+                `fastnn.callbacks` lists; True as result ends the fit.
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
             metrics: "accuracy" (cross-entropies), or functions (y, prediction) -> float; worked out after every epoch,
                 on the training data too.
@@ -140,6 +140,7 @@ class Trainer:
             The `History` of this fit. "loss" is the (weighted) mean over rows, each before the update of its batch.
 
         Raises:
+            RuntimeError: called by a callback of a fit of this trainer.
             FloatingPointError: a loss is nan or inf; its attribute `trainer` has the `history` so far.
             ValueError, TypeError: an argument is not what it should be; the message names it.
             KeyboardInterrupt: passed on between two updates, after some 0.05 s unless one update takes longer. Its
@@ -261,7 +262,8 @@ class Trainer:
         if position is None:
             return None
         done = position.callbacks_done + self._in_callback
-        return dataclasses.replace(position, callbacks_done=done, states=self._callback_states())
+        losses = position.losses.copy()
+        return dataclasses.replace(position, losses=losses, callbacks_done=done, states=self._callback_states())
 
     def take_up(self, steps, epochs, position, history):
         """Stand where another trainer stood."""
@@ -278,6 +280,8 @@ class Trainer:
 
     def _checked(self, data, validation_data, callbacks, metrics):
         """(data to watch by prefix, functions to watch them with by name, callbacks), checked."""
+        if self._callbacks is not None:
+            raise RuntimeError("this trainer is in a fit: a callback can begin none with it")
         functions = named(metrics, self.loss)
         watched = {"": data} if functions else {}
         if validation_data is not None:

@@ -286,6 +286,13 @@ def test_a_copy_made_by_a_callback_resumes_like_the_fit(data):
     assert_same(twins[0], straight)
 
 
+@pytest.mark.parametrize("method", ["fit", "resume"])
+def test_a_fit_within_a_fit_is_refused(data, method):
+    nested = lambda trainer, history: getattr(trainer, method)(*data)
+    with pytest.raises(RuntimeError, match="this trainer is in a fit: a callback can begin none with it"):
+        make().fit(*data, callbacks=[nested])
+
+
 def test_resume_refuses_what_does_not_fit(data):
     x, y = data
     train = make()
