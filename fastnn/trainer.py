@@ -130,7 +130,7 @@ class Trainer:
             shuffle: visit the rows in a new order every epoch, fixed by (seed, epoch) alone.
             seed: a whole number below 2**64; None draws one, see `History.seed`.
             validation_data: (x, y) or (x, y, sample_weight) on which loss and metrics are worked out after every epoch.
-            callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that the module
+            callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that
                 `fastnn.callbacks` lists; True as result ends the fit.
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
             metrics: "accuracy" (cross-entropies), or functions (y, prediction) -> float; worked out after every epoch,
