@@ -37,7 +37,10 @@ class Interrupts:
         if self._holding:
             self._arrived = number, frame
         else:
+            # If this raises, a second one waits for the end of the inner block that cleans up after the first.
+            self._holding = True
             self._handler(number, frame)
+            self._holding = False
 
     def hold(self):
         """Begin to hold interrupts back."""
@@ -47,7 +50,7 @@ class Interrupts:
         """Let interrupts through again, first of all one that has arrived."""
         arrived, self._arrived, self._holding = self._arrived, None, False
         if arrived is not None:
-            self._handler(*arrived)
+            self._arrive(*arrived)
 
 
 class _Held:

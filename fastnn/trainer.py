@@ -164,7 +164,7 @@ class Trainer:
         given = self._checked(data, validation_data, callbacks, metrics)
         position = Position(rows, batch_size, shuffle, epochs)
         history = History(seed=secrets.randbits(63) if seed is None else seed)
-        self._position, self.history = position, history
+        self._position, self.history, self._callbacks = position, history, None
         return self._go_on(data, *given, progress)
 
     def resume(self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()):
@@ -280,7 +280,7 @@ class Trainer:
 
     def _checked(self, data, validation_data, callbacks, metrics):
         """(data to watch by prefix, functions to watch them with by name, callbacks), checked."""
-        if self._callbacks is not None:
+        if self._in_callback:
             raise RuntimeError("this trainer is in a fit: a callback can begin none with it")
         functions = named(metrics, self.loss)
         watched = {"": data} if functions else {}
@@ -293,6 +293,8 @@ class Trainer:
         position, history = self._position, self.history
         with Interrupts() as interrupts:
             with interrupts.held:
+                # Those that count until the callbacks have taken them up.
+                position.states, self._callbacks = self._callback_states(), None
                 states = matching_states(position.states, callbacks)
                 bar = progress_bar(progress, position)
                 # Those of an earlier fit may have been a thousand times as fast.
@@ -303,7 +305,6 @@ class Trainer:
                 for callback, state in zip(callbacks, states, strict=True):
                     if state is not None:
                         callback.load_state_dict(state)
-                # Before this, the states that count are those of the position.
                 self._callbacks = callbacks
                 while position.phase != DONE:
                     if position.phase == BATCHES:

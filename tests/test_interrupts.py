@@ -86,6 +86,7 @@ def test_a_large_fit_returns_at_once_and_whole():
     assert [line[2] for line in lines] == ["True"] * len(lines)
     assert steps == sorted(steps)
     assert steps[-1] > steps[0]
+    print(f"{len(lines)} interrupts: median {statistics.median(seconds):.3f} s, worst {max(seconds):.3f} s")
     # Other programs may keep this one from running, now and then.
     assert statistics.median(seconds) < 0.3, seconds
     assert max(seconds) < 1.5, seconds
@@ -115,11 +116,12 @@ sys.setswitchinterval(1e-4)
 
 
 def interrupts(clock):
-    # By the main thread's own time: on a busy machine it would be interrupted before it gets anywhere.
+    # By the main thread's own time: on a busy machine it would be interrupted before it gets anywhere. Some come so
+    # soon after another that they meet what that one has set going.
     while not over:
-        begin, wait = time.clock_gettime(clock), chance.uniform(0, 0.003)
+        begin, wait = time.clock_gettime(clock), chance.choice([0.003, 0.00003]) * chance.random()
         while not over and time.clock_gettime(clock) < begin + wait:
-            time.sleep(0.0002)
+            time.sleep(0.00001)
         os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -204,6 +206,7 @@ print(count, fits)
 def test_interrupts_anywhere_in_the_python_part_break_nothing(tmp_path):
     wanted = 10_000 if FULL else 300
     (line,) = run(HAMMER, wanted, tmp_path / "log.csv")
+    print(f"{line[0]} interrupts in {line[1]} fits")
     assert int(line[0]) >= wanted
 
 
@@ -314,6 +317,26 @@ def test_outside_the_inner_blocks_an_interrupt_comes_at_once():
     with pytest.raises(KeyboardInterrupt):
         block()
     assert reached == []
+
+
+def test_a_second_interrupt_waits_for_what_cleans_up_after_the_first():
+    cleaned = []
+
+    def block():
+        with Interrupts() as interrupts:
+            with interrupts.held:
+                pass
+            try:
+                send()
+            finally:
+                send()
+                with interrupts.held:
+                    cleaned.append(True)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        block()
+    assert cleaned
+    assert isinstance(caught.value.__context__, KeyboardInterrupt)
 
 
 def test_blocks_nest_and_other_handlers_stay():
