@@ -235,7 +235,7 @@ class LearningRateScheduler:
     """
 
     def __init__(self, schedule, *, per=None):
-        if not isinstance(schedule, (Schedule, ReduceOnPlateau)) and not callable(schedule):
+        if not isinstance(schedule, Schedule) and not callable(schedule):
             raise TypeError(f"schedule: expected an object of fastnn.schedules or a function, got {schedule!r}")
         self.schedule = schedule
         per = getattr(schedule, "per", "epoch") if per is None else per
