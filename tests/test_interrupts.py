@@ -22,7 +22,7 @@ FULL = os.environ.get("FASTNN_FULL") == "1"
 def run(script, *arguments):
     """The words of each line that a script prints."""
     command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=3600)
     assert result.returncode == 0, result.stderr
     return [line.split() for line in result.stdout.splitlines()]
 
