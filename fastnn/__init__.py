@@ -10,7 +10,7 @@ from . import activations, callbacks, initializers, kernels, losses, optimizers,
 from .callbacks import Checkpoint, CSVLogger, EarlyStopping, LearningRateScheduler
 from .history import History
 from .kernels.codes import Activation, Loss
-from .kernels.embedded import apply, apply_into, gradient, workspace
+from .kernels.embedded import apply, apply_into, gradient, jacobian, vjp, workspace
 from .kernels.threads import get_num_threads, set_num_threads
 from .layer import Dense
 from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -43,12 +43,14 @@ __all__ = [
     "get_num_threads",
     "gradient",
     "initializers",
+    "jacobian",
     "kernels",
     "load",
     "losses",
     "optimizers",
     "schedules",
     "set_num_threads",
+    "vjp",
     "workspace",
 ]
 

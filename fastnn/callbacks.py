@@ -23,7 +23,7 @@ import numpy as np
 
 from .files import check_writable
 from .schedules import ReduceOnPlateau, Schedule
-from .validation import choice, flag, listed, real_number, whole_number
+from .validation import choice, flag, listed, real_number, shown, whole_number
 
 __all__ = ["CSVLogger", "Checkpoint", "EarlyStopping", "LearningRateScheduler"]
 
@@ -35,7 +35,7 @@ def callback_list(callbacks):
     callbacks = listed(callbacks, "callbacks", "functions")
     for callback in callbacks:
         if not callable(callback) and not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
-            raise TypeError(f"callbacks: expected functions or objects with on_epoch_end, got {callback!r}")
+            raise TypeError(f"callbacks: expected functions or objects with on_epoch_end, got {shown(callback)}")
     schedulers = sum(hasattr(callback, "learning_rates") for callback in callbacks)
     if schedulers > 1:
         raise ValueError(f"callbacks: expected at most one LearningRateScheduler, got {schedulers}")
@@ -61,7 +61,7 @@ def matching_states(states, callbacks):
 def monitored(history, name):
     """A number of the epoch that was just done."""
     if name not in history.metrics:
-        raise ValueError(f"monitor: expected one of {', '.join(history.metrics)}, got {name!r}")
+        raise ValueError(f"monitor: expected one of {', '.join(history.metrics)}, got {shown(name)}")
     return history.metrics[name][-1]
 
 
@@ -236,7 +236,7 @@ class LearningRateScheduler:
 
     def __init__(self, schedule, *, per=None):
         if not isinstance(schedule, Schedule) and not callable(schedule):
-            raise TypeError(f"schedule: expected an object of fastnn.schedules or a function, got {schedule!r}")
+            raise TypeError(f"schedule: expected an object of fastnn.schedules or a function, got {shown(schedule)}")
         self.schedule = schedule
         per = getattr(schedule, "per", "epoch") if per is None else per
         self.per = choice(per, {name: name for name in ("epoch", "update")}, "per")

@@ -13,7 +13,7 @@ from . import losses, optimizers
 from .history import History
 from .position import PHASES, Position
 from .serialization import TRAINING, read_file, write_file
-from .validation import as_parameters, flag, real_number, seed_number, whole_number
+from .validation import as_parameters, flag, real_number, seed_number, shown, whole_number
 
 # The only key of the JSON object that stands for an array.
 TENSOR = "tensor"
@@ -26,7 +26,7 @@ def _encode(value, name, tensors):
         return {TENSOR: name}
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value) or TENSOR in value:
-            raise TypeError(f"{name}: expected names other than {TENSOR!r} as keys, got {list(value)}")
+            raise TypeError(f"{name}: expected names other than {TENSOR!r} as keys, got {shown(list(value))}")
         return {key: _encode(part, f"{name}.{key}", tensors) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_encode(part, f"{name}.{i}", tensors) for i, part in enumerate(value)]
@@ -89,7 +89,7 @@ def read_checkpoint(kind, path):
             whole_number(record["steps"], "steps", 0), whole_number(record["epochs"], "epochs", 0), position, history
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-        raise ValueError(f"{path}: training: cannot be read: {error!r}") from error
+        raise ValueError(f"{path}: training: cannot be read: {shown(error)}") from error
     return trainer
 
 
@@ -108,7 +108,7 @@ def _position(*, rows, batch_size, shuffle, epochs, phase, epoch, batch, losses,
     if not isinstance(losses, np.ndarray) or losses.shape != (batches,) or losses.dtype != np.float64:
         raise ValueError(f"losses: expected {batches} float64 numbers")
     if phase not in PHASES or epoch > epochs or not 0 <= whole_number(batch, "batch", 0) <= batches:
-        raise ValueError(f"no such position: {phase!r}, epoch {epoch}, batch {batch}")
+        raise ValueError(f"no such position: {shown(phase)}, epoch {epoch}, batch {batch}")
     states, rate = rest.pop("states"), rest.pop("learning_rate")
     if rest:
         raise ValueError(f"unknown: {', '.join(rest)}")

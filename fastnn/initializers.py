@@ -8,7 +8,8 @@ initializer, the name of one of these functions will do.
     he       variance 2 / fan_in                He et al. 2015
     lecun    variance 1 / fan_in                LeCun et al. 1998
 
-A uniform start of variance v is drawn from [-sqrt(3 v), sqrt(3 v)).
+A uniform start of variance v is drawn from [-sqrt(3 v), sqrt(3 v)). rng is an `np.random.Generator`; fans are whole
+numbers of at least 1, dtype float32 or float64, else a ValueError or TypeError names the argument.
 """
 
 import math
@@ -16,7 +17,7 @@ import math
 import numpy as np
 
 from .kernels.codes import Activation
-from .validation import as_parameters, choice
+from .validation import as_parameters, choice, float_dtype, shown, whole_number
 
 __all__ = [
     "glorot_normal",
@@ -28,14 +29,35 @@ __all__ = [
     "zeros",
 ]
 
-
-def _uniform(rng, variance, fan_in, fan_out, dtype):
-    limit = math.sqrt(3 * variance)
-    return rng.uniform(-limit, limit, (fan_in, fan_out)).astype(dtype)
+# Of float64 in an address space; NumPy's error for more does not name what is too large.
+MOST_ELEMENTS = 2**59
 
 
-def _normal(rng, variance, fan_in, fan_out, dtype):
-    return rng.normal(0.0, math.sqrt(variance), (fan_in, fan_out)).astype(dtype)
+def _uniform(rng, numerator, fans, fan_in, fan_out, dtype):
+    """Uniform of variance numerator / the sum of those fans that count."""
+    shape, dtype = _checked(rng, fan_in, fan_out, dtype)
+    limit = math.sqrt(3 * (numerator / sum(fans)))
+    return rng.uniform(-limit, limit, shape).astype(dtype)
+
+
+def _normal(rng, numerator, fans, fan_in, fan_out, dtype):
+    """Normal of variance numerator / the sum of those fans that count."""
+    shape, dtype = _checked(rng, fan_in, fan_out, dtype)
+    return rng.normal(0.0, math.sqrt(numerator / sum(fans)), shape).astype(dtype)
+
+
+def _checked(rng, fan_in, fan_out, dtype):
+    """(shape, dtype) of a start that is to be drawn."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng: expected an np.random.Generator, got {shown(rng)}")
+    return _shape(fan_in, fan_out), float_dtype(dtype)
+
+
+def _shape(fan_in, fan_out):
+    shape = whole_number(fan_in, "fan_in", 1), whole_number(fan_out, "fan_out", 1)
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise MemoryError(f"fan_in and fan_out: no memory for {shown(shape)} numbers")
+    return shape
 
 
 def glorot_uniform(rng, fan_in, fan_out, dtype):
@@ -45,7 +67,7 @@ def glorot_uniform(rng, fan_in, fan_out, dtype):
     >>> glorot_uniform(np.random.default_rng(0), 3, 2, "float32").shape
     (3, 2)
     """
-    return _uniform(rng, 2 / (fan_in + fan_out), fan_in, fan_out, dtype)
+    return _uniform(rng, 2, (fan_in, fan_out), fan_in, fan_out, dtype)
 
 
 def glorot_normal(rng, fan_in, fan_out, dtype):
@@ -55,7 +77,7 @@ def glorot_normal(rng, fan_in, fan_out, dtype):
     >>> glorot_normal(np.random.default_rng(0), 3, 2, "float32").dtype
     dtype('float32')
     """
-    return _normal(rng, 2 / (fan_in + fan_out), fan_in, fan_out, dtype)
+    return _normal(rng, 2, (fan_in, fan_out), fan_in, fan_out, dtype)
 
 
 def he_uniform(rng, fan_in, fan_out, dtype):
@@ -65,7 +87,7 @@ def he_uniform(rng, fan_in, fan_out, dtype):
     >>> bool(abs(he_uniform(np.random.default_rng(0), 6, 50, "float64")).max() < 1)
     True
     """
-    return _uniform(rng, 2 / fan_in, fan_in, fan_out, dtype)
+    return _uniform(rng, 2, (fan_in,), fan_in, fan_out, dtype)
 
 
 def he_normal(rng, fan_in, fan_out, dtype):
@@ -75,7 +97,7 @@ def he_normal(rng, fan_in, fan_out, dtype):
     >>> he_normal(np.random.default_rng(0), 3, 2, "float64").shape
     (3, 2)
     """
-    return _normal(rng, 2 / fan_in, fan_in, fan_out, dtype)
+    return _normal(rng, 2, (fan_in,), fan_in, fan_out, dtype)
 
 
 def lecun_uniform(rng, fan_in, fan_out, dtype):
@@ -85,7 +107,7 @@ def lecun_uniform(rng, fan_in, fan_out, dtype):
     >>> bool(abs(lecun_uniform(np.random.default_rng(0), 3, 50, "float64")).max() < 1)
     True
     """
-    return _uniform(rng, 1 / fan_in, fan_in, fan_out, dtype)
+    return _uniform(rng, 1, (fan_in,), fan_in, fan_out, dtype)
 
 
 def lecun_normal(rng, fan_in, fan_out, dtype):
@@ -95,7 +117,7 @@ def lecun_normal(rng, fan_in, fan_out, dtype):
     >>> lecun_normal(np.random.default_rng(0), 3, 2, "float64").shape
     (3, 2)
     """
-    return _normal(rng, 1 / fan_in, fan_in, fan_out, dtype)
+    return _normal(rng, 1, (fan_in,), fan_in, fan_out, dtype)
 
 
 def zeros(rng, fan_in, fan_out, dtype):
@@ -104,7 +126,7 @@ def zeros(rng, fan_in, fan_out, dtype):
     >>> zeros(None, 1, 2, "float32")
     array([[0., 0.]], dtype=float32)
     """
-    return np.zeros((fan_in, fan_out), dtype)
+    return np.zeros(_shape(fan_in, fan_out), float_dtype(dtype))
 
 
 _BY_NAME = {name: globals()[name] for name in __all__}
@@ -130,7 +152,7 @@ def get(initializer, activation):
     if isinstance(initializer, str):
         return choice(initializer, _BY_NAME, "weight_initializer")
     if not callable(initializer):
-        raise TypeError(f"weight_initializer: expected a name or a callable, got {initializer!r}")
+        raise TypeError(f"weight_initializer: expected a name or a callable, got {shown(initializer)}")
     return initializer
 
 
@@ -141,5 +163,8 @@ def generator(seed):
 
 def draw(initializer, rng, fan_in, fan_out, dtype):
     """The start of one layer's weight, its shape checked: the initializer may be the user's."""
-    weight = initializer(rng, fan_in, fan_out, dtype)
+    try:
+        weight = initializer(rng, fan_in, fan_out, dtype)
+    except MemoryError as error:
+        raise MemoryError(f"weight_initializer: no memory for a start of {fan_in} x {fan_out}: {error}") from error
     return as_parameters(weight, (fan_in, fan_out), dtype, "result of weight_initializer")

@@ -36,6 +36,7 @@ class Dense:
 
     Raises:
         ValueError, TypeError: an argument is not what it should be; the message names it.
+        MemoryError: there is no memory for the parameters, when they are first asked for.
 
     >>> import numpy as np
     >>> layer = Dense(3, 2, activation="tanh", seed=0)
@@ -95,7 +96,7 @@ class Dense:
 
     def _held(self):
         if self._parameters is None:
-            parameters = aligned_empty(self.parameter_count, self.dtype)
+            parameters = aligned_empty(self.parameter_count, self.dtype, "parameters")
             self._draw(parameters, initializers.generator(None))
             self._hold(parameters)
         return self
@@ -159,10 +160,15 @@ class Dense:
             (dx, dweight, dbias), of the shapes of x, weight and bias.
 
         Raises:
-            ValueError, TypeError: dy has another shape than y, or no rows, or is not an array of real numbers.
+            ValueError, TypeError: dy has another shape than y, or no rows, or is not an array of real numbers; the
+                context is not of this layer.
         """
         dy = np.ascontiguousarray(as_samples(dy, self.out_features, self.dtype, "dy")[0])
+        if not isinstance(context, Context):
+            raise TypeError(f"context: expected what forward returned, got {type(context).__name__}")
         x, saved, single = context
+        if type(x) is not np.ndarray or type(saved) is not np.ndarray:
+            raise TypeError(f"context: expected arrays as forward returned them, got {type(x)} and {type(saved)}")
         if dy.shape != saved.shape:
             raise ValueError(f"dy: expected shape {saved.shape}, got {dy.shape}")
         expected = (dy.shape[0], self.in_features)
@@ -171,6 +177,8 @@ class Dense:
                 f"context: expected that of a forward of this layer, x of shape {expected} and dtype {self.dtype}, got "
                 f"{x.shape} and {x.dtype}"
             )
+        if not (x.flags.aligned and saved.flags.c_contiguous and saved.flags.aligned):
+            raise ValueError("context: expected aligned arrays, and contiguous results, as forward returned them")
         dz = np.empty_like(some_rows(dy, "dy"))
         activate_backward(dy, saved, self.activation, dz)
         dx = np.empty((x.shape[0], self.in_features), self.dtype)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .kernels.codes import Loss
-from .validation import listed
+from .validation import listed, shown
 
 # Names that a history may have anyway.
 RESERVED = frozenset({"loss", "val_loss", "learning_rate", "seconds"})
@@ -30,7 +30,16 @@ def _accuracy(loss, prediction, y, sample_weight):
         right = ((prediction > 0) == (y > 0.5)).mean(axis=1)
     else:
         right = prediction.argmax(axis=1) == (y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1))
-    return float(np.average(right, weights=sample_weight if sample_weight.any() else None))
+    # In float64, where a sum of float32 weights cannot overflow.
+    return float(np.average(right, weights=sample_weight.astype(np.float64) if sample_weight.any() else None))
+
+
+def _number(value, name):
+    """What a user's metric returned, as a float; nan and inf are results too."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"metrics: expected a number as result of {name}, got {shown(value)}") from None
 
 
 def named(metrics, loss):
@@ -44,12 +53,14 @@ def named(metrics, loss):
         name = metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
         if name in functions or name in RESERVED:
             raise ValueError(f"metrics: expected names of their own, got {name!r} twice; give the function a __name__")
-        if metric == "accuracy":
+        if isinstance(metric, str) and metric == "accuracy":
             if loss.code not in (Loss.BINARY_CROSS_ENTROPY, Loss.SOFTMAX_CROSS_ENTROPY):
                 raise ValueError(f"metrics: accuracy needs a cross-entropy as loss, got {loss.name}")
             functions[metric] = lambda p, y, weight: _accuracy(loss, p, y, weight)
         elif callable(metric):
-            functions[name] = lambda p, y, weight, metric=metric: float(metric(y, p))
+            functions[name] = lambda p, y, weight, metric=metric, name=name: _number(metric(y, p), name)
         else:
-            raise ValueError(f"metrics: expected 'accuracy' or a function (y, prediction) -> float, got {metric!r}")
+            raise ValueError(
+                f"metrics: expected 'accuracy' or a function (y, prediction) -> float, got {shown(metric)}"
+            )
     return functions

@@ -58,6 +58,10 @@ class Position:
         self.seconds += seconds
         self.learning_rate = None if rates is None else float(rates[-1])
 
+    def take_back(self, earlier):
+        """Updates count as not done: stand where this position stood earlier in its epoch."""
+        self.batch, self.seconds, self.learning_rate = earlier.batch, earlier.seconds, earlier.learning_rate
+
     def end_epoch(self):
         """All batches of an epoch are done, and noted."""
         self.epoch += 1

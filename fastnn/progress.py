@@ -2,8 +2,6 @@
 
 import sys
 
-from .validation import flag
-
 # A fit shorter than this, in seconds, shows no bar unless one is asked for.
 DELAY = 1.0
 
@@ -45,7 +43,7 @@ class _Bar:
 
 def progress_bar(progress, position):
     """True shows a bar, False none, None one on a terminal in a fit that lasts."""
-    if progress is not None and flag(progress, "progress"):
+    if progress:
         return _Bar(position, 0.0)
     # stderr is None in a Windows program without a console.
     if progress is None and sys.stderr is not None and sys.stderr.isatty():

@@ -8,15 +8,23 @@ import numpy as np
 from .kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN, GRAIN, grain_of
 from .kernels.network import ROWS, forward_driver, forward_plan, workspace_size
 from .kernels.threads import threads_for
+from .validation import shown
 
 # A cache line, and the widest vector register.
 ALIGNMENT = 64
 
 
-def aligned_empty(size, dtype):
-    """A flat array of `size` elements that begins on a cache line; its content is arbitrary."""
+def aligned_empty(size, dtype, purpose):
+    """A flat array of `size` elements that begins on a cache line; its content is arbitrary.
+
+    Raises:
+        MemoryError: there is no such memory; the message names the purpose.
+    """
     dtype = np.dtype(dtype)
-    memory = np.empty(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    try:
+        memory = np.empty(int(size) * dtype.itemsize + ALIGNMENT, np.uint8)
+    except (MemoryError, ValueError, OverflowError):  # NumPy's errors for sizes beyond the address space are the latter
+        raise MemoryError(f"{purpose}: no memory for {shown(size)} numbers of {dtype}") from None
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size * dtype.itemsize].view(dtype)
 
@@ -64,7 +72,7 @@ class Resources:
             count = max(threads, scratch.inference_threads)
             if (rows, count) != (scratch.inference_rows, scratch.inference_threads):
                 size = workspace_size(self._table, self._parameters, rows, count)[0]
-                scratch.inference = aligned_empty(size, self._parameters.dtype)
+                scratch.inference = aligned_empty(size, self._parameters.dtype, "workspace of predict")
                 scratch.inference_rows, scratch.inference_threads, scratch.plans = rows, count, {}
                 scratch.small_rows = -1
             plan = forward_plan(self._table, self._parameters, scratch.inference, threads)
@@ -80,6 +88,6 @@ class Resources:
         if scratch.training_plan != (rows, threads):
             size = workspace_size(self._table, self._parameters, rows, threads)[1]
             if scratch.training.size < size:
-                scratch.training = aligned_empty(size, self._parameters.dtype)
+                scratch.training = aligned_empty(size, self._parameters.dtype, f"workspace of a batch of {rows} rows")
             scratch.training_plan = rows, threads
         return scratch.training

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 
 from . import initializers, losses
+from .kernels.codes import Activation
 from .kernels.network import (
     Network,
     gradient_worker,
@@ -18,8 +19,10 @@ from .validation import (
     as_parameters,
     as_samples,
     as_training_data,
+    enum_member,
     float_dtype,
     listed,
+    refuse_overlap,
     result_array,
     seed_number,
     whole_number,
@@ -39,6 +42,7 @@ class Sequential:
 
     Raises:
         ValueError, TypeError: an argument is not what it should be; the message names it.
+        MemoryError: there is no memory for so many parameters.
 
     >>> import numpy as np
     >>> net = Sequential([Dense(4, 16, activation="tanh"), Dense(16, 3)], seed=0)
@@ -58,8 +62,11 @@ class Sequential:
         self._layers = tuple(layers)
         self._dtype = dtype
         sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
-        self._table, count = make_table(sizes, [layer.activation for layer in layers])
-        self._parameters = aligned_empty(count, dtype)
+        # First, for sizes that are too large for memory may be too large for the table's numbers too.
+        self._parameters = aligned_empty(sum(layer.parameter_count for layer in layers), dtype, "parameters")
+        self._table = make_table(sizes, [layer.activation for layer in layers])[0]
+        # Kernels follow it without a check.
+        self._table.flags.writeable = False
         ends = np.cumsum([layer.parameter_count for layer in layers])
         parts = np.split(self._parameters, ends[:-1])
         # A user's initializer may raise: until all have done their part, no layer belongs to the model.
@@ -86,7 +93,8 @@ class Sequential:
     @property
     def parameters(self):
         """All parameters, flat: weight row by row, then bias, layer after layer. A live view; assigning copies in."""
-        return self._parameters
+        # A new view every time: setting its shape or its flags leaves the model's own array alone.
+        return self._parameters[:]
 
     @parameters.setter
     def parameters(self, values):
@@ -107,7 +115,8 @@ class Sequential:
         Args:
             x: (rows, in_features), or (in_features,) for one sample. An array of the model's dtype is read where it
                 lies, whatever its strides; other real dtypes and lists are converted. NaN and inf pass through.
-            out: (rows, out_features) or (out_features,) C-contiguous of the model's dtype, not overlapping x; or None.
+            out: (rows, out_features) or (out_features,) C-contiguous of the model's dtype, overlapping neither x nor
+                the parameters; or None.
 
         Returns:
             out, or a new array.
@@ -131,7 +140,11 @@ class Sequential:
             x, single = as_samples(x, self._in_features, self._dtype)
         rows = x.shape[0]
         shape = (self._out_features,) if single else (rows, self._out_features)
-        out = np.empty(shape, self._dtype) if out is None else result_array(out, shape, self._dtype, x)
+        if out is None:
+            out = np.empty(shape, self._dtype)
+        else:
+            result_array(out, shape, self._dtype, x)
+            refuse_overlap(out, self._parameters, "out", "the parameters")
         kernel, address, _ = self.resources.inference(rows, self._num_threads)
         kernel(address, x, out.reshape(1, -1) if single else out)
         return out
@@ -164,6 +177,7 @@ class Sequential:
         x, y, sample_weight = as_training_data(x, y, sample_weight, self, loss)
         threads = self.resources.threads(x.shape[0], self._num_threads)
         gradient = np.empty_like(self._parameters)
+        loss_and_gradient_parallel.ready(self._dtype)
         value = loss_and_gradient_parallel(
             rows_worker.address(self._dtype),
             gradient_worker.address(self._dtype),
@@ -221,6 +235,16 @@ class Sequential:
             progress=progress,
             metrics=metrics,
         )
+
+    def cfunc(self):
+        """The network as a C function, for ctypes, C libraries and SciPy: a `CFunction`, which tells how to call it.
+
+        >>> MLP([2, 8, 1], seed=0).cfunc()
+        <void f(const float x[2], float y[1])>
+        """
+        from .c_function import CFunction
+
+        return CFunction(self)
 
     def save(self, path):
         """Write architecture and parameters to a safetensors file, whole or not at all; `fastnn.load` reads it.
@@ -285,11 +309,13 @@ class Sequential:
 def _check_layers(layers, dtype):
     if not layers:
         raise ValueError("layers: expected at least one layer, got none")
+    before = set()
     for i, layer in enumerate(layers):
         if not isinstance(layer, Dense):
             raise TypeError(f"layers[{i}]: expected a Dense layer, got {type(layer).__name__}")
-        if layer.in_model or any(layer is other for other in layers[:i]):
+        if layer.in_model or id(layer) in before:
             raise ValueError(f"layers[{i}]: this layer is in a model already; use copy.deepcopy(layer)")
+        before.add(id(layer))
         if layer.asked_dtype is not None and layer.asked_dtype != dtype:
             raise ValueError(f"layers[{i}]: expected dtype {dtype}, the model's, got {layer.asked_dtype}")
         if i > 0 and layer.in_features != layers[i - 1].out_features:
@@ -317,9 +343,11 @@ def MLP(sizes, activation="relu", output_activation="identity", *, dtype="float3
     sizes = listed(sizes, "sizes", "whole numbers")
     if len(sizes) < 2:
         raise ValueError(f"sizes: expected at least 2 numbers, in_features and out_features, got {len(sizes)}")
+    sizes = [whole_number(size, f"sizes[{i}]", 1) for i, size in enumerate(sizes)]
     hidden = len(sizes) - 2
     activations = list(activation) if isinstance(activation, (list, tuple)) else [activation] * hidden
     if len(activations) != hidden:
         raise ValueError(f"activation: expected one for each of {hidden} hidden layers, got {len(activations)}")
-    pairs = zip(sizes[:-1], sizes[1:], [*activations, output_activation], strict=True)
+    activations.append(enum_member(output_activation, Activation, "output_activation"))
+    pairs = zip(sizes[:-1], sizes[1:], activations, strict=True)
     return Sequential([Dense(*pair) for pair in pairs], dtype=dtype, seed=seed, num_threads=num_threads)

@@ -8,17 +8,21 @@ A checkpoint (see `checkpoint`) has metadata "training" besides, and tensors who
 """
 
 import json
-import os
 
 from .files import write_whole
 from .kernels.codes import Activation
 from .layer import Dense
 from .sequential import Sequential
-from .validation import enum_member, float_dtype
+from .validation import enum_member, file_path, float_dtype, shortened, shown
 
 FORMAT = "fastnn"
 VERSION = "1"
 TRAINING = "training"
+# The architecture may have so many characters, and so many more for each tensor: what is longer is not even parsed.
+ARCHITECTURE_LENGTH = 1000
+LENGTH_A_TENSOR = 200
+# So many wrong names are told.
+MOST_NAMES = 5
 
 
 def _architecture(network):
@@ -56,7 +60,7 @@ def write_file(network, path, training=None, tensors=None):
     metadata = {"format": FORMAT, "version": VERSION, "architecture": json.dumps(_architecture(network))}
     if training is not None:
         metadata[TRAINING] = training
-    write_whole(path, safetensors.numpy.save(_tensors(network) | (tensors or {}), metadata))
+    write_whole(file_path(path), safetensors.numpy.save(_tensors(network) | (tensors or {}), metadata))
 
 
 def load(path):
@@ -66,7 +70,8 @@ def load(path):
         A `Sequential` with the saved architecture, dtype and parameters.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file, or it cannot be read.
+        TypeError: path is none.
         ValueError: the file is not a model of fastnn, or not a whole one; the message says what is wrong.
 
     >>> import pathlib, tempfile
@@ -83,35 +88,41 @@ def read_file(path, training=True):
     """(model, training text or None, {name: tensor}) of a file; without `training` the model alone is read."""
     import safetensors
 
+    path = file_path(path)
     # Opened here first, for the operating system's own errors.
     with open(path, "rb"):
         pass
     try:
-        with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
+        with safetensors.safe_open(path, framework="numpy") as file:
             return _read(file, training)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
+        raise ValueError(f"{path}: not a whole safetensors file: {shortened(str(error))}") from error
+    except OSError as error:
+        raise OSError(f"{path}: cannot be read: {error}") from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def _read(file, training):
-    metadata = file.metadata() or {}
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"format: expected {FORMAT!r}, got {metadata.get('format')!r}")
-    if metadata.get("version") != VERSION:
-        raise ValueError(f"version: expected {VERSION!r}, got {metadata.get('version')!r}")
-    dtype, sizes = _read_architecture(metadata.get("architecture", ""))
+    metadata, names = file.metadata() or {}, set(file.keys())
+    for entry, value in (("format", FORMAT), ("version", VERSION)):
+        if metadata.get(entry) != value:
+            raise ValueError(f"{entry}: expected {value!r}, got {shown(metadata.get(entry))}")
+    extra = {name for name in names if TRAINING in metadata and name.startswith(TRAINING + ".")}
+    names -= extra
+    text = metadata.get("architecture", "")
+    most = ARCHITECTURE_LENGTH + LENGTH_A_TENSOR * len(names)
+    if len(text) > most:
+        raise ValueError(f"architecture: expected at most {most} characters for {len(names)} tensors, got {len(text)}")
+    dtype, sizes = _read_architecture(text)
     expected = {}
     for i, (in_features, out_features, _) in enumerate(sizes):
         expected[f"layers.{i}.weight"] = [in_features, out_features]
         expected[f"layers.{i}.bias"] = [out_features]
-    text = metadata.get(TRAINING)
-    extra = {name for name in file.keys() if text is not None and name.startswith(TRAINING + ".")}  # noqa: SIM118
-    names = set(file.keys()) - extra
     if names != set(expected):
-        odd = sorted(names ^ set(expected))
-        raise ValueError(f"tensors: missing or not of the architecture: {', '.join(odd)}")
+        odd = sorted(shortened(name) for name in names ^ set(expected))
+        told = ", ".join(odd[:MOST_NAMES]) + (f" and {len(odd) - MOST_NAMES} more" if len(odd) > MOST_NAMES else "")
+        raise ValueError(f"tensors: missing or not of the architecture: {told}")
     # All shapes are compared before anything is allocated: a file cannot ask for more memory than it has bytes.
     stored = {"float32": "F32", "float64": "F64"}[dtype.name]
     for name, shape in expected.items():
@@ -119,11 +130,11 @@ def _read(file, training):
         if tensor.get_dtype() != stored:
             raise ValueError(f"{name}: expected dtype {stored}, got {tensor.get_dtype()}")
         if list(tensor.get_shape()) != shape:
-            raise ValueError(f"{name}: expected shape {shape}, got {list(tensor.get_shape())}")
+            raise ValueError(f"{name}: expected shape {shown(shape)}, got {shown(list(tensor.get_shape()))}")
     network = Sequential([Dense(*size, weight_initializer="zeros") for size in sizes], dtype=dtype)
     for name, view in _tensors(network).items():
         view[...] = file.get_tensor(name)
-    return network, text, {name: file.get_tensor(name) for name in extra if training}
+    return network, metadata.get(TRAINING), {name: file.get_tensor(name) for name in extra if training}
 
 
 def _read_architecture(text):
@@ -136,7 +147,7 @@ def _read_architecture(text):
             for layer in architecture["layers"]
         ]
     except (KeyError, TypeError, IndexError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"architecture: cannot be read: {error!r}") from error
+        raise ValueError(f"architecture: cannot be read: {shown(error)}") from error
     except ValueError as error:
         raise ValueError(f"architecture: {error}") from error
     if not sizes:

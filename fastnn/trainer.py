@@ -13,13 +13,13 @@ from .callbacks import call, callback_list, matching_states
 from .checkpoint import read_checkpoint, write_checkpoint
 from .history import History
 from .interrupts import Interrupts
-from .kernels.jit import aside, prepare
+from .kernels.jit import aside
 from .kernels.network import RATES, Optimization, train_planned, training_plan
 from .metrics import loss_of, named, prediction_of
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar
 from .sequential import Sequential
-from .validation import as_training_data, flag, seed_number, whole_number
+from .validation import as_training_data, flag, refuse_overlap, seed_number, whole_number
 
 # One call of the kernel should last about this many seconds: Ctrl-C, checkpoints and progress wait for its end.
 CALL_SECONDS = 0.05
@@ -32,14 +32,19 @@ NO_ORDER = np.empty(0, np.int64)
 
 # numbers: from `training_plan`; the rest keeps alive what they point to, and tells whether they still fit.
 _Plan = namedtuple("_Plan", "key network numbers address")
+# What a fit runs on, checked. watched: data by prefix, functions: by name, with which to watch them.
+_Task = namedtuple("_Task", "loss data watched functions callbacks progress")
+# What updates change, as it was: attributes of the trainer, its position, and copies of the arrays.
+_Snapshot = namedtuple("_Snapshot", "attributes position arrays copies")
 
 
 class Trainer:
     """A model, a loss and an optimizer with its moments; they live on from call to call.
 
     Args:
-        net: a `Sequential`; its parameters are updated in place.
-        loss: a name, a `fastnn.Loss` or an object of `fastnn.losses`.
+        net: a `Sequential`; its parameters are updated in place. A trainer stays with its net.
+        loss: a name, a `fastnn.Loss` or an object of `fastnn.losses`. Another one may be assigned; a fit that runs
+            keeps the one for which it has checked its data.
         optimizer: an object of `fastnn.optimizers`, or a name; None is SGD().
         num_threads: most threads to use; None is the model's limit. Results do not depend on it.
 
@@ -61,17 +66,55 @@ class Trainer:
     def __init__(self, net, loss="mse", optimizer=None, *, num_threads=None):
         if not isinstance(net, Sequential):
             raise TypeError(f"net: expected a Sequential, got {type(net).__name__}")
-        self.net = net
-        self.loss = losses.get(loss)
-        self.num_threads = None if num_threads is None else whole_number(num_threads, "num_threads", 1)
+        self._net = net
+        self.loss = loss
+        self.num_threads = num_threads
         self.steps = self.epochs = 0
         self.history = None
         # Of the last fit; its callbacks while it runs.
         self._position = self._callbacks = None
         self._in_callback = False
-        self._prepared = set()
         self._optimizer = self._states = None
         self.optimizer = optimizer
+
+    # Fixed: the moments are laid out by it.
+    net = property(lambda self: self._net, doc="The `Sequential` that is trained.")
+
+    @property
+    def loss(self):
+        """An object of `fastnn.losses`."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss):
+        self._loss = losses.get(loss)
+
+    @property
+    def num_threads(self):
+        """Most threads to use; None is the model's limit."""
+        return self._num_threads
+
+    @num_threads.setter
+    def num_threads(self, count):
+        self._num_threads = None if count is None else whole_number(count, "num_threads", 1)
+
+    @property
+    def steps(self):
+        """Updates done so far."""
+        return self._steps
+
+    @steps.setter
+    def steps(self, count):
+        self._steps = whole_number(count, "steps", 0, bits=62)
+
+    @property
+    def epochs(self):
+        """Epochs done so far."""
+        return self._epochs
+
+    @epochs.setter
+    def epochs(self, count):
+        self._epochs = whole_number(count, "epochs", 0, bits=62)
 
     @property
     def optimizer(self):
@@ -81,14 +124,14 @@ class Trainer:
     @optimizer.setter
     def optimizer(self, optimizer):
         optimizer = optimizers.get(optimizer)
-        old, states, steps = self._optimizer, self._states, self.steps
+        old, states, steps = self._optimizer, self._states, self._steps
         if old is None or (old.code, old.states()) != (optimizer.code, optimizer.states()):
             size = self.net.parameter_count
             states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
             steps = 0
         optimization = Optimization(int(optimizer.code), optimizer.hyper(), *states)
         # Nothing is called any more: no interrupt falls between these.
-        self._optimizer, self._optimization, self._states, self.steps = optimizer, optimization, states, steps
+        self._optimizer, self._optimization, self._states, self._steps = optimizer, optimization, states, steps
         self._planned = None
 
     def step(self, x, y, sample_weight=None):
@@ -101,10 +144,11 @@ class Trainer:
             The loss before the update, a float; not checked for nan or inf.
 
         Raises:
-            ValueError, TypeError: as `Sequential.loss_and_gradient`.
+            ValueError, TypeError: as `Sequential.loss_and_gradient`; or an argument overlaps the parameters.
         """
-        data = as_training_data(x, y, sample_weight, self.net, self.loss.code)
-        return float(self._run((*data, NO_ORDER), 1, data[0].shape[0])[0])
+        loss = self._loss.code
+        data = self._training_data(x, y, sample_weight, loss)
+        return float(self._run((*data, NO_ORDER), 1, data[0].shape[0], loss)[0])
 
     def fit(
         self,
@@ -141,8 +185,10 @@ class Trainer:
 
         Raises:
             RuntimeError: called by a callback of a fit of this trainer.
-            FloatingPointError: a loss is nan or inf; its attribute `trainer` has the `history` so far.
-            ValueError, TypeError: an argument is not what it should be; the message names it.
+            FloatingPointError: a loss is nan or inf. Parameters, optimizer, moments and `steps` are then those from
+                before its epoch, or from where `resume` took it up; from there its attribute `trainer` can resume.
+            ValueError, TypeError: an argument is not what it should be, or overlaps the parameters; the message
+                names it.
             KeyboardInterrupt: passed on between two updates, after some 0.05 s unless one update takes longer. Its
                 attribute `trainer` has the `history` so far, and its `resume` goes on.
 
@@ -155,17 +201,16 @@ class Trainer:
         >>> history.metrics["accuracy"][-1]
         1.0
         """
-        data = as_training_data(x, y, sample_weight, self.net, self.loss.code)
-        rows = data[0].shape[0]
+        task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
+        rows = task.data[0].shape[0]
         batch_size = rows if batch_size is None else min(rows, whole_number(batch_size, "batch_size", 1))
         epochs = whole_number(epochs, "epochs", 0)
         shuffle = flag(shuffle, "shuffle")
         seed = seed_number(seed)
-        given = self._checked(data, validation_data, callbacks, metrics)
         position = Position(rows, batch_size, shuffle, epochs)
         history = History(seed=secrets.randbits(63) if seed is None else seed)
         self._position, self.history, self._callbacks = position, history, None
-        return self._go_on(data, *given, progress)
+        return self._go_on(task)
 
     def resume(self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()):
         """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
@@ -202,10 +247,11 @@ class Trainer:
         position = self._position
         if position is None:
             raise ValueError("resume: there is no fit to go on with; call fit")
-        data = as_training_data(x, y, sample_weight, self.net, self.loss.code)
-        if data[0].shape[0] != position.rows:
-            raise ValueError(f"x: expected the fit's {position.rows} rows, got {data[0].shape[0]}")
-        return self._go_on(data, *self._checked(data, validation_data, callbacks, metrics), progress)
+        task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
+        rows = task.data[0].shape[0]
+        if rows != position.rows:
+            raise ValueError(f"x: expected the fit's {position.rows} rows, got {rows}")
+        return self._go_on(task)
 
     def save(self, path):
         """Write a checkpoint, whole or not at all: `Trainer.restore` reads it, and `fastnn.load` the model in it.
@@ -278,25 +324,38 @@ class Trainer:
             for callback in self._callbacks
         ]
 
-    def _checked(self, data, validation_data, callbacks, metrics):
-        """(data to watch by prefix, functions to watch them with by name, callbacks), checked."""
+    def _checked(self, x, y, sample_weight, validation_data, callbacks, metrics, progress):
+        """The `_Task` that the arguments of a fit make."""
         if self._in_callback:
             raise RuntimeError("this trainer is in a fit: a callback can begin none with it")
-        functions = named(metrics, self.loss)
+        loss = self._loss
+        # Views, of which nobody else can set the shape.
+        data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss.code))
+        functions = named(metrics, loss)
         watched = {"": data} if functions else {}
         if validation_data is not None:
-            watched["val_"] = self._validation_data(validation_data)
-        return watched, functions, callback_list(callbacks)
+            watched["val_"] = self._validation_data(validation_data, loss.code)
+        progress = None if progress is None else flag(progress, "progress")
+        return _Task(loss, data, watched, functions, callback_list(callbacks), progress)
 
-    def _go_on(self, data, watched, functions, callbacks, progress):
+    def _training_data(self, x, y, sample_weight, loss):
+        """What `as_training_data` returns, in memory that training does not change."""
+        data = as_training_data(x, y, sample_weight, self.net, loss)
+        for name, array in zip(("x", "y", "sample_weight"), data, strict=True):
+            # An array with memory of its own has no base.
+            if array.base is not None:
+                refuse_overlap(array, self.net.network.parameters, name, "the parameters")
+        return data
+
+    def _go_on(self, task):
         """Run the fit from where it stands to its end."""
-        position, history = self._position, self.history
+        position, history, callbacks, before = self._position, self.history, task.callbacks, None
         with Interrupts() as interrupts:
             with interrupts.held:
                 # Those that count until the callbacks have taken them up.
                 position.states, self._callbacks = self._callback_states(), None
                 states = matching_states(position.states, callbacks)
-                bar = progress_bar(progress, position)
+                bar = progress_bar(task.progress, position)
                 # Those of an earlier fit may have been a thousand times as fast.
                 self._batches_a_call = 1
             try:
@@ -308,7 +367,8 @@ class Trainer:
                 self._callbacks = callbacks
                 while position.phase != DONE:
                     if position.phase == BATCHES:
-                        self._epoch(data, watched, functions, bar, interrupts.held)
+                        before = self._snapshot(before)
+                        self._epoch(task, before, bar, interrupts.held)
                         continue
                     self._call_all(f"on_{position.phase}", interrupts.held)
                     with interrupts.held:
@@ -337,9 +397,28 @@ class Trainer:
                 position.callbacks_done += 1
                 position.stop |= isinstance(said, (bool, np.bool_)) and bool(said)
 
-    def _epoch(self, data, watched, functions, bar, held):
+    def _snapshot(self, last):
+        """What an epoch changes, in the copies of the last one if they still fit."""
+        arrays = self.net.network.parameters, *self._states
+        if last is None or [copy.size for copy in last.copies] != [array.size for array in arrays]:
+            copies = [np.empty_like(array) for array in arrays]
+        else:
+            copies = last.copies
+        for copy, array in zip(copies, arrays, strict=True):
+            copy[:] = array
+        attributes = {name: self.__dict__[name] for name in ("_optimizer", "_optimization", "_states", "_steps")}
+        return _Snapshot(attributes, dataclasses.replace(self._position), arrays, copies)
+
+    def _take_back(self, before):
+        """Stand where the snapshot was taken."""
+        for array, copy in zip(before.arrays, before.copies, strict=True):
+            array[:] = copy
+        self.__dict__.update(before.attributes)
+        self._position.take_back(before.position)
+
+    def _epoch(self, task, before, bar, held):
         """What is left of an epoch: its batches, and the numbers that history keeps of it."""
-        position, callbacks = self._position, self._callbacks
+        position, callbacks, loss = self._position, self._callbacks, task.loss.code
         scheduler = next((callback for callback in callbacks if hasattr(callback, "learning_rates")), None)
         order = _order(position.rows, self.history.seed, self.epochs + 1) if position.shuffle else None
         size, mark = position.batch_size, time.perf_counter()
@@ -347,26 +426,27 @@ class Trainer:
             first = position.batch
             count = min(self._batches_a_call, position.batches - first)
             rates = scheduler.learning_rates(self.optimizer.learning_rate, position, count) if scheduler else None
-            part = self._part(data, order, first, count)
-            self._prepare(part, size)
+            part = self._part(task.data, order, first, count)
+            # Compiles what is not compiled yet: here, where Ctrl-C does not have to wait for the compiler.
+            self._plan(size, loss)
             with held:
                 began = time.perf_counter()
-                found = self._run(part, count, size, rates)
+                found = self._run(part, count, size, loss, rates)
                 now = time.perf_counter()
+                self._check(found, first, before)
                 position.advance(found, now - mark, rates)
                 self._batches_a_call = max(1, int(count * min(MOST_GROWTH, CALL_SECONDS / max(now - began, 1e-9))))
                 mark = now
-            self._check(found, first)
             bar.update(count, self.epochs + 1, found[-1])
             for callback in callbacks:
                 call(callback, "on_batches_end", self, self.history)
-        numbers = {"loss": self._mean_loss(data[2], order)}
-        for prefix, part in watched.items():
-            numbers |= self._watch(prefix, part, functions)
+        numbers = {"loss": self._mean_loss(task.data[2], order)}
+        for prefix, part in task.watched.items():
+            numbers |= self._watch(prefix, part, task)
         if scheduler:
             numbers["learning_rate"] = position.learning_rate
         with held:
-            self.epochs += 1
+            self._epochs += 1
             self.history.append(self.epochs, numbers | {"seconds": position.seconds + time.perf_counter() - mark})
             position.end_epoch()
         bar.scores(numbers)
@@ -378,7 +458,8 @@ class Trainer:
         visited = weight if order is None else weight[order]
         starts = np.arange(0, position.rows, position.batch_size)
         total = np.add.reduceat(visited, starts, dtype=np.float64)
-        return float(np.average(position.losses, weights=total)) if total.any() else 0.0
+        # Shares of the whole first: sums of losses or of weights could overflow, where the mean does not.
+        return float((position.losses * (total / total.sum())).sum()) if total.any() else 0.0
 
     def _part(self, data, order, first, count):
         """(x, y, weights, order) of `count` batches of the data from batch `first` on."""
@@ -388,20 +469,11 @@ class Trainer:
             return *(array[rows] for array in data), NO_ORDER
         return *data, order[rows]
 
-    def _prepare(self, part, batch_size):
-        """Compile what is not compiled yet, here, where Ctrl-C does not have to wait for the compiler."""
-        plan = self._plan(batch_size)
-        # The dtypes are the network's. To look at the types each time would take as long as a dozen small updates.
-        flags = tuple(array.flags.num for array in part)
-        if flags not in self._prepared:
-            prepare(train_planned, plan.address, *part, batch_size, 1, self._position.losses)
-            self._prepared.add(flags)
-
-    def _plan(self, batch_size):
+    def _plan(self, batch_size, loss):
         """The plan for the kernel: that of the last call, if nothing has changed."""
         net = self.net
-        threads = net.resources.threads(batch_size, self.num_threads or net.num_threads)
-        key = net.resources.training(batch_size, threads), self._optimization, self.loss.code, threads
+        threads = net.resources.threads(batch_size, self._num_threads or net.num_threads)
+        key = net.resources.training(batch_size, threads), self._optimization, loss, threads
         last = self._planned
         if last is None or any(map(operator.is_not, last.key, key)):
             workspace, optimization, loss, threads = key
@@ -411,11 +483,11 @@ class Trainer:
 
     def __getstate__(self):
         # Addresses are good for this process and these arrays alone.
-        own = {"_planned": None, "_prepared": set()}
+        own = {"_planned": None, "_callbacks": None, "_in_callback": False}
         # A copy made by a callback stands where the fit stands; it can resume, with callbacks of its own.
-        return self.__dict__ | own | {"_callbacks": None, "_in_callback": False, "_position": self.position()}
+        return self.__dict__ | own | {"_position": self.position()}
 
-    def _run(self, part, count, batch_size, rates=None):
+    def _run(self, part, count, batch_size, loss, rates=None):
         """One call of the kernel: updates on `count` batches; returns their losses.
 
         part: x, y, weights and order. rates: a learning rate for each update, float64; None means the optimizer's.
@@ -423,8 +495,8 @@ class Trainer:
         # -inf is no loss: what is left of it counts the updates that were not done, should an interrupt come.
         batch_losses = np.empty(count)
         batch_losses.fill(-np.inf)
-        plan = self._plan(batch_size)
-        done = self.steps
+        plan = self._plan(batch_size, loss)
+        done = self._steps
         if rates is not None:
             plan.numbers[RATES] = rates.ctypes.data
         try:
@@ -433,36 +505,38 @@ class Trainer:
             # One update calls nothing here, and so leaves no gap for an interrupt; more come from `fit` alone, which
             # keeps interrupts out.
             if count > 1:
-                self.steps = done + int(np.count_nonzero(batch_losses != -np.inf))
+                self._steps = done + int(np.count_nonzero(batch_losses != -np.inf))
             elif batch_losses[0] != -np.inf:
-                self.steps = done + 1
+                self._steps = done + 1
             if rates is not None:
                 plan.numbers[RATES] = 0
         return batch_losses
 
-    def _check(self, found, first):
+    def _check(self, found, first, before):
+        """Take the updates back and raise FloatingPointError if a loss is not finite."""
         bad = np.flatnonzero(~np.isfinite(found))
         if bad.size:
+            self._take_back(before)
             raise FloatingPointError(
                 f"loss is {found[bad[0]]} in epoch {self.epochs + 1} (batch {first + bad[0] + 1}): the data hold nan "
                 "or inf, or the steps are too long; lower the learning rate, scale the data or set clip_norm"
             )
 
-    def _validation_data(self, validation_data):
+    def _validation_data(self, validation_data, loss):
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
             raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
         x, y, weight = (*validation_data, None)[:3]
         try:
-            return as_training_data(x, y, weight, self.net, self.loss.code)
+            return as_training_data(x, y, weight, self.net, loss)
         except (ValueError, TypeError) as error:
             raise type(error)(f"validation_data: {error}") from error
 
-    def _watch(self, prefix, data, functions):
+    def _watch(self, prefix, data, task):
         """Loss of validation data, and metrics, of the network as it is."""
         x, y, weight = data
         prediction = prediction_of(self.net, x)
-        numbers = {"val_loss": loss_of(self.loss, prediction, y, weight)} if prefix else {}
-        return numbers | {prefix + name: function(prediction, y, weight) for name, function in functions.items()}
+        numbers = {"val_loss": loss_of(task.loss, prediction, y, weight)} if prefix else {}
+        return numbers | {prefix + name: function(prediction, y, weight) for name, function in task.functions.items()}
 
 
 def _order(rows, seed, epoch):

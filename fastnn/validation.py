@@ -6,6 +6,9 @@ the user's data are made here, and only where dtype, byte order or alignment dem
 
 import math
 import numbers
+import operator
+import os
+import re
 
 import numpy as np
 
@@ -15,6 +18,23 @@ from .kernels.codes import Loss
 FLOAT32_WHOLE_NUMBERS = 2**24
 # Losses whose targets may be any number.
 UNBOUNDED = frozenset({Loss.MSE, Loss.MAE, Loss.HUBER, Loss.LOG_COSH})
+# Strings that mean a dtype.
+DTYPE_NAMES = re.compile("[<>=|]?(float32|single|f4|f|float64|double|float|f8|d)")
+# So much of a wrong value is shown: the message of an error is no place for a user's data.
+MOST_SHOWN = 200
+
+
+def shortened(text):
+    """A text for a message, cut if it is long."""
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def shown(value):
+    """repr(value) for a message, shortened, and some text even where there is no repr."""
+    try:
+        return shortened(repr(value))
+    except Exception:  # a whole number of 5,000 digits, or whatever a user's class does
+        return f"a {type(value).__name__}"
 
 
 def shape_text(*sizes):
@@ -28,29 +48,34 @@ def wrong_shape(name, expected, array):
 
 def float_dtype(dtype, name="dtype"):
     """np.dtype float32 or float64, NumPy's own instance: `predict` compares by identity."""
-    try:
-        kind = None if dtype is None else np.dtype(dtype).type
-    except (TypeError, ValueError, KeyError, SyntaxError):
-        kind = None
+    # Of what else np.dtype would take it warns sometimes.
+    named = isinstance(dtype, str) and DTYPE_NAMES.fullmatch(dtype)
+    usable = named or isinstance(dtype, np.dtype) or any(dtype is kind for kind in (float, np.float32, np.float64))
+    kind = np.dtype(dtype).type if usable else None
     if kind not in (np.float32, np.float64):
-        raise ValueError(f"{name}: expected float32 or float64, got {dtype!r}")
+        raise ValueError(f"{name}: expected float32 or float64, got {shown(dtype)}")
     return np.dtype(kind)
 
 
-def whole_number(value, name, at_least):
-    """A Python int of at least `at_least`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected a whole number, got {value!r}")
-    value = value.__index__()
-    if value < at_least:
-        raise ValueError(f"{name}: expected at least {at_least}, got {value}")
-    return value
+def whole_number(value, name, at_least, bits=None):
+    """A Python int of at least `at_least`, of at most so many bits."""
+    try:
+        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
+    except TypeError:  # arrays have __index__, but most of them no index
+        number = None
+    if number is None:
+        raise TypeError(f"{name}: expected a whole number, got {shown(value)}")
+    if number < at_least:
+        raise ValueError(f"{name}: expected at least {at_least}, got {shown(number)}")
+    if bits is not None and number >> bits:
+        raise ValueError(f"{name}: expected below 2**{bits}, got {shown(number)}")
+    return number
 
 
 def real_number(value, name, least=-math.inf, *, above=False, below=math.inf):
     """A finite Python float: at least `least` (above it, if `above`) and below `below`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected a real number, got {value!r}")
+        raise TypeError(f"{name}: expected a real number, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
@@ -61,14 +86,14 @@ def real_number(value, name, least=-math.inf, *, above=False, below=math.inf):
             expected += f" above {least:g}" if above else f" of at least {least:g}"
         if below < math.inf:
             expected += f" and below {below:g}"
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+        raise ValueError(f"{name}: expected {expected}, got {shown(value)}")
     return number
 
 
 def flag(value, name):
     """A Python bool."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
+        raise TypeError(f"{name}: expected True or False, got {shown(value)}")
     return bool(value)
 
 
@@ -77,23 +102,29 @@ def listed(values, name, what):
     try:
         return list(values)
     except TypeError:
-        raise TypeError(f"{name}: expected a list of {what}, got {values!r}") from None
+        raise TypeError(f"{name}: expected a list of {what}, got {shown(values)}") from None
+
+
+def file_path(path):
+    """The path of a file as a str, or a ValueError or TypeError that names it."""
+    # open() would take a number for a descriptor, and close what it belongs to: 1, or True, is the standard output.
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"path: expected a str, bytes or os.PathLike, got {shown(path)}")
+    path = os.fsdecode(path)
+    if not path or "\0" in path:
+        raise ValueError(f"path: expected the name of a file, got {shown(path)}")
+    return path
 
 
 def seed_number(seed):
     """A whole number in 0 .. 2**64 - 1, or None."""
-    if seed is None:
-        return None
-    seed = whole_number(seed, "seed", 0)
-    if seed >= 2**64:
-        raise ValueError(f"seed: expected below 2**64, got {seed}")
-    return seed
+    return None if seed is None else whole_number(seed, "seed", 0, bits=64)
 
 
 def choice(value, options, name):
     """The entry of `options`, a mapping by name, that a string means."""
     if value not in options:
-        raise ValueError(f"{name}: expected one of {', '.join(options)}, got {value!r}")
+        raise ValueError(f"{name}: expected one of {', '.join(options)}, got {shown(value)}")
     return options[value]
 
 
@@ -104,7 +135,7 @@ def enum_member(value, enum, name):
     if isinstance(value, str):
         return choice(value, {member.name.lower(): member for member in enum}, name)
     names = ", ".join(member.name.lower() for member in enum)
-    raise TypeError(f"{name}: expected one of {names}, or a member of {enum.__name__}, got {value!r}")
+    raise TypeError(f"{name}: expected one of {names}, or a member of {enum.__name__}, got {shown(value)}")
 
 
 def real_array(value, name):
@@ -121,8 +152,12 @@ def real_array(value, name):
 
 
 def converted(array, dtype):
-    """`array` in a native dtype and aligned; copied only if it is not so already. Strides stay as they are."""
-    array = np.asarray(array, dtype)
+    """`array` in a native dtype and aligned; copied only if it is not so already. Strides stay as they are.
+
+    What lies beyond the dtype becomes inf, as IEEE rounds, whatever np.seterr says.
+    """
+    with np.errstate(all="ignore"):
+        array = np.asarray(array, dtype)
     return array if array.flags.aligned else array.copy()
 
 
@@ -157,14 +192,14 @@ def as_parameters(values, shape, dtype, name):
     array = real_array(values, name)
     if array.shape != shape:
         raise wrong_shape(name, shape_text(*shape), array)
-    return np.asarray(array, dtype)
+    return converted(array, dtype)
 
 
 def result_array(out, shape, dtype, inputs):
     """`out` if a result may be written there, a new array if it is None. inputs: what out must not overlap, or None."""
     if out is None:
         return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray):
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out: expected an array, got {type(out).__name__}")
     if out.shape != shape:
         raise wrong_shape("out", shape_text(*shape), out)
@@ -172,9 +207,15 @@ def result_array(out, shape, dtype, inputs):
         raise ValueError(f"out: expected dtype {dtype}, got {out.dtype}")
     if not out.flags.carray:
         raise ValueError("out: expected a C-contiguous, aligned and writeable array")
-    if inputs is not None and _overlap(out, inputs):
-        raise ValueError("out: expected memory of its own, got an array that overlaps x")
+    if inputs is not None:
+        refuse_overlap(out, inputs, "out", "x")
     return out
+
+
+def refuse_overlap(array, other, name, other_name):
+    """Raise ValueError if two arrays share an element."""
+    if _overlap(array, other):
+        raise ValueError(f"{name}: expected memory of its own, got an array that overlaps {other_name}")
 
 
 def _overlap(a, b):
@@ -194,11 +235,12 @@ def _refuse_where(bad, y, message):
 
 def _labels(y, out_features, dtype):
     if y.dtype.kind == "f":
-        _refuse_where(y != np.floor(y), y, "y: labels must be whole numbers")
+        with np.errstate(all="ignore"):
+            _refuse_where(y != np.floor(y), y, "y: labels must be whole numbers")
     _refuse_where((y < 0) | (y >= out_features), y, f"y: labels must lie in 0 .. {out_features - 1}")
     if dtype == np.float32 and out_features > FLOAT32_WHOLE_NUMBERS:
         raise ValueError(f"y: float32 cannot hold labels of {out_features} classes; use dtype float64")
-    return np.ascontiguousarray(y.reshape(-1, 1), dtype)
+    return np.ascontiguousarray(converted(y.reshape(-1, 1), dtype))
 
 
 def as_targets(y, rows, out_features, loss, dtype):
@@ -242,10 +284,13 @@ def as_sample_weight(sample_weight, rows, dtype):
     if array.shape != (rows,):
         raise wrong_shape("sample_weight", shape_text(rows), array)
     _refuse_where(~((array >= 0) & np.isfinite(array)), array, "sample_weight: weights must be finite and at least 0")
-    with np.errstate(over="ignore", under="ignore"):
-        weights = np.ascontiguousarray(converted(array, dtype))
+    weights = np.ascontiguousarray(converted(array, dtype))
     lost = ~np.isfinite(weights) | ((weights < np.finfo(dtype).tiny) & (array > 0))
     _refuse_where(lost, array, f"sample_weight: weights must be 0 or within the normal numbers of {dtype}")
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not np.isfinite(total):
+        raise ValueError(f"sample_weight: expected a sum within {dtype}, got weights of up to {weights.max()}")
     return weights
 
 

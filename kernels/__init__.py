@@ -41,7 +41,7 @@ from .activation import (
 )
 from .codes import Activation, Loss, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
-from .embedded import apply, apply_into, gradient, workspace
+from .embedded import apply, apply_into, gradient, jacobian, vjp, workspace
 from .loss import binary_cross_entropy, huber, log_cosh, mae, mse, poisson, softmax_cross_entropy
 from .network import Network, Optimization, forward, loss_and_gradient
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
@@ -77,6 +77,7 @@ __all__ = [
     "huber",
     "identity",
     "identity_backward",
+    "jacobian",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -108,5 +109,6 @@ __all__ = [
     "softplus_backward",
     "tanh",
     "tanh_backward",
+    "vjp",
     "workspace",
 ]

@@ -17,6 +17,7 @@ from .simd import (
     constant,
     flat_pointer,
     fma,
+    keep_alive,
     lane_max,
     lane_sum,
     lanes_of,
@@ -271,6 +272,7 @@ def _activate(activation, x, out, columns):
         copy_elements(z, y, count)
         buffer = np.empty(columns, out.dtype)
         softmax_rows(y, count // max(columns, 1), columns, activation == LOG_SOFTMAX, pointer(buffer))
+        keep_alive(buffer)
     else:
         activate_elements(activation, z, y, count)
 
@@ -285,6 +287,7 @@ def _activate_backward(activation, dy, saved, out, columns):
             copy_elements(advance(up, first), pointer(buffer), columns)
             log = activation == LOG_SOFTMAX
             softmax_rows_backward(pointer(buffer), advance(kept, first), advance(down, first), 1, columns, log)
+        keep_alive(buffer)
     else:
         activate_elements_backward(activation, up, kept, down, count)
 

@@ -15,7 +15,7 @@ from .gemm import Operand, product, product_scratch, row_product
 from .jit import call, glue, inner, kernel, parallel_kernel, plain, serial_in_njit, worker
 from .microkernel import panel_columns
 from .optimizer import SGD, Rule, update_elements
-from .simd import advance, constant, flat_pointer, itemsize, lanes_of, load_vector, pointer, store_vector
+from .simd import advance, constant, flat_pointer, itemsize, keep_alive, lanes_of, load_vector, pointer, store_vector
 from .threads import threads_for
 
 # Multiply-adds from which another thread pays for its launch (2 us) and for the part of the operands it packs anew.
@@ -141,6 +141,7 @@ def linear_part(x, weight, bias, activation, out, index, parts):
             advance(q, scratch.size - (c1 - c0)),
             q,
         )
+        keep_alive(scratch)
 
 
 @worker(lambda t: (t[:, :], t[:, :], t[::1], intp, t[:, ::1], intp, intp))
@@ -190,6 +191,7 @@ def backward_input_part(dz, weight, out, index, parts):
     r0, r1, c0, c1 = cell_of(m, n, parts, index, panel_columns(p), False)
     if r1 > r0 and c1 > c0:
         here = advance(p, r0 * n + c0)
+        scratch = new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[0] == weight.itemsize, False)
         product(
             shifted(operand(dz), r0, 0),
             shifted(transposed(operand(weight)), 0, c0),
@@ -200,8 +202,9 @@ def backward_input_part(dz, weight, out, index, parts):
             False,
             False,
             Store(here, n),
-            pointer(new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[0] == weight.itemsize, False)),
+            pointer(scratch),
         )
+        keep_alive(scratch)
 
 
 @worker(lambda t: (t[:, :], t[:, :], t[:, ::1], intp, intp))
@@ -253,9 +256,10 @@ def backward_parameters_part(x, dz, dweight, dbias, index, parts):
         column_sums(flat_pointer(dz), batch, n, flat_pointer(dbias))
         last = inputs
     if last > first:
-        scratch = pointer(new_scratch(dweight, last - first, n, batch, True, False))
+        scratch = new_scratch(dweight, last - first, n, batch, True, False)
         here = advance(flat_pointer(dweight), first * n)
-        parameters_rows(operand(x), rows_of(dz), first, last, n, batch, Store(here, n), scratch)
+        parameters_rows(operand(x), rows_of(dz), first, last, n, batch, Store(here, n), pointer(scratch))
+        keep_alive(scratch)
 
 
 @worker(lambda t: (t[:, :], t[:, ::1], t[:, ::1], t[::1], intp, intp))
@@ -300,15 +304,17 @@ def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
     rule = Rule(SGD, learning_rate, 0.0, 0.0, 0.0, 0.0, False, 1.0, np.inf)
     first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
     if last > first:
-        scratch = pointer(new_scratch(weight, last - first, n, batch, True, False))
+        scratch = new_scratch(weight, last - first, n, batch, True, False)
+        q = pointer(scratch)
         if last == inputs + 1:
             p = flat_pointer(bias)
-            column_sums(flat_pointer(dz), batch, n, scratch)
-            update_elements(rule, p, scratch, p, p, n)
+            column_sums(flat_pointer(dz), batch, n, q)
+            update_elements(rule, p, q, p, p, n)
             last = inputs
         here = advance(flat_pointer(weight), first * n)
         epilogue = make_update(rule, here, here, here, n)
-        parameters_rows(operand(x), rows_of(dz), first, last, n, batch, epilogue, scratch)
+        parameters_rows(operand(x), rows_of(dz), first, last, n, batch, epilogue, q)
+        keep_alive(scratch)
 
 
 @worker(lambda t: (t[:, :], t[:, ::1], float64, t[:, ::1], t[::1], intp, intp))

@@ -1,7 +1,15 @@
 """A network in the user's own compiled code: it goes there as `Network(table, parameters)`, a named tuple of arrays.
 
-Unlike other kernels these check the shapes that they are given, for in compiled code nobody else does: comparisons of
-some nanoseconds. A sample is 1-D, a batch 2-D, which is known when compiling; so are dtypes.
+    apply, apply_into   out = network(x)
+    vjp                 dx = dy^T d network(x) / dx
+    jacobian            out[i, j] = d network(x)[i] / d x[j]
+    gradient            d loss / d parameters
+
+Unlike other kernels these check what they are given, for in compiled code nobody else does: dtypes and dimensions when
+compiling (a sample is 1-D, a batch 2-D), shapes when called. They serve Python as well as compiled code.
+
+The work is done by the workers that Python's calls use too; compiled code finds them by address. So a user's function
+compiles in a fraction of a second, where with all the machine code in it a `prange` loop over `apply` took 8 s.
 """
 
 import numpy as np
@@ -9,146 +17,478 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
+from .codes import Loss
 from .dense import operand
-from .gemm import Operand
-from .jit import OPTIONS, glue, inner, kernel
+from .jit import OPTIONS, call, glue, inner, kernel
 from .loss import SOFTMAX_CROSS_ENTROPY
-from .network import IN, OUT, ROW_WORKSPACE, forward_rows, loss_and_gradient_serial, workspace_size
-from .simd import flat_pointer, pointer
+from .network import (
+    BIAS,
+    IN,
+    OUT,
+    ROW_WORKSPACE,
+    Network,
+    batch_loss,
+    find_forward,
+    find_gradient,
+    find_rows,
+    find_sample,
+    forward_arguments,
+    workspace_size,
+)
+from .sensitivity import SEEDS, find_jacobian, find_vjp
+from .simd import address_of, flat_pointer, keep_alive, pointer
+
+LOSSES = len(Loss)
+BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, SMALL_WORKSPACE = range(10)
 
 
 @inner
-def _check(table, parameters, features, outputs, rows, same_rows, room):
-    if features != table[0, IN]:
+def _refuse(code):
+    """Raise what is wrong. In a function of its own: a raise in its body would make the user's `prange` loop serial."""
+    if code == BAD_X:
         raise ValueError("x: its last axis is not the network's in_features")
-    if outputs != table[table.shape[0] - 1, OUT] or not same_rows:
+    if code == BAD_OUT:
         raise ValueError("out: expected a row of the network's out_features for each row of x")
-    needed = table[0, ROW_WORKSPACE] if rows == 1 else workspace_size(table, parameters, rows, 1)[0]
-    if room < needed:
-        raise ValueError("workspace: too small for this batch; fastnn.workspace(network, batch) makes one")
+    if code == BAD_DY:
+        raise ValueError("dy and dx: expected a row of out_features and one of in_features for each row of x")
+    if code == BAD_JACOBIAN:
+        raise ValueError("out: expected an array (out_features, in_features) for each row of x")
+    if code == BAD_Y:
+        raise ValueError("y: expected a row of the network's out_features, or one label, for each row of x")
+    if code == BAD_GRADIENT:
+        raise ValueError("gradient: expected the size of the parameters")
+    if code == BAD_LOSS:
+        raise ValueError("loss: expected a member of fastnn.Loss")
+    if code == BAD_BATCH:
+        raise ValueError("batch: expected at least 1")
+    if code == NO_ROWS:
+        raise ValueError("x: expected at least one row")
+    raise ValueError("workspace: too small for this batch; fastnn.workspace(network, batch) makes one")
+
+
+@glue
+def _require(condition, code):
+    if not condition:
+        _refuse(code)
+
+
+@glue
+def _keep(network, x, y, workspace):
+    keep_alive(network.table)
+    keep_alive(network.parameters)
+    keep_alive(x)
+    keep_alive(y)
+    keep_alive(workspace)
+
+
+@glue
+def _outputs(table):
+    return table[table.shape[0] - 1, OUT]
+
+
+@inner
+def _inference_size(table, parameters, rows):
+    return table[0, ROW_WORKSPACE] if rows <= 1 else workspace_size(table, parameters, rows, 1)[0]
+
+
+@inner
+def _training_size(table, parameters, rows):
+    return workspace_size(table, parameters, rows, 1)[1]
+
+
+def _fits(network, dimensions, **arrays):
+    """Refuse when compiling; `dimensions` says how many axes an array has more than x."""
+    dtype = network.types[1].dtype
+    for name, array in arrays.items():
+        if not isinstance(array, types.Array) or array.dtype != dtype:
+            raise TypingError(f"{name}: expected an array of {dtype}, the network's dtype, got {array}")
+    _agree(TypingError, dimensions, arrays)
+
+
+def _agree(error, dimensions, arrays):
+    for name, extra in dimensions.items():
+        found = arrays["x"].ndim, arrays[name].ndim
+        if found not in ((1, 1 + extra), (2, 2 + extra)):
+            expected = "both 1-D or both 2-D" if extra == 0 else f"1-D and {1 + extra}-D or 2-D and {2 + extra}-D"
+            raise error(f"x and {name}: expected {expected}, got {found[0]}-D and {found[1]}-D")
+
+
+def _check(network, dimensions, written, **arrays):
+    """The same for arrays that Python hands over, and what the compiler does not see."""
+    if not isinstance(network, Network):
+        raise TypeError(f"network: expected the network of a model, got {type(network).__name__}")
+    table, parameters = network
+    dtype, last = parameters.dtype, table[-1]
+    if parameters.size != last[BIAS] + last[OUT]:
+        raise ValueError(f"network: expected {last[BIAS] + last[OUT]} parameters, got {parameters.size}")
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype != dtype:
+            got = getattr(array, "dtype", type(array).__name__)
+            raise TypeError(f"{name}: expected an ndarray of {dtype}, the network's dtype, got {got}")
+        if name != "x" and not array.flags.c_contiguous:
+            raise ValueError(f"{name}: expected a C-contiguous array")
+    _agree(ValueError, dimensions, arrays)
+    for name in written:
+        if not arrays[name].flags.writeable:
+            raise ValueError(f"{name}: expected a writeable array, got a read-only one")
+        for other, array in arrays.items():
+            if other != name and np.may_share_memory(arrays[name], array):
+                raise ValueError(f"{name}: expected memory of its own, it overlaps {other}")
+
+
+def _compiled(choose):
+    """What a function of Python's is in compiled code: `choose` picks it by the types of the arguments.
+
+    It is copied into its caller: called with a network and three arrays on the stack, it took 30 ns more.
+    """
+
+    def register(function):
+        overload(function, strict=False, inline="always", jit_options=OPTIONS)(choose)
+        return function
+
+    return register
 
 
 @glue
 def _apply_sample(network, x, out, workspace):
     table, parameters = network.table, network.parameters
-    _check(table, parameters, x.shape[0], out.shape[0], 1, True, workspace.size)
-    source = Operand(pointer(x), 0, x.strides[0] // x.itemsize)
-    forward_rows(table, flat_pointer(parameters), source, 0, 1, flat_pointer(out), flat_pointer(workspace))
+    _require(x.shape[0] == table[0, IN], BAD_X)
+    _require(out.shape[0] == _outputs(table), BAD_OUT)
+    _require(workspace.size >= table[0, ROW_WORKSPACE], SMALL_WORKSPACE)
+    step, target, scratch = x.strides[0] // x.itemsize, flat_pointer(out), flat_pointer(workspace)
+    arguments = (flat_pointer(table), table.shape[0], flat_pointer(parameters), pointer(x), step, target, scratch)
+    call(find_sample(parameters), arguments)
+    _keep(network, x, out, workspace)
 
 
 @glue
 def _apply_batch(network, x, out, workspace):
     table, parameters = network.table, network.parameters
     rows = x.shape[0]
-    _check(table, parameters, x.shape[1], out.shape[1], rows, out.shape[0] == rows, workspace.size)
-    forward_rows(table, flat_pointer(parameters), operand(x), 0, rows, flat_pointer(out), flat_pointer(workspace))
-
-
-def _dtypes_agree(network, **arrays):
-    """Refuse when compiling: what has another dtype than the network would be read as something else."""
-    dtype = network.types[1].dtype
-    for name, array in arrays.items():
-        if not isinstance(array, types.Array) or array.dtype != dtype:
-            raise TypingError(f"{name}: expected an array of {dtype}, the network's dtype, got {array}")
+    _require(x.shape[1] == table[0, IN], BAD_X)
+    _require(out.shape[0] == rows and out.shape[1] == _outputs(table), BAD_OUT)
+    _require(workspace.size >= _inference_size(table, parameters, rows), SMALL_WORKSPACE)
+    target, scratch = flat_pointer(out), flat_pointer(workspace)
+    arguments = forward_arguments(table, parameters, operand(x), rows, target, scratch, workspace.size)
+    call(find_forward(parameters), (*arguments, 0, 0, 1))
+    _keep(network, x, out, workspace)
 
 
 def _choose_apply_into(network, x, out, workspace):
-    _dtypes_agree(network, x=x, out=out, workspace=workspace)
-    if x.ndim not in (1, 2) or out.ndim != x.ndim:
-        raise TypingError(f"x and out: expected both 1-D or both 2-D, got {x.ndim}-D and {out.ndim}-D")
+    _fits(network, {"out": 0}, x=x, out=out, workspace=workspace)
     if x.ndim == 1:
         return lambda network, x, out, workspace: _apply_sample(network, x, out, workspace)
     return lambda network, x, out, workspace: _apply_batch(network, x, out, workspace)
 
 
-def _apply_into(network, x, out, workspace):
-    raise NotImplementedError("called from compiled code only")
-
-
-overload(_apply_into, strict=False, jit_options=OPTIONS)(_choose_apply_into)
-
-
-@kernel
+@_compiled(_choose_apply_into)
 def apply_into(network, x, out, workspace):
     """out = network(x) on this thread, without an allocation.
 
     Args:
-        network: Network(table, parameters).
-        x: (in,) or (m, in) of any strides.
+        network: Network(table, parameters), the `network` of a model.
+        x: (in,) or (m, in) of the network's dtype, any strides.
         out: (out,) or (m, out) C-contiguous; must not overlap x.
         workspace: from `workspace(network, m)`.
 
     Raises:
         ValueError: x, out or workspace do not fit the network.
+        TypeError: not an array, or of another dtype. In compiled code numba's TypingError, when compiling.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 8, 1], seed=0)
+    >>> x, out = np.ones(2, np.float32), np.empty(1, np.float32)
+    >>> fastnn.apply_into(net.network, x, out, fastnn.workspace(net.network, 1))
+    >>> bool(out == net.predict(x))
+    True
     """
-    _apply_into(network, x, out, workspace)
+    _check(network, {"out": 0}, ("out", "workspace"), x=x, out=out, workspace=workspace)
+    _apply_into_kernel(network, x, out, workspace)
 
 
 @kernel
-def workspace(network, batch):
-    """Scratch for `apply_into` and `gradient` on batches of at most `batch` rows, of the network's dtype."""
+def _apply_into_kernel(network, x, out, workspace):
+    apply_into(network, x, out, workspace)
+
+
+@inner
+def _workspace_size(table, parameters, batch):
     if batch < 1:
-        raise ValueError("batch: expected at least 1")
-    inference, training = workspace_size(network.table, network.parameters, batch, 1)
-    return np.empty(max(inference, training), network.parameters.dtype)
+        _refuse(BAD_BATCH)
+    inference, training = workspace_size(table, parameters, max(batch, SEEDS), 1)
+    return max(inference, training)
 
 
-def _apply(network, x):
-    raise NotImplementedError("called from compiled code only")
+def _choose_workspace(network, batch):
+    if not isinstance(batch, types.Integer):
+        raise TypingError(f"batch: expected a whole number, got {batch}")
+
+    def workspace(network, batch):
+        return np.empty(_workspace_size(network.table, network.parameters, batch), network.parameters.dtype)
+
+    return workspace
 
 
-@overload(_apply, strict=False, jit_options=OPTIONS)
+@_compiled(_choose_workspace)
+def workspace(network, batch):
+    """Scratch for the other functions on batches of at most `batch` rows: a new flat array of the network's dtype.
+
+    Raises:
+        ValueError: batch is below 1.
+        TypeError: not a network, or batch is not a whole number.
+
+    >>> import fastnn
+    >>> fastnn.workspace(fastnn.MLP([2, 1], seed=0).network, 32).dtype
+    dtype('float32')
+    """
+    _check(network, {}, ())
+    if isinstance(batch, bool) or not hasattr(batch, "__index__"):
+        raise TypeError(f"batch: expected a whole number, got {batch!r}")
+    batch = batch.__index__()
+    if batch < 1:
+        raise ValueError(f"batch: expected at least 1, got {batch}")
+    table, parameters = network
+    return np.empty(max(workspace_size(table, parameters, max(batch, SEEDS), 1)), parameters.dtype)
+
+
 def _choose_apply(network, x):
-    _dtypes_agree(network, x=x)
+    _fits(network, {"x": 0}, x=x)
     if x.ndim == 1:
 
         def apply(network, x):
-            outputs = network.table[network.table.shape[0] - 1, OUT]
-            out = np.empty(outputs, network.parameters.dtype)
-            apply_into(network, x, out, workspace(network, 1))
+            out = np.empty(_outputs(network.table), network.parameters.dtype)
+            apply_into(network, x, out, np.empty(network.table[0, ROW_WORKSPACE], network.parameters.dtype))
             return out
 
     else:
 
         def apply(network, x):
-            outputs = network.table[network.table.shape[0] - 1, OUT]
-            out = np.empty((x.shape[0], outputs), network.parameters.dtype)
-            apply_into(network, x, out, workspace(network, max(1, x.shape[0])))
+            out = np.empty((x.shape[0], _outputs(network.table)), network.parameters.dtype)
+            size = _inference_size(network.table, network.parameters, x.shape[0])
+            apply_into(network, x, out, np.empty(size, network.parameters.dtype))
             return out
 
     return apply
 
 
-@kernel
+@_compiled(_choose_apply)
 def apply(network, x):
-    """network(x) on this thread, a new array: (out,) for x of shape (in,), (m, out) for (m, in)."""
-    return _apply(network, x)
+    """network(x) on this thread, a new array: (out,) for x of shape (in,), (m, out) for (m, in).
+
+    Raises:
+        ValueError, TypeError: as `apply_into`.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 8, 3], seed=0)
+    >>> fastnn.apply(net.network, np.ones((5, 2), np.float32)).shape
+    (5, 3)
+    """
+    _check(network, {"x": 0}, (), x=x)
+    return _apply_kernel(network, x)
 
 
 @kernel
+def _apply_kernel(network, x):
+    return apply(network, x)
+
+
+@glue
+def _vjp(network, x, x_row, x_column, rows, dy, dx, workspace):
+    table, parameters = network.table, network.parameters
+    _require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
+    source, upper, lower = address_of(pointer(x)), address_of(flat_pointer(dy)), address_of(flat_pointer(dx))
+    call(find_vjp(parameters), (table, parameters, source, x_row, x_column, rows, upper, lower, workspace))
+    _keep(network, x, dy, workspace)
+    keep_alive(dx)
+
+
+@glue
+def _vjp_sample(network, x, dy, dx, workspace):
+    table = network.table
+    _require(x.shape[0] == table[0, IN], BAD_X)
+    _require(dy.shape[0] == _outputs(table) and dx.shape[0] == table[0, IN], BAD_DY)
+    _vjp(network, x, 0, x.strides[0] // x.itemsize, 1, dy, dx, workspace)
+
+
+@glue
+def _vjp_batch(network, x, dy, dx, workspace):
+    table, rows, a = network.table, x.shape[0], operand(x)
+    _require(x.shape[1] == table[0, IN], BAD_X)
+    _require(dy.shape[0] == rows and dy.shape[1] == _outputs(table), BAD_DY)
+    _require(dx.shape[0] == rows and dx.shape[1] == table[0, IN], BAD_DY)
+    _vjp(network, x, a.row_stride, a.column_stride, rows, dy, dx, workspace)
+
+
+def _choose_vjp(network, x, dy, dx, workspace):
+    _fits(network, {"dy": 0, "dx": 0}, x=x, dy=dy, dx=dx, workspace=workspace)
+    if x.ndim == 1:
+        return lambda network, x, dy, dx, workspace: _vjp_sample(network, x, dy, dx, workspace)
+    return lambda network, x, dy, dx, workspace: _vjp_batch(network, x, dy, dx, workspace)
+
+
+@_compiled(_choose_vjp)
+def vjp(network, x, dy, dx, workspace):
+    """dx = dy^T d network(x) / dx, row by row, on this thread, without an allocation.
+
+    Args:
+        network: Network(table, parameters), the `network` of a model.
+        x: (in,) or (m, in) of the network's dtype, any strides.
+        dy: (out,) or (m, out) C-contiguous, the gradient of some number with respect to the output.
+        dx: (in,) or (m, in) C-contiguous, receives its gradient with respect to x; must not overlap x or dy.
+        workspace: from `workspace(network, m)`.
+
+    Raises:
+        ValueError, TypeError: as `apply_into`.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 1], seed=0)
+    >>> x, dx = np.ones(2, np.float32), np.empty(2, np.float32)
+    >>> fastnn.vjp(net.network, x, np.ones(1, np.float32), dx, fastnn.workspace(net.network, 1))
+    >>> bool((dx == net.layers[0].weight[:, 0]).all())
+    True
+    """
+    _check(network, {"dy": 0, "dx": 0}, ("dx", "workspace"), x=x, dy=dy, dx=dx, workspace=workspace)
+    _vjp_kernel(network, x, dy, dx, workspace)
+
+
+@kernel
+def _vjp_kernel(network, x, dy, dx, workspace):
+    vjp(network, x, dy, dx, workspace)
+
+
+@glue
+def _jacobian(network, x, x_row, x_column, rows, out, workspace):
+    table, parameters = network.table, network.parameters
+    _require(workspace.size >= _training_size(table, parameters, SEEDS), SMALL_WORKSPACE)
+    source, result = address_of(pointer(x)), address_of(flat_pointer(out))
+    call(find_jacobian(parameters), (table, parameters, source, x_row, x_column, rows, result, workspace))
+    _keep(network, x, out, workspace)
+
+
+@glue
+def _jacobian_sample(network, x, out, workspace):
+    table = network.table
+    _require(x.shape[0] == table[0, IN], BAD_X)
+    _require(out.shape[0] == _outputs(table) and out.shape[1] == table[0, IN], BAD_JACOBIAN)
+    _jacobian(network, x, 0, x.strides[0] // x.itemsize, 1, out, workspace)
+
+
+@glue
+def _jacobian_batch(network, x, out, workspace):
+    table, rows, a = network.table, x.shape[0], operand(x)
+    _require(x.shape[1] == table[0, IN], BAD_X)
+    _require(out.shape[0] == rows, BAD_JACOBIAN)
+    _require(out.shape[1] == _outputs(table) and out.shape[2] == table[0, IN], BAD_JACOBIAN)
+    _jacobian(network, x, a.row_stride, a.column_stride, rows, out, workspace)
+
+
+def _choose_jacobian(network, x, out, workspace):
+    _fits(network, {"out": 1}, x=x, out=out, workspace=workspace)
+    if x.ndim == 1:
+        return lambda network, x, out, workspace: _jacobian_sample(network, x, out, workspace)
+    return lambda network, x, out, workspace: _jacobian_batch(network, x, out, workspace)
+
+
+@_compiled(_choose_jacobian)
+def jacobian(network, x, out, workspace):
+    """out[..., i, j] = d network(x)[..., i] / d x[..., j] on this thread, without an allocation.
+
+    Args:
+        network: Network(table, parameters), the `network` of a model.
+        x: (in,) or (m, in) of the network's dtype, any strides.
+        out: (out, in) or (m, out, in) C-contiguous; must not overlap x.
+        workspace: from `workspace(network, batch)`, any batch.
+
+    Raises:
+        ValueError, TypeError: as `apply_into`.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 3], seed=0)
+    >>> out = np.empty((3, 2), np.float32)
+    >>> fastnn.jacobian(net.network, np.ones(2, np.float32), out, fastnn.workspace(net.network, 1))
+    >>> bool((out == net.layers[0].weight.T).all())
+    True
+    """
+    _check(network, {"out": 1}, ("out", "workspace"), x=x, out=out, workspace=workspace)
+    _jacobian_kernel(network, x, out, workspace)
+
+
+@kernel
+def _jacobian_kernel(network, x, out, workspace):
+    jacobian(network, x, out, workspace)
+
+
+@glue
+def _gradient_batch(network, x, y, code, gradient, workspace):
+    table, parameters = network.table, network.parameters
+    rows, weight = x.shape[0], float(x.shape[0])
+    labels = code == SOFTMAX_CROSS_ENTROPY and y.shape[1] == 1
+    _require(x.shape[1] == table[0, IN], BAD_X)
+    _require(rows > 0, NO_ROWS)
+    _require(y.shape[0] == rows and (labels or y.shape[1] == _outputs(table)), BAD_Y)
+    _require(0 <= code < LOSSES, BAD_LOSS)
+    _require(gradient.size == parameters.size, BAD_GRADIENT)
+    _require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
+    data = (table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, 0, rows, weight)
+    call(find_rows(parameters), (*data, 0, 1))
+    call(find_gradient(parameters), (*data, gradient, 0, 1))
+    value = batch_loss(table, parameters, workspace, code, rows, weight)
+    _keep(network, x, y, gradient)
+    keep_alive(workspace)
+    return value
+
+
+def _choose_gradient(network, x, y, loss, gradient, workspace):
+    _fits(network, {"y": 0, "x": 0}, x=x, y=y, gradient=gradient, workspace=workspace)
+    if x.ndim != 2 or gradient.ndim != 1:
+        raise TypingError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
+    if isinstance(loss, types.IntEnumMember):
+        return lambda network, x, y, loss, gradient, workspace: _gradient_batch(
+            network, x, y, loss.value, gradient, workspace
+        )
+    if not isinstance(loss, types.Integer):
+        raise TypingError(f"loss: expected a member of fastnn.Loss, got {loss}")
+    return lambda network, x, y, loss, gradient, workspace: _gradient_batch(network, x, y, loss, gradient, workspace)
+
+
+@_compiled(_choose_gradient)
 def gradient(network, x, y, loss, gradient, workspace):
     """The loss of a batch on this thread; `gradient` receives its gradient. Nothing is allocated.
 
     Args:
-        network: Network(table, parameters).
-        x: (m, in) of any strides, at least one row.
+        network: Network(table, parameters), the `network` of a model.
+        x: (m, in) of the network's dtype, any strides, at least one row.
         y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
         loss: a `Loss`.
         gradient: like the parameters.
         workspace: from `workspace(network, m)`.
 
+    Returns:
+        The loss, a float.
+
     Raises:
-        ValueError: the shapes do not fit the network.
+        ValueError, TypeError: as `apply_into`.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 1], seed=0)
+    >>> x, y, slope = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32), np.empty(3, np.float32)
+    >>> value = fastnn.gradient(net.network, x, y, fastnn.Loss.MSE, slope, fastnn.workspace(net.network, 4))
+    >>> value == net.loss_and_gradient(x, y, "mse")[0]
+    True
     """
-    table, parameters = network.table, network.parameters
-    rows = x.shape[0]
-    labels = loss == SOFTMAX_CROSS_ENTROPY and y.shape[1] == 1
-    if x.shape[1] != table[0, IN] or rows < 1:
-        raise ValueError("x: expected at least one row of the network's in_features")
-    if y.shape[0] != rows or not (labels or y.shape[1] == table[table.shape[0] - 1, OUT]):
-        raise ValueError("y: expected a row of the network's out_features, or one label, for each row of x")
-    if gradient.size != parameters.size:
-        raise ValueError("gradient: expected the size of the parameters")
-    if workspace.size < workspace_size(table, parameters, rows, 1)[1]:
-        raise ValueError("workspace: too small for this batch; fastnn.workspace(network, batch) makes one")
-    return loss_and_gradient_serial(table, parameters, x, y, workspace[:0], loss, gradient, workspace)
+    arrays = {"x": x, "y": y, "gradient": gradient, "workspace": workspace}
+    _check(network, {"y": 0, "x": 0}, ("gradient", "workspace"), **arrays)
+    if x.ndim != 2 or gradient.ndim != 1:
+        raise ValueError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
+    if not isinstance(loss, (int, np.integer)) or isinstance(loss, bool):
+        raise TypeError(f"loss: expected a member of fastnn.Loss, got {loss!r}")
+    return _gradient_kernel(network, x, y, int(loss), gradient, workspace)
+
+
+# Its own parameter has the function's name.
+_gradient = gradient
+
+
+@kernel
+def _gradient_kernel(network, x, y, loss, gradient, workspace):
+    return _gradient(network, x, y, loss, gradient, workspace)

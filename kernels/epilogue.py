@@ -28,8 +28,8 @@ from .simd import advance
 Store = namedtuple("Store", "out row_stride")
 # out = f(product); the product itself is kept in z if keep; buffer holds a row for log_softmax
 Activate = namedtuple("Activate", "activation out row_stride keep z buffer")
-# out = product * f'(saved)
-ActivateBackward = namedtuple("ActivateBackward", "activation saved out row_stride")
+# out = product * f'(saved); a saved_row_stride of 0 has one saved row for all
+ActivateBackward = namedtuple("ActivateBackward", "activation saved saved_row_stride out row_stride")
 # the product is a gradient: the optimiser's rule, whose fields come first, is applied to parameters and states. Flat,
 # because a parallel loop can't capture a tuple within a tuple.
 Update = namedtuple("Update", (*Rule._fields, "parameters", "state1", "state2", "row_stride"))
@@ -128,18 +128,19 @@ def _activate(epilogue, source, source_row, row, column, height, width):
 
 def _activate_backward(epilogue, source, source_row, row, column, height, width):
     activation = epilogue.activation
-    stride = epilogue.row_stride
-    saved = advance(epilogue.saved, row * stride + column)
+    stride, saved_stride = epilogue.row_stride, epilogue.saved_row_stride
+    saved = advance(epilogue.saved, row * saved_stride + column)
     out = advance(epilogue.out, row * stride + column)
-    if activation >= SOFTMAX:
-        softmax_rows_backward(source, saved, out, height, width, activation == LOG_SOFTMAX)
-    else:
+    rows, columns = height, width
+    if saved_stride == stride:
         rows, columns = _runs(height, width, stride, source_row)
-        for i in range(rows):
-            here = i * stride
-            activate_elements_backward(
-                activation, advance(source, i * source_row), advance(saved, here), advance(out, here), columns
-            )
+    for i in range(rows):
+        dy, kept, dz = advance(source, i * source_row), advance(saved, i * saved_stride), advance(out, i * stride)
+        if activation >= SOFTMAX:
+            # Blocks of row-wise activations span whole rows.
+            softmax_rows_backward(dy, kept, dz, columns // width, width, activation == LOG_SOFTMAX)
+        else:
+            activate_elements_backward(activation, dy, kept, dz, columns)
 
 
 def _update(epilogue, source, source_row, row, column, height, width):

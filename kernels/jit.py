@@ -5,7 +5,10 @@ it would go on serving the caller's old machine code. Here the cache lies in a f
 source, so a changed source means an empty folder. Its files are of our own making too, see `_CacheFiles`.
 """
 
+import _thread
 import contextlib
+import ctypes
+import functools
 import gc
 import hashlib
 import os
@@ -17,7 +20,10 @@ import tempfile
 import threading
 import warnings
 
+import llvmlite.binding as llvm
 import numba
+import numpy as np
+from llvmlite import ir
 from numba import prange, types
 from numba.core import caching, cgutils, config, serialize
 from numba.core.compiler_lock import global_compiler_lock
@@ -235,11 +241,107 @@ def aside(function, *arguments):
     return results[0]
 
 
-def prepare(dispatcher, *arguments):
-    """Compile for these arguments, if that is not done yet."""
-    signature = tuple(dispatcher.typeof_pyval(argument) for argument in arguments)
-    if signature not in dispatcher.overloads:
-        aside(dispatcher.compile, signature)
+# The way from a user's compiled code to workers. It refers to this memory by name, and finds in row i (TOKEN, address)
+# of a worker for one dtype, or zeros while that is not compiled; in row 0 the function to ask for it. So a cached
+# function of the user's holds no machine code of ours, and if it was compiled against other sources it finds no TOKEN.
+SLOTS = np.zeros((64, 2), np.int64)
+SLOTS_NAME = "fastnn_worker_slots"
+TOKEN = int(SOURCE_DIGEST[:15], 16)
+llvm.add_symbol(SLOTS_NAME, SLOTS.ctypes.data)
+_owners = {}
+
+
+def _take_slots(worker):
+    rows = {}
+    for kind in (np.float32, np.float64):
+        row = rows[np.dtype(kind)] = 1 + len(_owners)
+        _owners[row] = worker, np.dtype(kind)
+    return rows
+
+
+def _fill_slot(row, address):
+    # In this order: who sees the token may use the address.
+    SLOTS[row, 1] = address
+    SLOTS[row, 0] = TOKEN
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int64)
+def _compile_for_slot(row):
+    # What this raises, ctypes prints; the caller then finds the slot empty.
+    worker, dtype = _owners[row]
+    try:
+        worker.address(dtype)
+    except KeyboardInterrupt:
+        # Threads that share a loop with this one wait for the slot. So does the interrupt, for the compiled code's end.
+        worker.address(dtype)
+        threading.Timer(0.1, _thread.interrupt_main).start()
+
+
+_fill_slot(0, ctypes.cast(_compile_for_slot, ctypes.c_void_p).value)
+
+
+def _slot(builder, row, column):
+    """The address of an element of SLOTS."""
+    index = ir.IntType(64)
+    module = builder.module
+    table = module.globals.get(SLOTS_NAME)
+    if table is None:
+        table = ir.GlobalVariable(module, ir.ArrayType(index, SLOTS.size), SLOTS_NAME)
+    return builder.gep(table, [index(0), builder.add(builder.mul(row, index(2)), index(column))])
+
+
+@intrinsic
+def _read_slot(typingctx, row):
+    """The address in a row of SLOTS, or 0."""
+
+    def codegen(context, builder, signature, args):
+        index = ir.IntType(64)
+        token = builder.load_atomic(_slot(builder, args[0], 0), "acquire", 8)
+        here = builder.icmp_unsigned("==", token, index(TOKEN))
+        return builder.select(here, builder.load(_slot(builder, args[0], 1)), index(0))
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic
+def _request(typingctx, address, row):
+    """Call the function at `address`, which is `_compile_for_slot`."""
+
+    def codegen(context, builder, signature, args):
+        function = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        builder.call(builder.inttoptr(args[0], function.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+_python_thread = types.ExternalFunction("PyGILState_GetThisThreadState", types.intp())
+_give_way = types.ExternalFunction("sched_yield" if os.name == "posix" else "SwitchToThread", types.int32())
+# Looks at an empty slot before a thread gives up: minutes, more than a compilation takes.
+PATIENCE = 10**9
+
+
+@inner
+def _find(row):
+    """The address of a worker that is not compiled yet.
+
+    Compiling needs Python's lock. A thread of Numba's pool must not ask for it: the thread that holds it may be waiting
+    for the pool. But that one takes its share of the loop, comes by here and compiles.
+    """
+    ask = _read_slot(0)
+    if ask == 0:
+        raise RuntimeError("this function was compiled against another version of fastnn: delete its cache")
+    if _python_thread() != 0:
+        _request(ask, row)
+    else:
+        for _ in range(PATIENCE):
+            if _read_slot(row) != 0:
+                break
+            _give_way()
+    address = _read_slot(row)
+    if address == 0:
+        raise RuntimeError("a kernel of fastnn could not be compiled")
+    return address
 
 
 class Worker:
@@ -251,6 +353,7 @@ class Worker:
 
     def __init__(self, function, signature):
         self.function = function
+        self.slots = _take_slots(self)
         self._compiled = _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
         self._signature = signature
         self._addresses = {}
@@ -258,19 +361,70 @@ class Worker:
     def address(self, dtype):
         """The address of the worker for float32 or float64 arrays; compiles it at the first call."""
         address = self._addresses.get(dtype)
-        if address is None:
-            arguments = self._signature(numba.from_dtype(dtype))
-            with _without_collector():
-                aside(self._compiled.compile, arguments)
-            result = self._compiled.overloads[arguments]
-            address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-            self._addresses[dtype] = address
+        return aside(self._compile_for, dtype) if address is None else address
+
+    def _compile_for(self, dtype):
+        arguments = self._signature(numba.from_dtype(dtype))
+        with _without_collector():
+            self._compiled.compile(arguments)
+        result = self._compiled.overloads[arguments]
+        address = self._addresses[dtype] = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+        _fill_slot(self.slots[dtype], address)
         return address
+
+
+def finder(worker):
+    """A function for compiled code: the worker's address for the dtype of an array, compiled when its caller is."""
+
+    @intrinsic
+    def row_of(typingctx, array):
+        dtype = np.dtype(array.dtype.name)
+        worker.address(dtype)
+        row = worker.slots[dtype]
+        return types.intp(array), lambda context, builder, signature, args: context.get_constant(types.intp, row)
+
+    @glue
+    def find(array):
+        row = row_of(array)
+        address = _read_slot(row)
+        return address if address != 0 else _find(row)
+
+    return find
 
 
 def worker(signature):
     """Make a `Worker`; signature: the argument types as a function of the element type."""
     return lambda function: Worker(function, signature)
+
+
+def read_only(element, dimensions, layout="C"):
+    """The type of an array that is read: as an argument it takes in writeable ones, with layout "A" any strides."""
+    return types.Array(element, dimensions, layout, readonly=True)
+
+
+def driver(signature):
+    """Compile a kernel that Python alone calls, with one signature for each dtype; call `ready(dtype)` of it first.
+
+    Numba compiles for each layout, and for read-only arrays once more: three arguments made 24 signatures of the
+    training kernel, of 5 s each. Where it may compile no more, arguments convert to what there is, in 0.1 us.
+
+    Args:
+        signature: the argument types as a function of the element type.
+    """
+
+    def register(function):
+        dispatcher = _compile(function)
+
+        def compile_for(dtype):
+            with global_compiler_lock, _without_collector():
+                dispatcher.disable_compile(False)
+                dispatcher.compile(signature(numba.from_dtype(dtype)))
+                dispatcher.disable_compile()
+
+        dispatcher.ready = functools.cache(lambda dtype: aside(compile_for, dtype))
+        return dispatcher
+
+    return register
 
 
 @intrinsic

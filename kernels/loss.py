@@ -29,6 +29,7 @@ from .simd import (
     constant,
     flat_pointer,
     fma,
+    keep_alive,
     lane_max,
     lane_sum,
     lanes_of,
@@ -191,9 +192,12 @@ def _loss(loss, prediction, target, sample_weight, gradient):
     rows, n = prediction.shape
     batch = Batch(flat_pointer(target), target.shape[1], flat_pointer(sample_weight), sample_weight.size > 0)
     scale = loss_scale(loss, total_weight(batch, rows), n)
-    terms = pointer(np.empty(rows * n, prediction.dtype))
+    scratch = np.empty(rows * n, prediction.dtype)
+    terms = pointer(scratch)
     loss_rows(loss, flat_pointer(prediction), batch, flat_pointer(gradient), terms, rows, n, scale)
-    return scale * lane_sum(terms, terms_count(loss, rows, n))
+    total = lane_sum(terms, terms_count(loss, rows, n))
+    keep_alive(scratch)
+    return scale * total
 
 
 @kernel

@@ -25,9 +25,9 @@ from collections import namedtuple
 from itertools import pairwise
 
 import numpy as np
-from numba import carray, float64, int64, intp
+from numba import carray, float64, int64, intp, types
 
-from .activation import IDENTITY, LOG_SOFTMAX, SOFTMAX, activate_elements_backward, softmax_rows_backward
+from .activation import IDENTITY, SOFTMAX
 from .codes import NEEDS_PRE_ACTIVATION, Activation
 from .dense import (
     FEW_ROWS,
@@ -43,11 +43,24 @@ from .dense import (
 )
 from .epilogue import Activate, ActivateBackward, Store, finish, landing, make_update, moved
 from .gemm import Operand, product, product_scratch, product_scratch_up_to
-from .jit import call, glue, inner, kernel, plain, run, serial_in_njit, worker
+from .jit import (
+    SOURCE_DIGEST,
+    call,
+    driver,
+    finder,
+    glue,
+    inner,
+    kernel,
+    plain,
+    read_only,
+    run,
+    serial_in_njit,
+    worker,
+)
 from .loss import Batch, loss_rows, loss_scale, terms_count
 from .microkernel import panel_columns, tile_columns
 from .optimizer import CLIP_NORM, LEARNING_RATE, clip_elements_by_norm, make_rule, update_elements
-from .simd import advance, aligned, flat_pointer, itemsize, lane_sum, load, pointer_to, store
+from .simd import address_of, advance, aligned, flat_pointer, itemsize, lane_sum, load, pointer_to, store
 from .threads import threads_for
 
 # ROW_WORKSPACE: elements of workspace with which one row goes through the network, in the first layer's row.
@@ -66,6 +79,20 @@ ROWS = 256
 
 # What a user's compiled code holds of a network; both arrays are shared with the Python object.
 Network = namedtuple("Network", "table parameters")
+# The class is known by a name that tells the version, for Numba's cache keeps by it what a user compiled for networks:
+# after an upgrade that machine code is not found again.
+Network.__name__ = Network.__qualname__ = f"Network_{SOURCE_DIGEST}"
+globals()[Network.__name__] = Network
+
+
+def __getattr__(name):
+    """The networks of other versions, which a user's cache or pickles still mention: a class that nothing takes."""
+    if not name.startswith("Network_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = other = namedtuple(name, Network._fields, module=__name__)
+    return other
+
+
 # An optimiser: its code, hyper-parameters (see optimizer.py) and states of the parameters' size, or empty.
 Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
 
@@ -128,9 +155,9 @@ def training_scratch(table, rows, size, nr):
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
         most = max(most, product_scratch_up_to(k, n, rows, size, nr))
-        if layer > 0:
-            whole_rows = table[layer - 1, ACTIVATION] >= SOFTMAX
-            most = max(most, product_scratch(min(rows, ROWS), k, n, size, nr, False, whole_rows))
+        # Through the first layer only the gradient with respect to the input goes back.
+        whole_rows = layer > 0 and table[layer - 1, ACTIVATION] >= SOFTMAX
+        most = max(most, product_scratch(min(rows, ROWS), k, n, size, nr, False, whole_rows))
     # A row for log_softmax lies before the scratch of the products.
     return widest(table) + most + 16
 
@@ -219,28 +246,63 @@ def forward_rows(table, parameters, x, first, last, out, workspace):
             source = Operand(target, n, 1)
 
 
-@worker(lambda t: (int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], intp, intp, intp))
-def forward_worker(table, parameters, x, out, workspace, layer, index, parts):
+def _forward_types(t):
+    """table, parameters, x (address, row stride, column stride), rows, out, workspace (addresses), its size, layer."""
+    return int64[:, ::1], t[::1], intp, intp, intp, intp, intp, intp, intp, intp
+
+
+@glue
+def forward_arguments(table, parameters, x, rows, out, workspace, size):
+    """A worker's arguments from an Operand and pointers: fewer than arrays would be, and a sample is a row."""
+    return (
+        table,
+        parameters,
+        address_of(x.pointer),
+        x.row_stride,
+        x.column_stride,
+        rows,
+        address_of(out),
+        address_of(workspace),
+        size,
+    )
+
+
+@worker(lambda t: (*_forward_types(t), intp, intp))
+def forward_worker(table, parameters, x, x_row, x_column, rows, out, workspace, size, layer, index, parts):
     """One thread's rows, with its part of the workspace; `layer` is there for the signature of `layer_worker`."""
     forward_rows(
         table,
         flat_pointer(parameters),
-        operand(x),
-        part(x.shape[0], index, parts),
-        part(x.shape[0], index + 1, parts),
-        flat_pointer(out),
-        advance(flat_pointer(workspace), index * (workspace.size // parts)),
+        Operand(pointer_to(x, parameters), x_row, x_column),
+        part(rows, index, parts),
+        part(rows, index + 1, parts),
+        pointer_to(out, parameters),
+        advance(pointer_to(workspace, parameters), index * (size // parts)),
     )
 
 
-@worker(lambda t: (int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], intp, intp, intp))
-def layer_worker(table, parameters, x, out, workspace, layer, index, parts):
+find_forward = finder(forward_worker)
+
+
+@worker(lambda t: (types.CPointer(int64), intp, *[types.CPointer(t)] * 2, intp, *[types.CPointer(t)] * 2))
+def sample_worker(table, layers, parameters, x, x_step, out, workspace):
+    """One row, in code that knows it is one: 4-32-32-1 takes 165 ns, by `forward_worker` 205."""
+    forward_rows(carray(table, (layers, TABLE_COLUMNS)), parameters, Operand(x, 0, x_step), 0, 1, out, workspace)
+
+
+find_sample = finder(sample_worker)
+
+
+@worker(lambda t: (*_forward_types(t), intp, intp))
+def layer_worker(table, parameters, x, x_row, x_column, m, out, workspace, size, layer, index, parts):
     """One thread's columns of one layer, for a batch of too few rows to share; threads have one part of workspace."""
-    layers, m, width = table.shape[0], x.shape[0], widest(table)
-    p = flat_pointer(workspace)
+    layers, width = table.shape[0], widest(table)
+    p = pointer_to(workspace, parameters)
     n, k = table[layer, OUT], table[layer, IN]
-    source = Operand(advance(p, (1 - (layer & 1)) * m * width), k, 1) if layer > 0 else operand(x)
-    target = flat_pointer(out) if layer == layers - 1 else advance(p, (layer & 1) * m * width)
+    source = Operand(pointer_to(x, parameters), x_row, x_column)
+    if layer > 0:
+        source = Operand(advance(p, (1 - (layer & 1)) * m * width), k, 1)
+    target = pointer_to(out, parameters) if layer == layers - 1 else advance(p, (layer & 1) * m * width)
     nr = panel_columns(p)
     slivers = (n + nr - 1) // nr
     first, last = part(slivers, index, parts) * nr, min(n, part(slivers, index + 1, parts) * nr)
@@ -272,19 +334,21 @@ def forward_plan(table, parameters, workspace, threads):
 
 
 @glue
-def _planned(plan, out):
-    """The numbers, table, parameters and workspace of a plan."""
+def _planned(plan, x, out):
+    """The numbers of a plan, and the arguments of its workers but for the layer."""
     numbers = carray(pointer_to(plan, NUMBERS), 9)
     table = carray(pointer_to(numbers[2], NUMBERS), (numbers[3] // TABLE_COLUMNS, TABLE_COLUMNS))
     parameters = carray(pointer_to(numbers[4], out), numbers[5])
-    return numbers, table, parameters, carray(pointer_to(numbers[6], out), numbers[7])
+    workspace = pointer_to(numbers[6], out)
+    arguments = forward_arguments(table, parameters, operand(x), x.shape[0], flat_pointer(out), workspace, numbers[7])
+    return numbers, table, arguments
 
 
 @kernel
 def forward_planned(plan, x, out):
     """out = network(x) on this thread; plan: the address of the array from `forward_plan`."""
-    numbers, table, parameters, workspace = _planned(plan, out)
-    call(numbers[0], (table, parameters, x, out, workspace, 0, 0, 1))
+    numbers, _, arguments = _planned(plan, x, out)
+    call(numbers[0], (*arguments, 0, 0, 1))
 
 
 @kernel
@@ -293,14 +357,14 @@ def forward_shared(plan, x, out):
 
     A kernel of its own, for who needs no threads need not wait for its compilation.
     """
-    numbers, table, parameters, workspace = _planned(plan, out)
+    numbers, table, arguments = _planned(plan, x, out)
     threads = numbers[8]
     by_rows = x.shape[0] > FEW_ROWS
     # One launch in the source: each one would be compiled, for a third of a second.
     for layer in range(1 if by_rows else table.shape[0]):
         work = x.shape[0] * table[layer, IN] * table[layer, OUT]
         count = threads if by_rows else min(threads, max(1, work // FEW_ROWS_GRAIN))
-        run(numbers[0] if by_rows else numbers[1], (table, parameters, x, out, workspace, layer), count)
+        run(numbers[0] if by_rows else numbers[1], (*arguments, layer), count)
 
 
 def forward_driver(threads):
@@ -354,73 +418,104 @@ def rows_at(base, rows, record, layer, row, n):
 
 
 @glue
+def forward_saving(step, row, m, buffer, scratch):
+    """Rows row..row + m forward, all that their backward takes kept."""
+    table, parameters = step.table, step.parameters
+    source = shifted(step.x, row, 0)
+    for layer in range(table.shape[0]):
+        n, activation, z_record = table[layer, OUT], table[layer, ACTIVATION], table[layer, Z_RECORD]
+        target = rows_at(step.activations, step.rows, table[layer, RECORD], layer, row, n)
+        product(
+            source,
+            weights_of(table, layer, parameters),
+            m,
+            n,
+            table[layer, IN],
+            advance(parameters, table[layer, BIAS]),
+            True,
+            activation >= SOFTMAX,
+            Activate(
+                activation,
+                target,
+                n,
+                z_record >= 0,
+                rows_at(step.z, step.rows, max(z_record, 0), layer, row, n),
+                buffer,
+            ),
+            scratch,
+        )
+        source = Operand(target, n, 1)
+
+
+@glue
+def outputs_of(step, row):
+    """Where the network's output for `row` lies."""
+    last = step.table.shape[0] - 1
+    return rows_at(step.activations, step.rows, step.table[last, RECORD], last, row, step.table[last, OUT])
+
+
+@glue
+def dz_of(step, layer, row):
+    """Where the gradient with respect to a layer's pre-activation lies, from `row` on."""
+    return rows_at(step.dz, step.rows, step.table[layer, RECORD], layer, row, step.table[layer, OUT])
+
+
+@glue
+def backward_output(step, dy, row, m, each):
+    """From the gradient with respect to the output, m rows at dy, to dz of the last layer; `each` as below."""
+    last = step.table.shape[0] - 1
+    n, activation = step.table[last, OUT], step.table[last, ACTIVATION]
+    dz = dz_of(step, last, row)
+    finish(ActivateBackward(activation, saved_of(step, last, row), n if each else 0, dz, n), dy, n, 0, 0, m, n)
+
+
+@glue
+def backward_hidden(step, row, m, each, scratch):
+    """From dz of the last layer to that of the first; each: rows have saved values of their own, not those of `row`."""
+    table = step.table
+    for layer in range(table.shape[0] - 1, 0, -1):
+        n, k, activation = table[layer, OUT], table[layer, IN], table[layer - 1, ACTIVATION]
+        below = dz_of(step, layer - 1, row)
+        product(
+            Operand(dz_of(step, layer, row), n, 1),
+            transposed(weights_of(table, layer, step.parameters)),
+            m,
+            k,
+            n,
+            below,
+            False,
+            activation >= SOFTMAX,
+            ActivateBackward(activation, saved_of(step, layer - 1, row), k if each else 0, below, k),
+            scratch,
+        )
+
+
+@glue
 def sweep_rows(step, first, last, scratch):
     """Forward, loss and backward of rows first..last: leaves activations, loss terms and dz of every layer."""
-    table, parameters, columns = step.table, step.parameters, step.batch.columns
+    table, columns = step.table, step.batch.columns
     layers = table.shape[0]
     buffer = scratch
     scratch = advance(scratch, widest(table))
+    n, activation = table[layers - 1, OUT], table[layers - 1, ACTIVATION]
     for row in range(first, last, ROWS):
         m = min(ROWS, last - row)
         if step.gather:
             gather_rows(step, row, row + m)
-        source = shifted(step.x, row, 0)
-        for layer in range(layers):
-            n, activation, z_record = table[layer, OUT], table[layer, ACTIVATION], table[layer, Z_RECORD]
-            target = rows_at(step.activations, step.rows, table[layer, RECORD], layer, row, n)
-            product(
-                source,
-                weights_of(table, layer, parameters),
-                m,
-                n,
-                table[layer, IN],
-                advance(parameters, table[layer, BIAS]),
-                True,
-                activation >= SOFTMAX,
-                Activate(
-                    activation,
-                    target,
-                    n,
-                    z_record >= 0,
-                    rows_at(step.z, step.rows, max(z_record, 0), layer, row, n),
-                    buffer,
-                ),
-                scratch,
-            )
-            source = Operand(target, n, 1)
-
-        n, activation = table[layers - 1, OUT], table[layers - 1, ACTIVATION]
+        forward_saving(step, row, m, buffer, scratch)
         batch = Batch(
             advance(step.batch.target, row * columns),
             columns,
             advance(step.batch.weights, row if step.batch.weighted else 0),
             step.batch.weighted,
         )
-        dz = rows_at(step.dz, step.rows, table[layers - 1, RECORD], layers - 1, row, n)
+        out, dz = outputs_of(step, row), dz_of(step, layers - 1, row)
         dy = dz if activation == IDENTITY else scratch
         terms = advance(step.terms, terms_count(step.loss, row, n))
-        loss_rows(step.loss, source.pointer, batch, dy, terms, m, n, step.scale)
-        if activation >= SOFTMAX:
-            softmax_rows_backward(dy, source.pointer, dz, m, n, activation == LOG_SOFTMAX)
-        elif activation != IDENTITY:
-            activate_elements_backward(activation, dy, saved_of(step, layers - 1, row), dz, m * n)
-
-        for layer in range(layers - 1, 0, -1):
-            n, k, activation = table[layer, OUT], table[layer, IN], table[layer - 1, ACTIVATION]
-            dz = rows_at(step.dz, step.rows, table[layer, RECORD], layer, row, n)
-            below = rows_at(step.dz, step.rows, table[layer - 1, RECORD], layer - 1, row, k)
-            product(
-                Operand(dz, n, 1),
-                transposed(weights_of(table, layer, parameters)),
-                m,
-                k,
-                n,
-                below,
-                False,
-                activation >= SOFTMAX,
-                ActivateBackward(activation, saved_of(step, layer - 1, row), below, k),
-                scratch,
-            )
+        loss_rows(step.loss, out, batch, dy, terms, m, n, step.scale)
+        if activation != IDENTITY:
+            backward_output(step, dy, row, m, True)
+        backward_hidden(step, row, m, True, scratch)
 
 
 @glue
@@ -439,7 +534,7 @@ def sweep_weights(step, sink, index, parts, scratch):
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
         first, last = part(k + 1, index, parts), part(k + 1, index + 1, parts)
-        dz = rows_at(step.dz, step.rows, table[layer, RECORD], layer, 0, n)
+        dz = dz_of(step, layer, 0)
         if last == k + 1:
             last = k
             bias = moved(sink, table[layer, BIAS], n)
@@ -468,21 +563,55 @@ def terms_of(parameters, workspace):
 
 
 @glue
+def layer_parts(table, parameters, rows, workspace):
+    """Where terms, activations, z and dz of so many rows begin in a workspace, and where the rest does."""
+    activations, z = record_sizes(table)
+    lines = LINE * table.shape[0]
+    terms = terms_of(parameters, workspace)
+    a_part = aligned(advance(terms, rows * table[table.shape[0] - 1, OUT]))
+    z_part = aligned(advance(a_part, rows * activations + lines))
+    dz_part = aligned(advance(z_part, rows * z + lines))
+    return terms, a_part, z_part, dz_part, aligned(advance(dz_part, rows * activations + lines))
+
+
+@glue
+def plan_rows(table, parameters, x, rows, workspace):
+    """A Step of rows of the Operand x without targets: for forward and backward passes, not for a loss."""
+    terms, a_part, z_part, dz_part, scratch = layer_parts(table, parameters, rows, workspace)
+    none = advance(flat_pointer(parameters), 0)
+    order = flat_pointer(table[0])
+    batch = Batch(none, 0, none, False)
+    return Step(
+        table,
+        flat_pointer(parameters),
+        rows,
+        0,
+        1.0,
+        x,
+        batch,
+        a_part,
+        z_part,
+        dz_part,
+        terms,
+        scratch,
+        False,
+        x,
+        none,
+        none,
+        order,
+    )
+
+
+@glue
 def plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight):
     """The Step of rows first.. of the data, or of the rows order[first]..; weight is the sum of its sample weights.
 
     The workspace begins with room for a gradient.
     """
-    activations, z = record_sizes(table)
     inputs, last, columns = table[0, IN], table[table.shape[0] - 1, OUT], y.shape[1]
     gather, weighted = order.size > 0, weights.size > 0
     start = 0 if gather else first
-    lines = LINE * table.shape[0]
-    terms = terms_of(parameters, workspace)
-    a_part = aligned(advance(terms, rows * last))
-    z_part = aligned(advance(a_part, rows * activations + lines))
-    dz_part = aligned(advance(z_part, rows * z + lines))
-    x_part = aligned(advance(dz_part, rows * activations + lines))
+    terms, a_part, z_part, dz_part, x_part = layer_parts(table, parameters, rows, workspace)
     y_part = aligned(advance(x_part, rows * inputs))
     weights_part = aligned(advance(y_part, rows * columns))
     source_x = operand(x)
@@ -572,6 +701,9 @@ def rows_worker(table, parameters, x, y, weights, order, workspace, loss, first,
     _part_of_rows(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, index, parts)
 
 
+find_rows = finder(rows_worker)
+
+
 @worker(lambda t: (*_step_types(t), t[::1], intp, intp))
 def gradient_worker(
     table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, gradient, index, parts
@@ -580,6 +712,9 @@ def gradient_worker(
     _part_of_gradient(
         table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, gradient, index, parts
     )
+
+
+find_gradient = finder(gradient_worker)
 
 
 @worker(lambda t: (*_step_types(t), intp, float64[::1], t[::1], t[::1], intp, intp, intp))
@@ -636,7 +771,12 @@ def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradi
     return batch_loss(table, parameters, workspace, loss, rows, weight)
 
 
-@kernel
+def _data_types(t):
+    """x, y, sample_weight"""
+    return read_only(t, 2, "A"), read_only(t, 2), read_only(t, 1)
+
+
+@driver(lambda t: (intp, intp, read_only(int64, 2), t[::1], *_data_types(t), intp, t[::1], t[::1], intp))
 def loss_and_gradient_parallel(
     rows_address, gradient_address, table, parameters, x, y, sample_weight, loss, gradient, workspace, threads
 ):
@@ -670,6 +810,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     """
     threads = _threads_that_fit(table, parameters, x.shape[0], workspace, 1)
     dtype = parameters.dtype
+    loss_and_gradient_parallel.ready(dtype)
     return loss_and_gradient_parallel(
         rows_worker.address(dtype),
         gradient_worker.address(dtype),
@@ -696,6 +837,7 @@ def training_plan(network, optimization, loss, workspace, threads):
         threads: 1 launches none.
     """
     dtype = network.parameters.dtype
+    train_planned.ready(dtype)
     # Workers that will not be called are not compiled.
     if optimization.hyper[CLIP_NORM] > 0:
         workers = rows_worker.address(dtype), 0, gradient_worker.address(dtype), flat_update_worker.address(dtype)
@@ -707,7 +849,7 @@ def training_plan(network, optimization, loss, workspace, threads):
     return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads, 0], np.int64)
 
 
-@kernel
+@driver(lambda t: (intp, *_data_types(t), read_only(int64, 1), intp, intp, float64[::1]))
 def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, losses):
     """`losses.size` updates of a network, one for each batch of the data, without an allocation.
 

@@ -61,6 +61,15 @@ def pointer(typingctx, array):
 
 
 @intrinsic
+def keep_alive(typingctx, array):
+    """Stands where an array is last needed. Numba frees it after the last use of its name, and a pointer is no use.
+
+    So in this package nobody allocates and then works through a pointer without this after the work.
+    """
+    return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
+
+
+@intrinsic
 def advance(typingctx, p, count):
     """The pointer `count` elements further."""
     sig = p(p, types.intp)
@@ -80,6 +89,12 @@ def pointer_to(typingctx, address, like):
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
     return sig, codegen
+
+
+@intrinsic
+def address_of(typingctx, p):
+    """The integer that `pointer_to` turns back into this pointer."""
+    return types.intp(p), lambda context, builder, signature, args: builder.ptrtoint(args[0], ir.IntType(64))
 
 
 @intrinsic

@@ -9,6 +9,7 @@ Nothing here launches threads at import or changes Numba's settings.
 
 import functools
 import math
+import operator
 import os
 import pathlib
 import threading
@@ -75,11 +76,16 @@ def set_num_threads(count):
     """
     global _limit
     if count is not None:
-        if isinstance(count, bool) or not hasattr(count, "__index__"):
-            raise TypeError(f"count: expected a whole number or None, got {count!r}")
-        count = count.__index__()
+        try:
+            number = None if isinstance(count, bool) else operator.index(count)
+        except TypeError:  # arrays have __index__, but most of them no index
+            number = None
+        if number is None:
+            raise TypeError(f"count: expected a whole number or None, got {count!r:.200}")
+        count = number
         if count < 1:
-            raise ValueError(f"count: expected at least 1, got {count}")
+            # Python refuses to print whole numbers of thousands of digits.
+            raise ValueError(f"count: expected at least 1, got {max(count, -(2**63))}")
     _limit = count
 
 

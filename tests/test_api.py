@@ -107,7 +107,7 @@ def test_parameters_are_one_live_vector(net, x):
     np.testing.assert_array_equal(net.predict(x), np.tile(np.float32([1, 2, 3]), (10, 1)))
     net.parameters = np.zeros(net.parameter_count)
     assert not net.layers[0].weight.any()
-    assert net.network.parameters is net.parameters
+    assert np.shares_memory(net.network.parameters, net.parameters)
     with pytest.raises(ValueError, match=r"parameters: expected shape \(67,\), got \(3,\)"):
         net.parameters = [1, 2, 3]
     with pytest.raises(ValueError, match=r"weight: expected shape \(8, 3\), got \(3, 8\)"):

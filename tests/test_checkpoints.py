@@ -386,6 +386,7 @@ CHANGES = [
     (lambda t: t["moments"].__setitem__(0, {"tensor": "training.none"}), "KeyError"),
     (lambda t: t["moments"].__setitem__(0, [0.0]), r"moments: expected shape \(41,\)"),
     (lambda t: t.update(steps=-1), "steps: expected at least 0, got -1"),
+    (lambda t: t.update(steps=2**62), r"steps: expected below 2\*\*62"),
     (lambda t: t.update(epochs="many"), "epochs: expected a whole number, got 'many'"),
     (lambda t: t.update(history=None), "expected a history with a position"),
     (lambda t: t["history"]["epochs"].append(3), "loss: expected 3 numbers"),
@@ -393,6 +394,7 @@ CHANGES = [
     (lambda t: t["history"].update(seed=2**64), r"seed: expected below 2\*\*64"),
     (lambda t: t["position"].update(rows=10**18), "losses: expected 31250000000000000 float64 numbers"),
     (lambda t: t["position"].update(phase="middle"), "no such position: 'middle'"),
+    (lambda t: t["position"].update(phase="x" * 10**6), r"no such position: 'x{100}.{0,200}$"),
     (lambda t: t["position"].update(batch=3), "no such position: 'fit_end', epoch 2, batch 3"),
     (lambda t: t["position"].update(states=[3]), "TypeError"),
     (lambda t: t["position"].update(more=3), "unknown: more"),
@@ -420,6 +422,20 @@ def test_a_model_is_no_checkpoint(path):
     fastnn.MLP([1, 1], seed=0).save(path)
     with pytest.raises(ValueError, match=r"run\.safetensors: a model without a training; fastnn\.load reads it"):
         Trainer.restore(path)
+
+
+@pytest.mark.parametrize("read", [fastnn.load, Trainer.restore])
+def test_the_model_in_a_checkpoint_has_the_limits_of_one_alone(data, path, read):
+    """However many tensors the training has."""
+    tensors, metadata, _ = written(path, data)
+    tensors |= {f"training.more{i}": np.zeros(1) for i in range(100)}
+    long = metadata | {"architecture": metadata["architecture"] + " " * 2000}
+    safetensors.numpy.save_file(tensors, path, long)
+    with pytest.raises(ValueError, match=r"architecture: expected at most 1800 characters for 4 tensors, got \d+$"):
+        read(path)
+    safetensors.numpy.save_file(tensors | {f"odd{i}": np.zeros(1) for i in range(9)}, path, metadata)
+    with pytest.raises(ValueError, match=r"tensors: missing .*: odd0, odd1, odd2, odd3, odd4 and 4 more$"):
+        read(path)
 
 
 def test_mutated_files(data, path, rng):

@@ -1,5 +1,10 @@
 """Networks called from compiled code: the values of predict, no allocation, errors instead of wild reads."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import numba
 import numpy as np
 import pytest
@@ -123,12 +128,25 @@ def test_what_does_not_fit_is_refused(net, dtype):
             fastnn.apply_into(network, *wrong)
     other = np.float64 if dtype == np.float32 else np.float32
     with pytest.raises(TypingError, match="the network's dtype"):
-        fastnn.apply_into(network, x.astype(other), out, scratch)
+        batch(network, x.astype(other), out, scratch)
     with pytest.raises(TypingError, match="both 1-D or both 2-D"):
-        fastnn.apply_into(network, x, out[0], scratch)
+        batch(network, x, out[0], scratch)
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    for wrong, error, message in (
+        ((network, x.astype(other), out, scratch), TypeError, "x: expected an ndarray of float"),
+        ((network, x.tolist(), out, scratch), TypeError, "x: expected an ndarray of float.*got list"),
+        ((net, x, out, scratch), TypeError, "network: expected the network of a model, got Sequential"),
+        ((network, x, out[0], scratch), ValueError, "x and out: expected both 1-D or both 2-D"),
+        ((network, x, np.asfortranarray(out), scratch), ValueError, "out: expected a C-contiguous array"),
+        ((network, x, frozen, scratch), ValueError, "out: expected a writeable array"),
+        ((network, x, scratch[:9].reshape(3, 3), scratch), ValueError, "out: .*overlaps workspace"),
+    ):
+        with pytest.raises(error, match=message):
+            fastnn.apply_into(*wrong)
     gradient = np.zeros_like(net.parameters)
     for wrong, message in (
-        ((x[:, :3], out, gradient, scratch), "x: expected"),
+        ((x[:, :3], out, gradient, scratch), "x: its last axis"),
         ((x[:0], out[:0], gradient, scratch), "x: expected"),
         ((x, out[:2], gradient, scratch), "y: expected"),
         ((x, out, gradient[1:], scratch), "gradient: expected"),
@@ -137,5 +155,110 @@ def test_what_does_not_fit_is_refused(net, dtype):
         samples, targets, result, room = wrong
         with pytest.raises(ValueError, match=message):
             fastnn.gradient(network, samples, targets, fastnn.Loss.MSE, result, room)
+    with pytest.raises(ValueError, match="loss: expected a member"):
+        fastnn.gradient(network, x, out, 99, gradient, scratch)
+    with pytest.raises(TypeError, match="loss: expected a member"):
+        fastnn.gradient(network, x, out, "mse", gradient, scratch)
     with pytest.raises(ValueError, match="batch"):
         fastnn.workspace(network, 0)
+    for wrong, message in (
+        ((x, out, x[:2].copy(), scratch), "dy and dx: expected a row"),
+        ((x, out[:, :2].copy(), x.copy(), scratch), "dy and dx: expected a row"),
+        ((x, out, x.copy(), scratch[:10]), "workspace: too small"),
+        ((x[:, :3], out, x.copy(), scratch), "x: its last axis"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fastnn.vjp(network, *wrong)
+    for wrong, message in (
+        ((x, np.empty((3, 4, 3), dtype), scratch), "out: expected an array"),
+        ((x, np.empty((2, 3, 4), dtype), scratch), "out: expected an array"),
+        ((x[0], np.empty((3, 4), dtype), scratch[:10]), "workspace: too small"),
+        ((x, out, scratch), "x and out: expected 1-D and 2-D or 2-D and 3-D"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fastnn.jacobian(network, *wrong)
+
+
+NETWORKS = [
+    ([4, 32, 100, 3], "tanh", "softmax"),
+    ([5, 7], "relu", "identity"),
+    ([3, 40, 70], "gelu", "log_softmax"),
+    ([3, 16, 8, 1], "softmax", "sigmoid"),
+    ([6, 300, 2], "silu", "gelu"),
+]
+
+
+@pytest.mark.parametrize(("sizes", "activation", "last"), NETWORKS)
+def test_jacobian_is_the_slope_and_vjp_its_product(sizes, activation, last, dtype, rng):
+    """Against central differences of a float64 twin; a sample alone gives the bits that it gives in its batch."""
+    net = fastnn.MLP(sizes, activation=activation, output_activation=last, dtype=dtype, seed=0)
+    twin = fastnn.MLP(sizes, activation=activation, output_activation=last, dtype="float64", seed=0)
+    twin.parameters = net.parameters.astype(float)
+    network, scratch = net.network, fastnn.workspace(net.network, 9)
+    x, dy = (rng.standard_normal((9, n)).astype(dtype) for n in (sizes[0], sizes[-1]))
+    dx, out = np.empty_like(x), np.empty((9, sizes[-1], sizes[0]), dtype)
+    fastnn.jacobian(network, x, out, scratch)
+    fastnn.vjp(network, np.asfortranarray(x), dy, dx, scratch)
+    slopes = np.empty(out.shape)
+    for j, step in enumerate(np.eye(sizes[0]) * 1e-6):
+        slopes[:, :, j] = (twin.predict(x + step) - twin.predict(x - step)) / 2e-6
+    tolerance = 1e-7 if dtype == np.float64 else 2e-5
+    np.testing.assert_allclose(out, slopes, atol=tolerance)
+    np.testing.assert_allclose(dx, np.einsum("mi,mij->mj", dy, slopes), atol=tolerance)
+    alone, row = np.empty_like(out[0]), np.empty_like(x[0])
+    fastnn.jacobian(network, x[2], alone, scratch)
+    fastnn.vjp(network, x[2], dy[2], row, scratch)
+    assert alone.tobytes() == out[2].tobytes()
+    assert row.tobytes() == dx[2].tobytes()
+
+
+@numba.njit(parallel=True)
+def slopes_in_parallel(network, x, dy, dx, out):
+    for i in numba.prange(len(x)):
+        scratch = fastnn.workspace(network, 1)
+        fastnn.vjp(network, x[i], dy[i], dx[i], scratch)
+        fastnn.jacobian(network, x[i], out[i], scratch)
+
+
+def test_slopes_in_compiled_code(net, dtype, rng):
+    x, dy = rng.standard_normal((50, 4)).astype(dtype), rng.standard_normal((50, 3)).astype(dtype)
+    dx, out = np.empty_like(x), np.empty((50, 3, 4), dtype)
+    slopes_in_parallel(net.network, x, dy, dx, out)
+    expected = np.empty_like(dx), np.empty_like(out)
+    scratch = fastnn.workspace(net.network, 50)
+    fastnn.vjp(net.network, x, dy, expected[0], scratch)
+    fastnn.jacobian(net.network, x, expected[1], scratch)
+    assert dx.tobytes() == expected[0].tobytes()
+    assert out.tobytes() == expected[1].tobytes()
+
+
+@numba.njit
+def temporaries(network, x):
+    out = np.empty((len(x), 3), x.dtype)
+    fastnn.apply_into(network, x + x, out, fastnn.workspace(network, len(x)))
+    return out
+
+
+def test_temporary_arrays_live_until_the_call_is_over(net, dtype, rng):
+    """Numba frees an array after the last use of its name, not of a pointer into it. Freed memory is unmapped here."""
+    x = rng.standard_normal((700, 4)).astype(dtype)
+    assert temporaries(net.network, x).tobytes() == net.predict(x + x).tobytes()
+    code = """
+import numpy as np, fastnn
+from test_embedded import temporaries
+K, x, log = fastnn.kernels, np.ones((300, 400)), fastnn.Activation.LOG_SOFTMAX
+w, b, y = np.ones((400, 500)), np.ones(500), np.empty((300, 500))
+K.linear(x, w.T.copy().T, b, log, y)
+K.linear_backward_input(y, w, x)
+K.linear_backward_parameters(x, y, w, b)
+K.outer_update(x, y, 0.1, w, b)
+K.log_softmax_backward(y, y.copy(), y)
+K.log_softmax(y, y)
+K.mse(x, x, x[:0, 0], x.copy())
+net = fastnn.MLP([4, 32, 100, 3], dtype="float64", seed=0)
+print(temporaries(net.network, np.ones((700, 4))).shape)
+"""
+    folders = os.pathsep.join([str(pathlib.Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000", "PYTHONPATH": folders}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600)
+    assert (done.returncode, done.stdout) == (0, "(700, 3)\n"), done.stderr

@@ -8,13 +8,13 @@ import sys
 import threading
 import time
 
+import numba
 import numpy as np
 import pytest
 
 from fastnn import trainer as module
 from fastnn.interrupts import Interrupts
-from fastnn.kernels import clip_by_value
-from fastnn.kernels.jit import aside, prepare
+from fastnn.kernels.jit import aside
 
 FULL = os.environ.get("FASTNN_FULL") == "1"
 
@@ -217,6 +217,12 @@ def interrupt_after(seconds):
     threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
+def spin(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
 def test_ctrl_c_does_not_wait_for_a_compiler():
     done = threading.Event()
 
@@ -247,31 +253,63 @@ def test_who_compiles_already_does_not_wait_for_another_thread():
         assert aside(threading.current_thread) is threading.main_thread()
 
 
-def test_prepared_kernels_compile_no_more():
-    x = np.zeros(3)
-    prepare(clip_by_value, x, 0.5)
-    before = len(clip_by_value.signatures)
-    clip_by_value(x, 0.5)
-    assert len(clip_by_value.signatures) == before
-
-
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_a_fit_prepares_what_it_runs(order, shuffle, rng, monkeypatch):
-    """No signature comes up within the part that Ctrl-C waits for."""
+def test_a_fit_compiles_outside_of_what_ctrl_c_waits_for(order, shuffle, rng, monkeypatch):
+    """The plan, which compiles, is made before interrupts are held; the kernel finds its signature for any layout."""
     from fastnn import MLP
 
-    prepared, kernel = set(), module.train_planned
-    monkeypatch.setattr(module, "CALL_SECONDS", 0.0)
-    monkeypatch.setattr(module, "prepare", lambda _, *a: prepared.add(tuple(map(kernel.typeof_pyval, a))))
-    monkeypatch.setattr(
-        module, "train_planned", lambda *a: ran.append(tuple(map(kernel.typeof_pyval, a))) or kernel(*a)
-    )
-    ran = []
+    held, begun, plan, kernel = [], [], module.training_plan, module.train_planned
+    monkeypatch.setattr(module, "Interrupts", lambda: begun.append(Interrupts()) or begun[0])
+    monkeypatch.setattr(module, "training_plan", lambda *a: held.append(begun[0]._holding) or plan(*a))
     x = np.asarray(rng.standard_normal((50, 3)), np.float32, order)
     MLP([3, 4, 1], seed=0).fit(x, x.sum(axis=1), batch_size=20, epochs=2, shuffle=shuffle)
-    assert len(ran) == 6
-    assert set(ran) == prepared
+    assert held == [False]
+    assert not kernel._can_compile
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_workers_and_training_compile_on_a_thread_aside(dtype, monkeypatch):
+    from fastnn.kernels import jit
+
+    @jit.worker(lambda t: (numba.int64[::1],))
+    def nothing(numbers):
+        pass
+
+    @jit.driver(lambda t: (t[::1],))
+    def nothing_at_all(array):
+        pass
+
+    ran = []
+    monkeypatch.setattr(jit, "aside", lambda function, *a: ran.append(function) or aside(function, *a))
+    address = nothing.address(np.dtype(dtype))
+    nothing_at_all.ready(np.dtype(dtype))
+    assert len(ran) == 2
+    assert jit.SLOTS[nothing.slots[np.dtype(dtype)]].tolist() == [jit.TOKEN, address]
+    nothing_at_all(np.zeros(3, dtype))
+    # Both are there: nothing is compiled again.
+    assert nothing.address(np.dtype(dtype)) == address
+    nothing_at_all.ready(np.dtype(dtype))
+    assert len(ran) == 2
+
+
+def test_an_interrupt_waits_for_the_worker_that_compiled_code_asks_for(monkeypatch):
+    """Other threads may wait for it too: what compiled code asks for comes, and the interrupt after the code's end."""
+    from fastnn.kernels import jit
+
+    done = []
+
+    class Slow:
+        def address(self, dtype):
+            aside(time.sleep, 0.5)
+            done.append(dtype)
+
+    monkeypatch.setitem(jit._owners, 1, (Slow(), np.dtype(np.float32)))
+    interrupt_after(0.1)
+    jit._compile_for_slot(1)
+    assert done == [np.float32]
+    with pytest.raises(KeyboardInterrupt):
+        spin(10)
 
 
 def test_a_shuffle_of_many_rows_is_the_same(monkeypatch):

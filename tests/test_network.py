@@ -41,6 +41,7 @@ def make_target(loss, rows, outputs, dtype, rng):
 def gradient_of(net, x, y, weights, loss, threads=1):
     dtype = net.parameters.dtype
     gradient = np.full_like(net.parameters, np.nan)
+    network.loss_and_gradient_parallel.ready(dtype)
     value = network.loss_and_gradient_parallel(
         network.rows_worker.address(dtype),
         network.gradient_worker.address(dtype),

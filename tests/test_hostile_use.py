@@ -1,0 +1,379 @@
+"""Objects used in ways that nobody meant: no wild reads or writes, no data that change silently."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import SGD, Adam, Dense, Trainer
+from fastnn.layer import Context
+
+
+def make(loss="mse", optimizer="adam", sizes=(3, 5, 2), dtype="float32"):
+    return Trainer(fastnn.MLP(list(sizes), activation="tanh", dtype=dtype, seed=0), loss, optimizer)
+
+
+@pytest.fixture
+def x(rng):
+    return rng.standard_normal((40, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def y(rng):
+    return rng.standard_normal((40, 2)).astype(np.float32)
+
+
+@pytest.fixture
+def labels():
+    return np.arange(40, dtype=np.float32) % 2
+
+
+def test_a_trainer_stays_with_its_net(x, y):
+    trainer = make()
+    with pytest.raises(AttributeError):
+        trainer.net = fastnn.MLP([3, 500, 2], seed=0)
+    assert trainer.step(x, y) > 0
+
+
+def test_a_loss_assigned_during_a_fit_waits_for_its_end(x, labels):
+    """Labels are one column, which mse would take for two: the kernel would read beyond them."""
+    changed, straight = make("softmax_cross_entropy"), make("softmax_cross_entropy")
+
+    def change(trainer, history):
+        trainer.loss = "mse"
+
+    history = changed.fit(x, labels, epochs=3, seed=0, callbacks=[change], validation_data=(x, labels))
+    expected = straight.fit(x, labels, epochs=3, seed=0, validation_data=(x, labels))
+    assert history.metrics["loss"] == expected.metrics["loss"]
+    assert history.metrics["val_loss"] == expected.metrics["val_loss"]
+    assert changed.net.parameters.tobytes() == straight.net.parameters.tobytes()
+    assert changed.loss == fastnn.losses.MSE()
+    with pytest.raises(ValueError, match="y: expected shape"):
+        changed.step(x, labels)
+
+
+def test_labels_changed_during_a_fit_touch_no_memory(x, labels):
+    """The door has checked them, the user changes them: no index any more, but a loss that is NaN."""
+    trainer = make("softmax_cross_entropy")
+
+    def spoil(trainer, history):
+        labels[:] = [1e9, -1e9, np.nan, np.inf] * 10
+
+    with pytest.raises(FloatingPointError, match="loss is nan in epoch 2"):
+        trainer.fit(x, labels, epochs=3, seed=0, callbacks=[spoil])
+    assert np.isfinite(trainer.net.parameters).all()
+
+
+# NumPy may deprecate this way of setting a shape.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_shapes_set_during_a_fit_are_not_followed(x, y):
+    changed, straight = make(), make()
+    mine_x, mine_y = x.copy(), y.copy()
+
+    def cut(trainer, history):
+        mine_x.shape, mine_y.shape = (1, 120), (80,)
+
+    changed.fit(mine_x, mine_y, epochs=3, seed=0, callbacks=[cut])
+    straight.fit(x, y, epochs=3, seed=0)
+    assert changed.net.parameters.tobytes() == straight.net.parameters.tobytes()
+
+
+@pytest.mark.parametrize("name", ["x", "y", "sample_weight"])
+def test_training_on_the_parameters_themselves_is_refused(x, y, name):
+    trainer = make()
+    before = trainer.net.parameters.copy()
+    flat = trainer.net.parameters
+    arguments = {"x": x[:4], "y": y[:4], "sample_weight": np.ones(4, np.float32)}
+    arguments[name] = {"x": flat[:12].reshape(4, 3), "y": flat[:8].reshape(4, 2), "sample_weight": abs(flat)[:4]}[name]
+    if name == "sample_weight":
+        flat[:] = arguments[name] = abs(flat)
+        before = flat.copy()
+        arguments[name] = flat[:4]
+    for train in (trainer.step, trainer.fit):
+        with pytest.raises(ValueError, match=f"{name}: expected memory of its own, .* overlaps the parameters"):
+            train(**arguments)
+    np.testing.assert_array_equal(trainer.net.parameters, before)
+    # Where nothing is changed, they are data as any other.
+    trainer.net.loss_and_gradient(**arguments)
+    trainer.net.predict(flat[:12].reshape(4, 3))
+
+
+def test_a_result_does_not_go_into_the_parameters(x):
+    net = make().net
+    before = net.parameters.copy()
+    for out in (net.parameters[:8].reshape(4, 2), net.layers[1].weight[:4], net.layers[1].bias[None]):
+        with pytest.raises(ValueError, match=r"out: expected memory of its own, .* overlaps the parameters"):
+            net.predict(x[: len(out)], out=out)
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_what_is_set_on_a_view_of_the_parameters_stays_there(x, y):
+    trainer = make()
+    flat = trainer.net.parameters
+    flat.flags.writeable = False
+    trainer.net.network.parameters[:] = 1
+    assert (flat == 1).all()
+    trainer.step(x, y)
+    assert trainer.net.loss_and_gradient(x, y)[1].shape == trainer.net.parameters.shape
+
+
+def test_the_table_is_read_only():
+    net = make().net
+    for table in (net.table, net.network.table):
+        with pytest.raises(ValueError, match="read-only"):
+            table[0, 0] = 10**9
+
+
+def test_a_loss_that_is_not_finite_leaves_the_state_of_the_epoch_before(x, y):
+    """The kernel goes on for some batches before anybody looks at their losses."""
+    bad = y.copy()
+    bad[17] = np.nan
+    for epochs_before in (0, 2):
+        failed, straight = make(), make()
+        for trainer in (failed, straight):
+            trainer.fit(x, y, epochs=epochs_before, batch_size=4, seed=0)
+        with pytest.raises(FloatingPointError, match="loss is nan in epoch"):
+            failed.fit(x, bad, epochs=5, batch_size=4, seed=0)
+        assert failed.steps == straight.steps
+        assert failed.epochs == straight.epochs
+        assert failed.history.epochs == []
+        assert failed.net.parameters.tobytes() == straight.net.parameters.tobytes()
+        # The moments too: they go on as if nothing had been.
+        for trainer in (failed, straight):
+            trainer.fit(x, y, epochs=2, batch_size=4, seed=0)
+        assert failed.net.parameters.tobytes() == straight.net.parameters.tobytes()
+
+
+class InEpoch2:
+    """Acts once, after three batches of the second epoch."""
+
+    def __init__(self, action):
+        self.action = action
+
+    def on_batches_end(self, trainer, history):
+        position = trainer.position()
+        if self.action and (position.epoch, position.batch) == (1, 3):
+            action, self.action = self.action, None
+            action(trainer)
+
+
+def test_after_a_loss_that_is_not_finite_the_fit_resumes_with_that_epoch(x, y, monkeypatch):
+    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)  # an update a call
+    straight, failed, bad = make(), make(), y.copy()
+    expected = straight.fit(x, y, epochs=3, batch_size=4, seed=0)
+
+    def spoil(trainer):
+        bad[:] = np.nan
+        # Belongs to the epoch, and goes with it.
+        trainer.optimizer = SGD(momentum=0.5)
+
+    with pytest.raises(FloatingPointError, match="loss is nan in epoch 2") as caught:
+        failed.fit(x, bad, epochs=3, batch_size=4, seed=0, callbacks=[InEpoch2(spoil)])
+    assert caught.value.trainer is failed
+    position = failed.position()
+    assert (position.phase, position.epoch, position.batch, failed.steps) == ("batches", 1, 0, 10)
+    history = failed.resume(x, y, callbacks=[InEpoch2(None)])
+    assert history.metrics["loss"] == expected.metrics["loss"]
+    assert failed.net.parameters.tobytes() == straight.net.parameters.tobytes()
+
+
+def test_a_resumed_epoch_that_fails_goes_back_to_where_it_was_taken_up(x, y, monkeypatch):
+    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    straight, failed = make(), make()
+    expected = straight.fit(x, y, epochs=3, batch_size=4, seed=0)
+
+    def interrupt(trainer):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        failed.fit(x, y, epochs=3, batch_size=4, seed=0, callbacks=[InEpoch2(interrupt)])
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 2 \(batch 4\)"):
+            failed.resume(x, np.full_like(y, np.nan), callbacks=[InEpoch2(None)])
+        assert (failed.position().batch, failed.steps) == (3, 13)
+    history = failed.resume(x, y, callbacks=[InEpoch2(None)])
+    assert history.metrics["loss"] == expected.metrics["loss"]
+    assert failed.net.parameters.tobytes() == straight.net.parameters.tobytes()
+
+
+def test_steps_that_are_too_long_leave_the_last_whole_epoch(x, y):
+    trainer, seen = make(optimizer=SGD(learning_rate=1e30), sizes=(3, 2)), []
+
+    def note(trainer, history):
+        seen.append(trainer.net.parameters.copy())
+
+    with pytest.raises(FloatingPointError):
+        trainer.fit(x, y, epochs=9, seed=0, callbacks=[note])
+    assert len(seen) == len(trainer.history.epochs) == trainer.epochs
+    wanted = seen[-1] if seen else make(sizes=(3, 2)).net.parameters
+    assert trainer.net.parameters.tobytes() == wanted.tobytes()
+
+
+def test_another_optimizer_in_the_middle_of_a_fit(x, y):
+    trainer = make(optimizer="sgd")
+    kinds = iter([Adam(), SGD(momentum=0.9), Adam(clip_norm=0.1), SGD()])
+
+    def change(trainer, history):
+        trainer.optimizer = next(kinds)
+
+    trainer.fit(x, y, epochs=4, seed=0, callbacks=[change])
+    assert np.isfinite(trainer.net.parameters).all()
+
+
+def test_callbacks_may_train_predict_and_copy(x, y):
+    trainer, copies = make(), []
+
+    def inside(trainer, history):
+        copies.extend([copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))])
+        trainer.step(x[:7], y[:7])
+        trainer.net.predict(np.ones((300, 3)))
+        if len(copies) == 2:
+            # A fit of its own has the trainer that a callback makes, or copies; this one is in a fit.
+            make().fit(x[:5], y[:5], epochs=1, seed=1)
+
+    trainer.fit(x, y, epochs=2, seed=0, callbacks=[inside])
+    first, second = copies[:2]
+    assert first.epochs == second.epochs == 1
+    first.step(x, y)
+    second.step(x, y)
+    assert first.net.parameters.tobytes() == second.net.parameters.tobytes()
+    assert first.net.parameters.tobytes() != trainer.net.parameters.tobytes()
+
+
+def test_layers_belong_to_one_model():
+    layer = Dense(2, 2, seed=0)
+    with pytest.raises(ValueError, match=r"layers\[1\]: this layer is in a model already"):
+        fastnn.Sequential([layer, layer])
+    net = fastnn.Sequential([layer])
+    with pytest.raises(ValueError, match=r"layers\[0\]: this layer is in a model already"):
+        fastnn.Sequential([layer])
+    other = fastnn.Sequential([copy.deepcopy(layer), copy.copy(layer)])
+    other.parameters[:] = 7
+    assert not (net.parameters == 7).any()
+    assert np.shares_memory(layer.weight, net.parameters)
+
+
+def test_parameters_assigned_from_themselves():
+    net = make().net
+    backwards = net.parameters[::-1].copy()
+    net.parameters = net.parameters[::-1]
+    np.testing.assert_array_equal(net.parameters, backwards)
+    net.layers[0].weight = net.parameters[2:17].reshape(3, 5)
+    np.testing.assert_array_equal(net.parameters[:15], backwards[2:17])
+
+
+def test_contexts_that_no_forward_returned():
+    layer = Dense(3, 2, activation="tanh", seed=0)
+    x, dy = np.ones((4, 3), np.float32), np.ones((4, 2))
+    y, context = layer.forward(x)
+    for wrong in (None, (), tuple(context), [1, 2, 3]):
+        with pytest.raises(TypeError, match="context: expected what forward returned"):
+            layer.backward(dy, wrong)
+    for wrong in (
+        Context(x, np.asfortranarray(y), False),
+        Context(x, np.broadcast_to(y[:1], y.shape), False),
+        Context(x.tolist(), y, False),
+        Context(x, None, False),
+    ):
+        with pytest.raises((TypeError, ValueError), match="context: expected"):
+            layer.backward(dy, wrong)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_users_who_let_numpy_raise(dtype, x, y):
+    """np.seterr is the user's: what overflows on the way into float32 is inf, as ever."""
+    huge = np.array([[1e300, -1e300, 1e-300]] * 40)
+    results = []
+    for mode in ("ignore", "raise"):
+        with np.errstate(all=mode):
+            trainer = make(dtype=dtype)
+            trainer.fit(x.astype(np.float64), y, epochs=2, seed=0, sample_weight=np.linspace(0, 1, 40), metrics=[_mean])
+            trainer.net.parameters = trainer.net.parameters.astype(np.longdouble)
+            results.append([trainer.net.predict(huge).tobytes(), trainer.net.parameters.tobytes()])
+    assert results[0] == results[1]
+
+
+def _mean(y, prediction):
+    return prediction.mean()
+
+
+def test_the_mean_loss_of_an_epoch_does_not_overflow():
+    net = fastnn.MLP([1, 1], dtype="float64", seed=0)
+    history = net.fit(np.ones((4, 1)), np.full((4, 1), 1.2e154), batch_size=1, optimizer=SGD(learning_rate=0), seed=0)
+    assert history.metrics["loss"][0] == pytest.approx(1.44e308)
+
+
+@pytest.mark.parametrize(("dtype", "weight"), [("float64", 1.7e308), ("float32", 3e38)])
+def test_weights_whose_sum_overflows_are_refused(dtype, weight):
+    """Their sum would be inf, and the loss 0 or inf whatever the data."""
+    net = fastnn.MLP([1, 1], dtype=dtype, seed=0)
+    with pytest.raises(ValueError, match="sample_weight: expected a sum within"):
+        net.loss_and_gradient([[1.0], [1.0]], [[1.0], [1.0]], sample_weight=[weight, weight])
+
+
+def test_a_metric_that_is_no_number_is_named(x, y):
+    def spread(y, prediction):
+        return prediction
+
+    trainer = make()
+    with pytest.raises(TypeError, match="metrics: expected a number as result of spread, got array"):
+        trainer.fit(x, y, metrics=[spread])
+    for metrics in (np.array(["accuracy", "accuracy"]), np.array([1.0, 2.0])):
+        with pytest.raises(ValueError, match="metrics: "):
+            trainer.fit(x, y, metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"progress": "yes"}, {"metrics": [3]}, {"callbacks": [3]}, {"seed": -1}, {"epochs": True}, {"batch_size": 2.0}],
+)
+def test_a_fit_that_does_not_begin_leaves_the_history_of_the_last(x, y, bad):
+    trainer = make()
+    history = trainer.fit(x, y, epochs=2, seed=0)
+    with pytest.raises((TypeError, ValueError), match=next(iter(bad))):
+        trainer.fit(x, y, **bad)
+    assert trainer.history is history
+    assert trainer.position().phase == "done"
+
+
+def test_resume_checks_as_fit_does(x, y):
+    trainer = make()
+    trainer.fit(x[:4], y[:4], epochs=0)
+    flat = trainer.net.parameters[:12].reshape(4, 3)
+    with pytest.raises(ValueError, match=r"x: expected memory of its own, .* overlaps the parameters"):
+        trainer.resume(flat, y[:4])
+    with pytest.raises(TypeError, match="progress: expected True or False, got 'yes'"):
+        trainer.resume(x[:4], y[:4], progress="yes")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "fastnn.MLP([100_000, 10_000])",
+        "fastnn.MLP([100_000, 10_000], dtype='float64')",
+        "fastnn.MLP([2**62, 1])",
+        "fastnn.MLP([10**30, 10**30])",
+        "fastnn.Dense(100_000, 10_000).weight",
+        "fastnn.Dense(30_000, 3_000).weight",
+        "fastnn.MLP([1, 2000, 2000]).loss_and_gradient(numpy.ones((100_000, 1)), numpy.ones((100_000, 2000), 'f4'))",
+    ],
+)
+def test_what_memory_does_not_hold_is_named(code):
+    """A process with 1.5 GB: 10^9 parameters, a start whose draw alone is too much, a batch of 10^5 rows."""
+    program = f"""
+import resource, numpy, fastnn
+resource.setrlimit(resource.RLIMIT_AS, (3 * 2**29, 3 * 2**29))
+fastnn.MLP([2, 2], seed=0).loss_and_gradient([[1.0, 2.0]], [[1.0, 2.0]])
+try:
+    {code}
+except MemoryError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "no memory for" in run.stdout
+    assert run.stdout.startswith(("parameters", "weight_initializer", "workspace"))

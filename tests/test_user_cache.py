@@ -1,0 +1,96 @@
+"""Functions that a user compiles with `cache=True`: they survive the loss of fastnn's own cache, and its upgrade."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import fastnn
+
+USER = """
+import numba, numpy as np, fastnn
+
+@numba.njit(cache=True, parallel=True)
+def many(network, x, out):
+    for i in numba.prange(len(x)):
+        out[i] = fastnn.apply(network, x[i] + x[i])[0]
+
+net = fastnn.MLP([4, 32, 1], activation="leaky_relu", output_activation="leaky_relu", seed=0)
+net.layers[1].bias[:] = -100
+x = np.linspace(-1, 1, 400, dtype=np.float32).reshape(100, 4)
+out = np.full(100, np.nan, np.float32)
+many(net.network, x, out)
+assert out.tobytes() == net.predict(x + x).tobytes()
+print(sum(many.stats.cache_hits.values()), out[50])
+"""
+GLOBAL = """
+import numba, numpy as np, fastnn
+network = fastnn.MLP([1, 1], seed=0).network
+
+@numba.njit(cache=True)
+def one(x):
+    return fastnn.apply(network, x)
+
+print(sum(one.stats.cache_hits.values()), one(np.ones(1, np.float32)).shape)
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package that may be changed, found before the installed one."""
+    source = pathlib.Path(fastnn.__file__).parent
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source, tmp_path / "fastnn", ignore=ignored)
+    if not (tmp_path / "fastnn" / "kernels").exists():
+        shutil.copytree(pathlib.Path(fastnn.kernels.__file__).parent, tmp_path / "fastnn" / "kernels", ignore=ignored)
+    (tmp_path / "user.py").write_text(USER)
+    (tmp_path / "fixed.py").write_text(GLOBAL)
+    return tmp_path
+
+
+def run(package, script, cache="cache"):
+    """The finished process. The user's cache lies beside his script, fastnn's in a folder of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment |= {"XDG_CACHE_HOME": str(package / cache), "PYTHONPATH": str(package), "NUMBA_NUM_THREADS": "2"}
+    # The copy shall be found, not an editable installation: those come through a finder, before the path.
+    code = (
+        "import sys, runpy; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in str(f)];"
+        f"sys.path.insert(0, {str(package)!r}); runpy.run_path({str(package / script)!r}, run_name='user')"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600)
+
+
+def printed(done):
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_a_cached_function_outlives_the_cache_of_the_package(package):
+    """In a container, say: one cache is part of the image, the other is not. And an upgrade takes effect."""
+    first = printed(run(package, "user.py"))
+    assert first[0] == "0"
+    assert printed(run(package, "user.py")) == ["1", first[1]]
+    assert printed(run(package, "user.py", cache="empty")) == ["1", first[1]]
+    kernels = package / "fastnn" / "kernels" / "activation.py"
+    text = kernels.read_text()
+    edited = re.sub(r"^LEAKY_SLOPE = .*$", "LEAKY_SLOPE = 0.5", text, flags=re.MULTILINE)
+    assert edited != text
+    kernels.write_text(edited)
+    # The arguments' types carry the version: nothing is found in the user's cache, and the values are the new ones.
+    hits, value = printed(run(package, "user.py"))
+    assert hits == "0"
+    assert float(value) < 10 * float(first[1])
+
+
+def test_a_network_frozen_into_a_cached_function_is_refused_after_an_upgrade(package):
+    """As a global it is a constant, of which Numba's cache knows nothing."""
+    assert printed(run(package, "fixed.py")) == ["0", "(1,)"]
+    source = package / "fastnn" / "kernels" / "codes.py"
+    source.write_text(source.read_text() + "\n# another version\n")
+    done = run(package, "fixed.py")
+    assert done.returncode == 1
+    assert "compiled against another version of fastnn" in done.stderr
