@@ -6,7 +6,8 @@
 203530
 """
 
-from . import activations, initializers, kernels, losses, optimizers
+from . import activations, callbacks, initializers, kernels, losses, optimizers, schedules
+from .callbacks import Checkpoint, CSVLogger, EarlyStopping, LearningRateScheduler
 from .history import History
 from .kernels.codes import Activation, Loss
 from .kernels.embedded import apply, apply_into, gradient, jacobian, vjp, workspace
@@ -24,8 +25,12 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "CSVLogger",
+    "Checkpoint",
     "Dense",
+    "EarlyStopping",
     "History",
+    "LearningRateScheduler",
     "Loss",
     "RMSprop",
     "Sequential",
@@ -34,6 +39,7 @@ __all__ = [
     "activations",
     "apply",
     "apply_into",
+    "callbacks",
     "get_num_threads",
     "gradient",
     "initializers",
@@ -42,6 +48,7 @@ __all__ = [
     "load",
     "losses",
     "optimizers",
+    "schedules",
     "set_num_threads",
     "vjp",
     "workspace",

@@ -9,8 +9,8 @@ class History:
 
     Attributes:
         epochs: numbers of the epochs, from 1; a trainer goes on counting from fit to fit.
-        metrics: lists by name: "loss", "seconds" (wall time), with validation data "val_loss", and each metric that
-            was asked for with its "val_" twin.
+        metrics: lists by name: "loss", "seconds" (wall time), with validation data "val_loss", each metric that was
+            asked for with its "val_" twin, and with a `LearningRateScheduler` "learning_rate", the epoch's last.
         seed: the seed of the shuffles, drawn if none was given.
 
     >>> History(seed=1)
@@ -28,7 +28,7 @@ class History:
             self.metrics.setdefault(name, []).append(number)
 
     def plot(self, ax=None):
-        """Draw every number but the seconds against the epochs; needs matplotlib.
+        """Draw every number but seconds and learning rate against the epochs; needs matplotlib.
 
         Args:
             ax: matplotlib axes; None makes a figure.
@@ -46,7 +46,7 @@ class History:
                 raise ImportError('plot needs matplotlib: pip install "fastnn[demo]"') from error
             ax = plt.subplots()[1]
         for name, numbers in self.metrics.items():
-            if name != "seconds":
+            if name not in ("seconds", "learning_rate"):
                 ax.plot(self.epochs, numbers, label=name)
         ax.set_xlabel("epoch")
         ax.legend()

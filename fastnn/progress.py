@@ -2,8 +2,6 @@
 
 import sys
 
-from .validation import flag
-
 # A fit shorter than this, in seconds, shows no bar unless one is asked for.
 DELAY = 1.0
 
@@ -12,30 +10,42 @@ class _NoBar:
     def update(self, batches, epoch, loss):
         pass
 
+    def scores(self, numbers):
+        pass
+
     def close(self):
         pass
 
 
 class _Bar:
-    def __init__(self, total, delay):
+    def __init__(self, position, delay):
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=total, unit="batch", delay=delay)
+        done = position.epoch * position.batches + position.batch
+        self._bar = tqdm(total=position.epochs * position.batches, initial=done, unit="batch", delay=delay)
+        self._scores = {}
 
     def update(self, batches, epoch, loss):
+        """Batches are done; loss is that of the last one."""
         self._bar.set_description(f"epoch {epoch}", refresh=False)
-        self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        self._bar.set_postfix(loss=f"{loss:.4g}", **self._scores, refresh=False)
         self._bar.update(batches)
+
+    def scores(self, numbers):
+        """An epoch is done, with these numbers: show its loss, and until the next one ends its validation scores."""
+        self._scores = {name: f"{number:.4g}" for name, number in numbers.items() if name.startswith("val_")}
+        # No refresh here either: epochs may be shorter than the writing of a line.
+        self._bar.set_postfix(loss=f"{numbers['loss']:.4g}", **self._scores, refresh=False)
 
     def close(self):
         self._bar.close()
 
 
-def progress_bar(progress, epochs, batches):
+def progress_bar(progress, position):
     """True shows a bar, False none, None one on a terminal in a fit that lasts."""
-    if progress is not None and flag(progress, "progress"):
-        return _Bar(epochs * batches, 0.0)
+    if progress:
+        return _Bar(position, 0.0)
     # stderr is None in a Windows program without a console.
     if progress is None and sys.stderr is not None and sys.stderr.isatty():
-        return _Bar(epochs * batches, DELAY)
+        return _Bar(position, DELAY)
     return _NoBar()

@@ -3,13 +3,13 @@
 Tensors layers.<i>.weight (in_features, out_features) and layers.<i>.bias (out_features,); metadata
 {"format": "fastnn", "version": "1", "architecture": JSON {"dtype": ..., "layers": [{"in_features", "out_features",
 "activation"}, ...]}}. Nothing in a file is executed, and nothing is allocated that the file does not hold.
+
+A checkpoint (see `checkpoint`) has metadata "training" besides, and tensors whose names begin with "training.".
 """
 
 import json
-import os
-import pathlib
-import secrets
 
+from .files import write_whole
 from .kernels.codes import Activation
 from .layer import Dense
 from .sequential import Sequential
@@ -17,6 +17,7 @@ from .validation import enum_member, file_path, float_dtype, shortened, shown
 
 FORMAT = "fastnn"
 VERSION = "1"
+TRAINING = "training"
 # The architecture may have so many characters, and so many more for each tensor: what is longer is not even parsed.
 ARCHITECTURE_LENGTH = 1000
 LENGTH_A_TENSOR = 200
@@ -49,26 +50,21 @@ def _tensors(network):
 
 def save(network, path):
     """Write a model to a file; see `Sequential.save`."""
+    write_file(network, path)
+
+
+def write_file(network, path, training=None, tensors=None):
+    """Write a model, and what a checkpoint has besides: a text, and tensors by names that begin with "training."."""
     import safetensors.numpy
 
     metadata = {"format": FORMAT, "version": VERSION, "architecture": json.dumps(_architecture(network))}
-    content = safetensors.numpy.save(_tensors(network), metadata)
-    path = pathlib.Path(file_path(path))
-    # The file appears under its name only when it is complete: a crash leaves the old one.
-    temporary = path.with_name(f".fastnn-{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    if training is not None:
+        metadata[TRAINING] = training
+    write_whole(file_path(path), safetensors.numpy.save(_tensors(network) | (tensors or {}), metadata))
 
 
 def load(path):
-    """Read a model that `Sequential.save` wrote.
+    """Read a model that `Sequential.save` wrote, or that of a checkpoint.
 
     Returns:
         A `Sequential` with the saved architecture, dtype and parameters.
@@ -85,6 +81,11 @@ def load(path):
     >>> load(path).layers
     (Dense(2, 3, activation='relu'), Dense(3, 1, activation='identity'))
     """
+    return read_file(path, training=False)[0]
+
+
+def read_file(path, training=True):
+    """(model, training text or None, {name: tensor}) of a file; without `training` the model alone is read."""
     import safetensors
 
     path = file_path(path)
@@ -93,7 +94,7 @@ def load(path):
         pass
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return _read(file)
+            return _read(file, training)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file: {shortened(str(error))}") from error
     except OSError as error:
@@ -102,11 +103,13 @@ def load(path):
         raise ValueError(f"{path}: {error}") from error
 
 
-def _read(file):
+def _read(file, training):
     metadata, names = file.metadata() or {}, set(file.keys())
     for entry, value in (("format", FORMAT), ("version", VERSION)):
         if metadata.get(entry) != value:
             raise ValueError(f"{entry}: expected {value!r}, got {shown(metadata.get(entry))}")
+    extra = {name for name in names if TRAINING in metadata and name.startswith(TRAINING + ".")}
+    names -= extra
     text = metadata.get("architecture", "")
     most = ARCHITECTURE_LENGTH + LENGTH_A_TENSOR * len(names)
     if len(text) > most:
@@ -131,7 +134,7 @@ def _read(file):
     network = Sequential([Dense(*size, weight_initializer="zeros") for size in sizes], dtype=dtype)
     for name, view in _tensors(network).items():
         view[...] = file.get_tensor(name)
-    return network
+    return network, metadata.get(TRAINING), {name: file.get_tensor(name) for name in extra if training}
 
 
 def _read_architecture(text):

@@ -1,5 +1,6 @@
 """Training: one batch at a time, or whole fits in calls of the kernel that each run many batches."""
 
+import dataclasses
 import operator
 import secrets
 import time
@@ -8,22 +9,33 @@ from collections import namedtuple
 import numpy as np
 
 from . import losses, optimizers
+from .callbacks import call, callback_list, matching_states
+from .checkpoint import read_checkpoint, write_checkpoint
 from .history import History
-from .kernels.network import Optimization, train_planned, training_plan
-from .metrics import loss_of, named
+from .interrupts import Interrupts
+from .kernels.jit import aside
+from .kernels.network import RATES, Optimization, train_planned, training_plan
+from .metrics import loss_of, named, prediction_of
+from .position import BATCHES, DONE, Position
 from .progress import progress_bar
 from .sequential import Sequential
-from .validation import as_training_data, flag, listed, refuse_overlap, seed_number, shown, whole_number
+from .validation import as_training_data, flag, refuse_overlap, seed_number, whole_number
 
-# One call of the kernel should last about this many seconds: Ctrl-C, callbacks and progress wait for its end.
+# One call of the kernel should last about this many seconds: Ctrl-C, checkpoints and progress wait for its end.
 CALL_SECONDS = 0.05
 # A call may be so many times longer than the one before: the first is short, and slow where it has to compile.
 MOST_GROWTH = 8
+# So many rows take longer to shuffle than Ctrl-C should have to wait.
+MANY_ROWS = 2**20
 # The order of rows that are taken as they lie.
 NO_ORDER = np.empty(0, np.int64)
 
 # numbers: from `training_plan`; the rest keeps alive what they point to, and tells whether they still fit.
 _Plan = namedtuple("_Plan", "key network numbers address")
+# What a fit runs on, checked. watched: data by prefix, functions: by name, with which to watch them.
+_Task = namedtuple("_Task", "loss data watched functions callbacks progress")
+# What updates change, as it was: attributes of the trainer, its position, and copies of the arrays.
+_Snapshot = namedtuple("_Snapshot", "attributes position arrays copies")
 
 
 class Trainer:
@@ -57,11 +69,12 @@ class Trainer:
         self._net = net
         self.loss = loss
         self.num_threads = num_threads
-        self.steps = 0
-        self.epochs = 0
+        self.steps = self.epochs = 0
         self.history = None
-        self._batches_a_call = 1
-        self._optimizer = None
+        # Of the last fit; its callbacks while it runs.
+        self._position = self._callbacks = None
+        self._in_callback = False
+        self._optimizer = self._states = None
         self.optimizer = optimizer
 
     # Fixed: the moments are laid out by it.
@@ -111,14 +124,15 @@ class Trainer:
     @optimizer.setter
     def optimizer(self, optimizer):
         optimizer = optimizers.get(optimizer)
-        old = self._optimizer
+        old, states, steps = self._optimizer, self._states, self._steps
         if old is None or (old.code, old.states()) != (optimizer.code, optimizer.states()):
             size = self.net.parameter_count
-            self._states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
-            self._steps = 0
-        self._optimizer = optimizer
+            states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
+            steps = 0
+        optimization = Optimization(int(optimizer.code), optimizer.hyper(), *states)
+        # Nothing is called any more: no interrupt falls between these.
+        self._optimizer, self._optimization, self._states, self._steps = optimizer, optimization, states, steps
         self._planned = None
-        self._optimization = Optimization(int(optimizer.code), optimizer.hyper(), *self._states)
 
     def step(self, x, y, sample_weight=None):
         """One update on one batch.
@@ -134,7 +148,7 @@ class Trainer:
         """
         loss = self._loss.code
         data = self._training_data(x, y, sample_weight, loss)
-        return float(self._run(data, NO_ORDER, 1, data[0].shape[0], loss)[0])
+        return float(self._run((*data, NO_ORDER), 1, data[0].shape[0], loss)[0])
 
     def fit(
         self,
@@ -160,8 +174,8 @@ class Trainer:
             shuffle: visit the rows in a new order every epoch, fixed by (seed, epoch) alone.
             seed: a whole number below 2**64; None draws one, see `History.seed`.
             validation_data: (x, y) or (x, y, sample_weight) on which loss and metrics are worked out after every epoch.
-            callbacks: functions f(trainer, history), or objects with on_epoch_end(trainer, history), called after every
-                epoch; True as result ends the fit.
+            callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that
+                `fastnn.callbacks` lists; True as result ends the fit.
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
             metrics: "accuracy" (cross-entropies), or functions (y, prediction) -> float; worked out after every epoch,
                 on the training data too.
@@ -170,10 +184,13 @@ class Trainer:
             The `History` of this fit. "loss" is the (weighted) mean over rows, each before the update of its batch.
 
         Raises:
-            FloatingPointError: a loss is nan or inf. Parameters and moments are then those from before its epoch.
+            RuntimeError: called by a callback of a fit of this trainer.
+            FloatingPointError: a loss is nan or inf. Parameters, optimizer, moments and `steps` are then those from
+                before its epoch, or from where `resume` took it up; from there its attribute `trainer` can resume.
             ValueError, TypeError: an argument is not what it should be, or overlaps the parameters; the message
                 names it.
-            KeyboardInterrupt: passed on; `history` has the epochs done, and the trainer can go on.
+            KeyboardInterrupt: passed on between two updates, after some 0.05 s unless one update takes longer. Its
+                attribute `trainer` has the `history` so far, and its `resume` goes on.
 
         >>> import numpy as np
         >>> from fastnn import MLP
@@ -184,61 +201,142 @@ class Trainer:
         >>> history.metrics["accuracy"][-1]
         1.0
         """
-        loss = self._loss
-        # Views, of which nobody else can set the shape.
-        data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss.code))
-        rows = data[0].shape[0]
+        task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
+        rows = task.data[0].shape[0]
         batch_size = rows if batch_size is None else min(rows, whole_number(batch_size, "batch_size", 1))
         epochs = whole_number(epochs, "epochs", 0)
         shuffle = flag(shuffle, "shuffle")
         seed = seed_number(seed)
+        position = Position(rows, batch_size, shuffle, epochs)
+        history = History(seed=secrets.randbits(63) if seed is None else seed)
+        self._position, self.history, self._callbacks = position, history, None
+        return self._go_on(task)
+
+    def resume(self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()):
+        """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
+
+        Parameters, history and callbacks end with the same bits as if the fit had run through. batch_size, epochs,
+        shuffle and seed are those of the fit; what a file cannot hold has to be given again.
+
+        Args:
+            x, y, sample_weight, validation_data, metrics: what the fit was given.
+            callbacks: as many as the fit was given and of the same kinds; they take up the states of those.
+            progress: as in `fit`.
+
+        Returns:
+            The `History` of the whole fit. Resuming one that is finished changes nothing.
+
+        Raises:
+            ValueError: there is no fit to resume, or x has not its number of rows, or callbacks are not its kinds.
+            FloatingPointError, TypeError, KeyboardInterrupt: as `fit`.
+
+        >>> import numpy as np
+        >>> from fastnn import MLP
+        >>> x = np.linspace(-1, 1, 64)[:, None]
+        >>> def out_of_patience(trainer, history):
+        ...     if trainer.epochs == 3:
+        ...         raise KeyboardInterrupt
+        >>> trainer = Trainer(MLP([1, 4, 1], seed=0), optimizer="adam")
+        >>> try:
+        ...     history = trainer.fit(x, x**2, epochs=5, seed=0, callbacks=[out_of_patience])
+        ... except KeyboardInterrupt:
+        ...     history = trainer.resume(x, x**2, callbacks=[lambda trainer, history: None])
+        >>> history.epochs
+        [1, 2, 3, 4, 5]
+        """
+        position = self._position
+        if position is None:
+            raise ValueError("resume: there is no fit to go on with; call fit")
+        task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
+        rows = task.data[0].shape[0]
+        if rows != position.rows:
+            raise ValueError(f"x: expected the fit's {position.rows} rows, got {rows}")
+        return self._go_on(task)
+
+    def save(self, path):
+        """Write a checkpoint, whole or not at all: `Trainer.restore` reads it, and `fastnn.load` the model in it.
+
+        A safetensors file of everything that training depends on but the data and the code of callbacks and metrics:
+        parameters, loss, optimizer and moments, steps, seed, where the last fit stands, its history, the states of its
+        callbacks. A callback may call it: the fit then resumes after that callback.
+
+        Raises:
+            OSError: the file cannot be written; an old one of that name is as it was.
+            TypeError: the state of a callback is not JSON and arrays.
+
+        >>> import pathlib, tempfile
+        >>> from fastnn import MLP
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "training.safetensors")
+        >>> Trainer(MLP([1, 1], seed=0), optimizer="adam").save(path)
+        >>> Trainer.restore(path).optimizer.name
+        'adam'
+        """
+        write_checkpoint(self, path)
+
+    @classmethod
+    def restore(cls, path):
+        """A trainer as `save` or a `Checkpoint` left it, with a model of its own.
+
+        To finish the fit that it was in: `Trainer.restore(path).resume(x, y)`, see `resume`.
+
+        Args:
+            path: a checkpoint. Nothing in it is executed.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is not a checkpoint of fastnn, or not a whole one; the message says what is wrong.
+
+        >>> import pathlib, tempfile
+        >>> from fastnn import MLP, Checkpoint
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "training.safetensors")
+        >>> x = [[0.0], [1.0]]
+        >>> trainer = Trainer(MLP([1, 1], seed=0))
+        >>> history = trainer.fit(x, x, epochs=3, seed=0, callbacks=[Checkpoint(path)])
+        >>> Trainer.restore(path).resume(x, x, callbacks=[Checkpoint(path)]) == history
+        True
+        """
+        return read_checkpoint(cls, path)
+
+    @property
+    def moments(self):
+        """The optimizer's two states, live: flat arrays of the parameters' size, or empty."""
+        return self._states
+
+    def position(self):
+        """Where the last fit stands, a `Position` of its own, or None; callbacks count as done when they ask."""
+        position = self._position
+        if position is None:
+            return None
+        done = position.callbacks_done + self._in_callback
+        losses = position.losses.copy()
+        return dataclasses.replace(position, losses=losses, callbacks_done=done, states=self._callback_states())
+
+    def take_up(self, steps, epochs, position, history):
+        """Stand where another trainer stood."""
+        self.steps, self.epochs, self._position, self.history = steps, epochs, position, history
+
+    def _callback_states(self):
+        """(kind, state) of the last fit's callbacks in their order, a state being what `state_dict` gave, or None."""
+        if self._callbacks is None:
+            return self._position.states
+        return [
+            (type(callback).__name__, callback.state_dict() if hasattr(callback, "state_dict") else None)
+            for callback in self._callbacks
+        ]
+
+    def _checked(self, x, y, sample_weight, validation_data, callbacks, metrics, progress):
+        """The `_Task` that the arguments of a fit make."""
+        if self._in_callback:
+            raise RuntimeError("this trainer is in a fit: a callback can begin none with it")
+        loss = self._loss
+        # Views, of which nobody else can set the shape.
+        data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss.code))
         functions = named(metrics, loss)
         watched = {"": data} if functions else {}
         if validation_data is not None:
             watched["val_"] = self._validation_data(validation_data, loss.code)
-        callbacks = [_callback(callback) for callback in listed(callbacks, "callbacks", "functions")]
-
-        bar = progress_bar(progress, epochs, -(-rows // batch_size))
-        history = self.history = History(seed=secrets.randbits(63) if seed is None else seed)
-        kept = ()
-        try:
-            for _ in range(epochs):
-                began = time.perf_counter()
-                order = _order(rows, history.seed, self.epochs + 1) if shuffle else None
-                kept, steps = self._copy_state(kept), self._steps
-                try:
-                    numbers = {"loss": self._epoch(data, order, batch_size, bar, loss.code)}
-                except FloatingPointError:
-                    for array, copy in zip(self._state(), kept, strict=True):
-                        array[:] = copy
-                    self._steps = steps
-                    raise
-                self._epochs += 1
-                for prefix, part in watched.items():
-                    numbers |= self._watch(prefix, part, functions, loss)
-                history.append(self.epochs, numbers | {"seconds": time.perf_counter() - began})
-                stop = False
-                for callback in callbacks:
-                    said = callback(self, history)
-                    stop |= isinstance(said, (bool, np.bool_)) and bool(said)
-                if stop:
-                    break
-        finally:
-            bar.close()
-        return history
-
-    def _state(self):
-        """The arrays that training changes."""
-        return self.net.network.parameters, *self._states
-
-    def _copy_state(self, copies):
-        """Copies of these arrays, in the arrays of the last copies if they still fit."""
-        state = self._state()
-        if [array.size for array in copies] != [array.size for array in state]:
-            return [array.copy() for array in state]
-        for array, copy in zip(state, copies, strict=True):
-            copy[:] = array
-        return copies
+        progress = None if progress is None else flag(progress, "progress")
+        return _Task(loss, data, watched, functions, callback_list(callbacks), progress)
 
     def _training_data(self, x, y, sample_weight, loss):
         """What `as_training_data` returns, in memory that training does not change."""
@@ -249,34 +347,127 @@ class Trainer:
                 refuse_overlap(array, self.net.network.parameters, name, "the parameters")
         return data
 
-    def _epoch(self, data, order, batch_size, bar, loss):
-        """One pass over the data; returns the mean loss over samples."""
-        rows = data[0].shape[0]
-        batches = -(-rows // batch_size)
-        batch_losses = np.empty(batches)
-        done = 0
-        while done < batches:
-            count = min(self._batches_a_call, batches - done)
-            began = time.perf_counter()
-            found = batch_losses[done : done + count] = self._train(data, order, done, count, batch_size, loss)
-            seconds = time.perf_counter() - began
-            self._check(found, done)
-            done += count
-            bar.update(count, self.epochs + 1, found[-1])
-            self._batches_a_call = max(1, int(count * min(MOST_GROWTH, CALL_SECONDS / max(seconds, 1e-9))))
-        weight = data[2] if data[2].size else np.ones(rows)
-        visited = weight if order is None else weight[order]
-        total = np.add.reduceat(visited, np.arange(0, rows, batch_size), dtype=np.float64)
-        # Shares of the whole first: sums of losses or of weights could overflow, where the mean does not.
-        return float((batch_losses * (total / total.sum())).sum()) if total.any() else 0.0
+    def _go_on(self, task):
+        """Run the fit from where it stands to its end."""
+        position, history, callbacks, before = self._position, self.history, task.callbacks, None
+        with Interrupts() as interrupts:
+            with interrupts.held:
+                # Those that count until the callbacks have taken them up.
+                position.states, self._callbacks = self._callback_states(), None
+                states = matching_states(position.states, callbacks)
+                bar = progress_bar(task.progress, position)
+                # Those of an earlier fit may have been a thousand times as fast.
+                self._batches_a_call = 1
+            try:
+                for callback in callbacks:
+                    call(callback, "on_fit_begin", self, history)
+                for callback, state in zip(callbacks, states, strict=True):
+                    if state is not None:
+                        callback.load_state_dict(state)
+                self._callbacks = callbacks
+                while position.phase != DONE:
+                    if position.phase == BATCHES:
+                        before = self._snapshot(before)
+                        self._epoch(task, before, bar, interrupts.held)
+                        continue
+                    self._call_all(f"on_{position.phase}", interrupts.held)
+                    with interrupts.held:
+                        position.next_phase()
+            except (KeyboardInterrupt, FloatingPointError) as error:
+                # Who called net.fit has no other way to them.
+                error.trainer = self
+                raise
+            finally:
+                with interrupts.held:
+                    position.states = self._callback_states()
+                    self._callbacks = None
+                bar.close()
+        return history
 
-    def _train(self, data, order, first, count, batch_size, loss):
-        """Updates on `count` batches from batch `first` on; returns their losses."""
-        rows = slice(first * batch_size, (first + count) * batch_size)
+    def _call_all(self, hook, held):
+        """Call the callbacks that have not been called in this phase."""
+        position, callbacks = self._position, self._callbacks
+        while position.callbacks_done < len(callbacks):
+            self._in_callback = True
+            try:
+                said = call(callbacks[position.callbacks_done], hook, self, self.history)
+            finally:
+                self._in_callback = False
+            with held:
+                position.callbacks_done += 1
+                position.stop |= isinstance(said, (bool, np.bool_)) and bool(said)
+
+    def _snapshot(self, last):
+        """What an epoch changes, in the copies of the last one if they still fit."""
+        arrays = self.net.network.parameters, *self._states
+        if last is None or [copy.size for copy in last.copies] != [array.size for array in arrays]:
+            copies = [np.empty_like(array) for array in arrays]
+        else:
+            copies = last.copies
+        for copy, array in zip(copies, arrays, strict=True):
+            copy[:] = array
+        attributes = {name: self.__dict__[name] for name in ("_optimizer", "_optimization", "_states", "_steps")}
+        return _Snapshot(attributes, dataclasses.replace(self._position), arrays, copies)
+
+    def _take_back(self, before):
+        """Stand where the snapshot was taken."""
+        for array, copy in zip(before.arrays, before.copies, strict=True):
+            array[:] = copy
+        self.__dict__.update(before.attributes)
+        self._position.take_back(before.position)
+
+    def _epoch(self, task, before, bar, held):
+        """What is left of an epoch: its batches, and the numbers that history keeps of it."""
+        position, callbacks, loss = self._position, self._callbacks, task.loss.code
+        scheduler = next((callback for callback in callbacks if hasattr(callback, "learning_rates")), None)
+        order = _order(position.rows, self.history.seed, self.epochs + 1) if position.shuffle else None
+        size, mark = position.batch_size, time.perf_counter()
+        while position.batch < position.batches:
+            first = position.batch
+            count = min(self._batches_a_call, position.batches - first)
+            rates = scheduler.learning_rates(self.optimizer.learning_rate, position, count) if scheduler else None
+            part = self._part(task.data, order, first, count)
+            # Compiles what is not compiled yet: here, where Ctrl-C does not have to wait for the compiler.
+            self._plan(size, loss)
+            with held:
+                began = time.perf_counter()
+                found = self._run(part, count, size, loss, rates)
+                now = time.perf_counter()
+                self._check(found, first, before)
+                position.advance(found, now - mark, rates)
+                self._batches_a_call = max(1, int(count * min(MOST_GROWTH, CALL_SECONDS / max(now - began, 1e-9))))
+                mark = now
+            bar.update(count, self.epochs + 1, found[-1])
+            for callback in callbacks:
+                call(callback, "on_batches_end", self, self.history)
+        numbers = {"loss": self._mean_loss(task.data[2], order)}
+        for prefix, part in task.watched.items():
+            numbers |= self._watch(prefix, part, task)
+        if scheduler:
+            numbers["learning_rate"] = position.learning_rate
+        with held:
+            self._epochs += 1
+            self.history.append(self.epochs, numbers | {"seconds": position.seconds + time.perf_counter() - mark})
+            position.end_epoch()
+        bar.scores(numbers)
+
+    def _mean_loss(self, weight, order):
+        """The mean of the epoch's losses over samples."""
+        position = self._position
+        weight = weight if weight.size else np.ones(position.rows)
+        visited = weight if order is None else weight[order]
+        starts = np.arange(0, position.rows, position.batch_size)
+        total = np.add.reduceat(visited, starts, dtype=np.float64)
+        # Shares of the whole first: sums of losses or of weights could overflow, where the mean does not.
+        return float((position.losses * (total / total.sum())).sum()) if total.any() else 0.0
+
+    def _part(self, data, order, first, count):
+        """(x, y, weights, order) of `count` batches of the data from batch `first` on."""
+        size = self._position.batch_size
+        rows = slice(first * size, (first + count) * size)
         if order is None:
-            x, y, weight = data
-            return self._run((x[rows], y[rows], weight[rows]), NO_ORDER, count, batch_size, loss)
-        return self._run(data, order[rows], count, batch_size, loss)
+            return *(array[rows] for array in data), NO_ORDER
+        return *data, order[rows]
 
     def _plan(self, batch_size, loss):
         """The plan for the kernel: that of the last call, if nothing has changed."""
@@ -292,25 +483,40 @@ class Trainer:
 
     def __getstate__(self):
         # Addresses are good for this process and these arrays alone.
-        return self.__dict__ | {"_planned": None}
+        own = {"_planned": None, "_callbacks": None, "_in_callback": False}
+        # A copy made by a callback stands where the fit stands; it can resume, with callbacks of its own.
+        return self.__dict__ | own | {"_position": self.position()}
 
-    def _run(self, data, order, count, batch_size, loss):
-        """One call of the kernel: updates on `count` batches of the data; returns their losses."""
+    def _run(self, part, count, batch_size, loss, rates=None):
+        """One call of the kernel: updates on `count` batches; returns their losses.
+
+        part: x, y, weights and order. rates: a learning rate for each update, float64; None means the optimizer's.
+        """
         # -inf is no loss: what is left of it counts the updates that were not done, should an interrupt come.
         batch_losses = np.empty(count)
         batch_losses.fill(-np.inf)
         plan = self._plan(batch_size, loss)
         done = self._steps
+        if rates is not None:
+            plan.numbers[RATES] = rates.ctypes.data
         try:
-            train_planned(plan.address, *data, order, batch_size, done + 1, batch_losses)
+            train_planned(plan.address, *part, batch_size, done + 1, batch_losses)
         finally:
-            found = batch_losses[0] != -np.inf if count == 1 else np.count_nonzero(batch_losses != -np.inf)
-            self._steps = done + int(found)
+            # One update calls nothing here, and so leaves no gap for an interrupt; more come from `fit` alone, which
+            # keeps interrupts out.
+            if count > 1:
+                self._steps = done + int(np.count_nonzero(batch_losses != -np.inf))
+            elif batch_losses[0] != -np.inf:
+                self._steps = done + 1
+            if rates is not None:
+                plan.numbers[RATES] = 0
         return batch_losses
 
-    def _check(self, found, first):
+    def _check(self, found, first, before):
+        """Take the updates back and raise FloatingPointError if a loss is not finite."""
         bad = np.flatnonzero(~np.isfinite(found))
         if bad.size:
+            self._take_back(before)
             raise FloatingPointError(
                 f"loss is {found[bad[0]]} in epoch {self.epochs + 1} (batch {first + bad[0] + 1}): the data hold nan "
                 "or inf, or the steps are too long; lower the learning rate, scale the data or set clip_norm"
@@ -325,24 +531,17 @@ class Trainer:
         except (ValueError, TypeError) as error:
             raise type(error)(f"validation_data: {error}") from error
 
-    def _watch(self, prefix, data, functions, loss):
+    def _watch(self, prefix, data, task):
         """Loss of validation data, and metrics, of the network as it is."""
         x, y, weight = data
-        numbers = {"val_loss": loss_of(self.net, loss, x, y, weight)} if prefix else {}
-        if functions:
-            prediction = self.net.predict(x)
-            numbers |= {prefix + name: function(prediction, y, weight) for name, function in functions.items()}
-        return numbers
+        prediction = prediction_of(self.net, x)
+        numbers = {"val_loss": loss_of(task.loss, prediction, y, weight)} if prefix else {}
+        return numbers | {prefix + name: function(prediction, y, weight) for name, function in task.functions.items()}
 
 
 def _order(rows, seed, epoch):
     """A permutation of the rows; a counter-based generator gives the same on every machine and at every start."""
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
-    return generator.permutation(rows).astype(np.int64, copy=False)
-
-
-def _callback(callback):
-    method = getattr(callback, "on_epoch_end", callback)
-    if not callable(method):
-        raise TypeError(f"callbacks: expected functions or objects with on_epoch_end, got {shown(callback)}")
-    return method
+    # Ten million rows take a second.
+    order = generator.permutation(rows) if rows < MANY_ROWS else aside(generator.permutation, rows)
+    return order.astype(np.int64, copy=False)

@@ -2,9 +2,10 @@
 
 Numba's own cache stamps only the file that defines a function: after an edit or an upgrade of a callee in another file
 it would go on serving the caller's old machine code. Here the cache lies in a folder named by a digest of every kernel
-source, so a changed source means an empty folder.
+source, so a changed source means an empty folder. Its files are of our own making too, see `_CacheFiles`.
 """
 
+import _thread
 import contextlib
 import ctypes
 import functools
@@ -12,8 +13,11 @@ import gc
 import hashlib
 import os
 import pathlib
+import pickle
+import secrets
 import sys
 import tempfile
+import threading
 import warnings
 
 import llvmlite.binding as llvm
@@ -21,7 +25,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
-from numba.core import caching, cgutils, config
+from numba.core import caching, cgutils, config, serialize
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic, overload, register_jitable
 from numba.misc.appdirs import AppDirs
@@ -73,6 +77,10 @@ class _Locator(caching._CacheLocator):
     def get_cache_path(self):
         return CACHE_DIRECTORY
 
+    def ensure_cache_path(self):
+        # Whoever writes a file makes the folder: it may have been deleted since, and the disk may be full.
+        pass
+
     def get_source_stamp(self):
         return SOURCE_DIGEST
 
@@ -87,8 +95,72 @@ class _CacheImpl(caching.CompileResultCacheImpl):
         self._filename_base = f"{py_func.__module__}.{py_func.__qualname__}"
 
 
+class _CacheFiles:
+    """Compiled functions on disk: for each function, signature and CPU a file, named by its key and sealed by a digest.
+
+    Numba's files are a pickled index and numbered data files. A damaged one raises whatever pickle happens to raise, or
+    runs damaged machine code. Two processes that compile two signatures at once take the same number, and the index of
+    one may then name the machine code of the other. Here a file that is not whole counts as missing, and is replaced.
+    """
+
+    DIGEST_SIZE = hashlib.sha256().digest_size
+
+    def __init__(self, base):
+        self._base = base
+
+    def _path(self, key):
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        return pathlib.Path(CACHE_DIRECTORY, f"{self._base}.{name}.nbc")
+
+    def load(self, key):
+        """What was saved under a key, or None."""
+        try:
+            content = memoryview(self._path(key).read_bytes())
+        except OSError:
+            return None
+        sealed = content[self.DIGEST_SIZE :]
+        if hashlib.sha256(sealed).digest() != content[: self.DIGEST_SIZE]:
+            return None
+        try:
+            stored, data = pickle.loads(sealed)
+        except Exception:
+            # Whole, but written by another version of what it holds: pickle then raises anything.
+            return None
+        # Two keys may look alike, say with two named tuples of one name.
+        return data if stored == key else None
+
+    def save(self, key, data):
+        """Write a file whole or not at all; without a place for it the process works on with what it compiled."""
+        path = self._path(key)
+        sealed = serialize.dumps((key, data))
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(hashlib.sha256(sealed).digest() + sealed)
+            temporary.replace(path)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            if not isinstance(error, OSError):
+                raise
+            warnings.warn(
+                f"fastnn: compiled kernels cannot be kept ({error}): later processes will compile them anew",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def flush(self):
+        """Forget everything about this function."""
+        for path in pathlib.Path(CACHE_DIRECTORY).glob(f"{self._base}.*"):
+            path.unlink(missing_ok=True)
+
+
 class _Cache(caching.FunctionCache):
     _impl_class = _CacheImpl
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._cache_file = _CacheFiles(self._impl.filename_base)
 
 
 def _compile(function, **options):
@@ -142,6 +214,33 @@ def _without_collector():
             gc.enable()
 
 
+def aside(function, *arguments):
+    """function(*arguments), on a thread of its own if this is the main thread: Ctrl-C ends the wait, not the work.
+
+    LLVM takes seconds to tens of seconds for a function. On the main thread Ctrl-C would have to wait for it, and might
+    get lost in one of LLVM's calls back into Python; so compiling goes on, and a later call finds it done.
+    """
+    # Who holds the lock is compiling already: another thread would wait for it for ever.
+    if threading.current_thread() is not threading.main_thread() or global_compiler_lock.is_locked():
+        return function(*arguments)
+    results, errors = [], []
+
+    def target():
+        try:
+            results.append(function(*arguments))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=target, name="fastnn")
+    thread.start()
+    while thread.is_alive():
+        # Windows does not interrupt a wait without an end.
+        thread.join(0.1)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
 # The way from a user's compiled code to workers. It refers to this memory by name, and finds in row i (TOKEN, address)
 # of a worker for one dtype, or zeros while that is not compiled; in row 0 the function to ask for it. So a cached
 # function of the user's holds no machine code of ours, and if it was compiled against other sources it finds no TOKEN.
@@ -170,7 +269,12 @@ def _fill_slot(row, address):
 def _compile_for_slot(row):
     # What this raises, ctypes prints; the caller then finds the slot empty.
     worker, dtype = _owners[row]
-    worker.address(dtype)
+    try:
+        worker.address(dtype)
+    except KeyboardInterrupt:
+        # Threads that share a loop with this one wait for the slot. So does the interrupt, for the compiled code's end.
+        worker.address(dtype)
+        threading.Timer(0.1, _thread.interrupt_main).start()
 
 
 _fill_slot(0, ctypes.cast(_compile_for_slot, ctypes.c_void_p).value)
@@ -257,14 +361,15 @@ class Worker:
     def address(self, dtype):
         """The address of the worker for float32 or float64 arrays; compiles it at the first call."""
         address = self._addresses.get(dtype)
-        if address is None:
-            arguments = self._signature(numba.from_dtype(dtype))
-            with _without_collector():
-                self._compiled.compile(arguments)
-            result = self._compiled.overloads[arguments]
-            address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-            self._addresses[dtype] = address
-            _fill_slot(self.slots[dtype], address)
+        return aside(self._compile_for, dtype) if address is None else address
+
+    def _compile_for(self, dtype):
+        arguments = self._signature(numba.from_dtype(dtype))
+        with _without_collector():
+            self._compiled.compile(arguments)
+        result = self._compiled.overloads[arguments]
+        address = self._addresses[dtype] = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+        _fill_slot(self.slots[dtype], address)
         return address
 
 
@@ -327,14 +432,13 @@ def driver(signature):
     def register(function):
         dispatcher = _compile(function)
 
-        @functools.cache
-        def ready(dtype):
+        def compile_for(dtype):
             with global_compiler_lock, _without_collector():
                 dispatcher.disable_compile(False)
                 dispatcher.compile(signature(numba.from_dtype(dtype)))
                 dispatcher.disable_compile()
 
-        dispatcher.ready = ready
+        dispatcher.ready = functools.cache(lambda dtype: aside(compile_for, dtype))
         return dispatcher
 
     return register

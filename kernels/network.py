@@ -59,7 +59,7 @@ from .jit import (
 )
 from .loss import Batch, loss_rows, loss_scale, terms_count, value_scale
 from .microkernel import panel_columns, tile_columns
-from .optimizer import CLIP_NORM, L2, clip_elements_by_norm, make_rule, update_elements, with_decay
+from .optimizer import CLIP_NORM, L2, LEARNING_RATE, clip_elements_by_norm, make_rule, update_elements, with_decay
 from .simd import (
     address_of,
     advance,
@@ -79,6 +79,9 @@ IN, OUT, WEIGHT, BIAS, ACTIVATION, RECORD, Z_RECORD, ROW_WORKSPACE = range(8)
 TABLE_COLUMNS = 8
 # Of the dtype of tables and plans.
 NUMBERS = np.empty(0, np.int64)
+# Where a training plan may hold the address of an array with a learning rate for each update; 0 means that of hyper.
+# A call runs many updates: an array costs an update 8 bytes to read, a call for each of them a microsecond and more.
+RATES = 19
 
 # Every part of a workspace, and every layer's rows in it, begin on a cache line: vectors across two cost double.
 LINE = 16
@@ -870,7 +873,8 @@ def training_plan(network, optimization, loss, workspace, threads):
         workers = rows_worker.address(dtype), update_worker.address(dtype), 0, 0
     arrays = (*network, *optimization[1:], workspace)
     spans = [number for array in arrays for number in (array.ctypes.data, array.size)]
-    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads], np.int64)
+    # The last is RATES.
+    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads, 0], np.int64)
 
 
 @driver(lambda t: (intp, *_data_types(t), read_only(int64, 1), intp, intp, float64[::1]))
@@ -878,7 +882,8 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
     """`losses.size` updates of a network, one for each batch of the data, without an allocation.
 
     Args:
-        plan: the address of the array from `training_plan`.
+        plan: the address of the array from `training_plan`; its entry RATES may be the address of a float64 array with
+            the learning rate of each update.
         x: (rows, in) of any strides.
         y: (rows, out), or (rows, 1) labels, contiguous.
         sample_weight: (rows,) or empty.
@@ -887,7 +892,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         first_step: number of the first update, from 1.
         losses: float64, receives the loss of each batch before its update, the L2 penalty included.
     """
-    numbers = carray(pointer_to(plan, NUMBERS), 19)
+    numbers = carray(pointer_to(plan, NUMBERS), 20)
     rows_address, update_address, gradient_address, flat_address = numbers[0], numbers[1], numbers[2], numbers[3]
     table = carray(pointer_to(numbers[4], NUMBERS), (numbers[5] // TABLE_COLUMNS, TABLE_COLUMNS))
     parameters = carray(pointer_to(numbers[6], y), numbers[7])
@@ -896,6 +901,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
     state2 = carray(pointer_to(numbers[12], y), numbers[13])
     workspace = carray(pointer_to(numbers[14], y), numbers[15])
     optimizer, loss, threads = numbers[16], numbers[17], numbers[18]
+    own_rate = hyper[LEARNING_RATE]
     total = order.size if order.size > 0 else x.shape[0]
     clip, l2 = hyper[CLIP_NORM], hyper[L2]
     gradient = workspace[: parameters.size]
@@ -904,6 +910,8 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         rows = min(batch_size, total - first)
         weight = batch_weight(sample_weight, order, first, rows)
         batch = (table, parameters, x, y, sample_weight, order, workspace, loss, first, rows, weight)
+        if numbers[RATES] != 0:
+            hyper[LEARNING_RATE] = load(pointer_to(numbers[RATES], losses), number)
         rule = (optimizer, hyper, state1, state2, first_step + number)
         penalty = l2_penalty(table, parameters, l2, weight) if l2 != 0.0 else 0.0
         run(rows_address, batch, threads)
@@ -915,3 +923,5 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         else:
             run(update_address, (*batch, *rule), threads)
         losses[number] = batch_loss(table, parameters, workspace, loss, rows, weight) + penalty
+    if numbers[RATES] != 0:
+        hyper[LEARNING_RATE] = own_rate

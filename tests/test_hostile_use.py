@@ -148,6 +148,58 @@ def test_a_loss_that_is_not_finite_leaves_the_state_of_the_epoch_before(x, y):
         assert failed.net.parameters.tobytes() == straight.net.parameters.tobytes()
 
 
+class InEpoch2:
+    """Acts once, after three batches of the second epoch."""
+
+    def __init__(self, action):
+        self.action = action
+
+    def on_batches_end(self, trainer, history):
+        position = trainer.position()
+        if self.action and (position.epoch, position.batch) == (1, 3):
+            action, self.action = self.action, None
+            action(trainer)
+
+
+def test_after_a_loss_that_is_not_finite_the_fit_resumes_with_that_epoch(x, y, monkeypatch):
+    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)  # an update a call
+    straight, failed, bad = make(), make(), y.copy()
+    expected = straight.fit(x, y, epochs=3, batch_size=4, seed=0)
+
+    def spoil(trainer):
+        bad[:] = np.nan
+        # Belongs to the epoch, and goes with it.
+        trainer.optimizer = SGD(momentum=0.5)
+
+    with pytest.raises(FloatingPointError, match="loss is nan in epoch 2") as caught:
+        failed.fit(x, bad, epochs=3, batch_size=4, seed=0, callbacks=[InEpoch2(spoil)])
+    assert caught.value.trainer is failed
+    position = failed.position()
+    assert (position.phase, position.epoch, position.batch, failed.steps) == ("batches", 1, 0, 10)
+    history = failed.resume(x, y, callbacks=[InEpoch2(None)])
+    assert history.metrics["loss"] == expected.metrics["loss"]
+    assert failed.net.parameters.tobytes() == straight.net.parameters.tobytes()
+
+
+def test_a_resumed_epoch_that_fails_goes_back_to_where_it_was_taken_up(x, y, monkeypatch):
+    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    straight, failed = make(), make()
+    expected = straight.fit(x, y, epochs=3, batch_size=4, seed=0)
+
+    def interrupt(trainer):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        failed.fit(x, y, epochs=3, batch_size=4, seed=0, callbacks=[InEpoch2(interrupt)])
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 2 \(batch 4\)"):
+            failed.resume(x, np.full_like(y, np.nan), callbacks=[InEpoch2(None)])
+        assert (failed.position().batch, failed.steps) == (3, 13)
+    history = failed.resume(x, y, callbacks=[InEpoch2(None)])
+    assert history.metrics["loss"] == expected.metrics["loss"]
+    assert failed.net.parameters.tobytes() == straight.net.parameters.tobytes()
+
+
 def test_steps_that_are_too_long_leave_the_last_whole_epoch(x, y):
     trainer, seen = make(optimizer=SGD(learning_rate=1e30), sizes=(3, 2)), []
 
@@ -180,7 +232,8 @@ def test_callbacks_may_train_predict_and_copy(x, y):
         trainer.step(x[:7], y[:7])
         trainer.net.predict(np.ones((300, 3)))
         if len(copies) == 2:
-            trainer.fit(x[:5], y[:5], epochs=1, seed=1)
+            # A fit of its own has the trainer that a callback makes, or copies; this one is in a fit.
+            make().fit(x[:5], y[:5], epochs=1, seed=1)
 
     trainer.fit(x, y, epochs=2, seed=0, callbacks=[inside])
     first, second = copies[:2]
@@ -284,6 +337,17 @@ def test_a_fit_that_does_not_begin_leaves_the_history_of_the_last(x, y, bad):
     with pytest.raises((TypeError, ValueError), match=next(iter(bad))):
         trainer.fit(x, y, **bad)
     assert trainer.history is history
+    assert trainer.position().phase == "done"
+
+
+def test_resume_checks_as_fit_does(x, y):
+    trainer = make()
+    trainer.fit(x[:4], y[:4], epochs=0)
+    flat = trainer.net.parameters[:12].reshape(4, 3)
+    with pytest.raises(ValueError, match=r"x: expected memory of its own, .* overlaps the parameters"):
+        trainer.resume(flat, y[:4])
+    with pytest.raises(TypeError, match="progress: expected True or False, got 'yes'"):
+        trainer.resume(x[:4], y[:4], progress="yes")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,326 @@
+"""What a fit calls: to stop early, to keep checkpoints, to schedule the learning rate, to write a log.
+
+A callback is a function f(trainer, history), called after every epoch, or an object with any of these methods:
+
+    on_fit_begin(trainer, history)      before the first batch, and again when a fit resumes
+    on_batches_end(trainer, history)    every time that some batches are done, about every 0.05 s
+    on_epoch_end(trainer, history)      after every epoch; True as result ends the fit after this epoch
+    on_fit_end(trainer, history)        when the fit has come to its end; not after an interrupt or an error
+    state_dict() -> state               what the object has to remember if the fit resumes: a dict of JSON and arrays
+    load_state_dict(state)              called when a fit resumes, after on_fit_begin
+
+They are called in the order of the list. A resumed fit calls those that a phase had not finished with: one that was
+interrupted itself is called again for the same epoch, which those of this module tell and do not count twice.
+"""
+
+import csv
+import math
+import os
+import time
+from collections import namedtuple
+
+import numpy as np
+
+from .files import check_writable
+from .schedules import ReduceOnPlateau, Schedule
+from .validation import choice, flag, listed, real_number, shown, whole_number
+
+__all__ = ["CSVLogger", "Checkpoint", "EarlyStopping", "LearningRateScheduler"]
+
+HOOKS = ("on_fit_begin", "on_batches_end", "on_epoch_end", "on_fit_end")
+
+
+def callback_list(callbacks):
+    """A list of callbacks, checked."""
+    callbacks = listed(callbacks, "callbacks", "functions")
+    for callback in callbacks:
+        if not callable(callback) and not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
+            raise TypeError(f"callbacks: expected functions or objects with on_epoch_end, got {shown(callback)}")
+    schedulers = sum(hasattr(callback, "learning_rates") for callback in callbacks)
+    if schedulers > 1:
+        raise ValueError(f"callbacks: expected at most one LearningRateScheduler, got {schedulers}")
+    return callbacks
+
+
+def call(callback, hook, trainer, history):
+    """Call one of the HOOKS, if the callback has it."""
+    method = getattr(callback, hook, callback if hook == "on_epoch_end" and callable(callback) else None)
+    return None if method is None else method(trainer, history)
+
+
+def matching_states(states, callbacks):
+    """For each callback the state that it had, from (kind, state) pairs; None stands for a fit that just begins."""
+    if states is None:
+        return [None] * len(callbacks)
+    had, got = [kind for kind, _ in states], [type(callback).__name__ for callback in callbacks]
+    if had != got:
+        raise ValueError(f"callbacks: expected those of the fit, [{', '.join(had)}], got [{', '.join(got)}]")
+    return [state for _, state in states]
+
+
+def monitored(history, name):
+    """A number of the epoch that was just done."""
+    if name not in history.metrics:
+        raise ValueError(f"monitor: expected one of {', '.join(history.metrics)}, got {shown(name)}")
+    return history.metrics[name][-1]
+
+
+class EarlyStopping:
+    """End a fit that no longer improves.
+
+    Args:
+        monitor: a name in `History.metrics`; a score of your own is a function in the fit's `metrics`.
+        patience: so many epochs in a row without an improvement end the fit.
+        min_delta: a change counts as improvement if it is larger than this.
+        mode: "min" or "max", whether small or large numbers are good.
+        baseline: an improvement resets the patience only if it is better than this number; None: always.
+        restore_best: when the fit ends, set the parameters to what they were after the best epoch, bit for bit. The
+            optimizer's moments stay those of the last epoch.
+
+    Attributes:
+        best, best_epoch: the best number and its epoch; None before there is one. NaN is never best.
+
+    Raises:
+        ValueError, TypeError: an argument is not what it should be; in a fit, there is no number of that name.
+
+    >>> import numpy as np, fastnn
+    >>> x = np.linspace(-1, 1, 64)[:, None]
+    >>> stopping = EarlyStopping("loss", patience=3, restore_best=True)
+    >>> net = fastnn.MLP([1, 8, 1], activation="tanh", seed=0)
+    >>> optimizer = fastnn.Adam(learning_rate=0.1)
+    >>> history = net.fit(x, x**2, optimizer=optimizer, epochs=500, seed=0, callbacks=[stopping])
+    >>> len(history.epochs) == stopping.best_epoch + 3 < 500
+    True
+    """
+
+    # epoch: the last one seen; stop: what was answered to it.
+    _State = namedtuple("_State", "epoch best best_epoch wait stop parameters")
+
+    def __init__(
+        self, monitor="val_loss", *, patience=10, min_delta=0.0, mode="min", baseline=None, restore_best=False
+    ):
+        self.monitor = monitor
+        self.patience = whole_number(patience, "patience", 1)
+        self.min_delta = real_number(min_delta, "min_delta", 0)
+        self.mode = mode
+        self._sign = choice(mode, {"min": 1.0, "max": -1.0}, "mode")
+        self.baseline = None if baseline is None else real_number(baseline, "baseline")
+        self.restore_best = flag(restore_best, "restore_best")
+        self.on_fit_begin(None, None)
+
+    best = property(lambda self: self._state.best)
+    best_epoch = property(lambda self: self._state.best_epoch)
+
+    def on_fit_begin(self, trainer, history):
+        """Forget earlier fits."""
+        self._state = self._State(None, None, None, 0, False, None)
+
+    def on_epoch_end(self, trainer, history):
+        """True if patience is at its end."""
+        last, epoch, number = self._state, history.epochs[-1], monitored(history, self.monitor)
+        if last.epoch == epoch:
+            return last.stop
+        best, best_epoch, parameters = last.best, last.best_epoch, last.parameters
+        wait = last.wait + 1
+        if self._better(number, math.inf * self._sign if best is None else best):
+            best, best_epoch = number, epoch
+            if self.restore_best:
+                parameters = trainer.net.parameters.copy()
+            if self.baseline is None or self._better(number, self.baseline):
+                wait = 0
+        # One assignment: an interrupt finds the old state or the new one.
+        self._state = self._State(epoch, best, best_epoch, wait, wait >= self.patience, parameters)
+        return self._state.stop
+
+    def _better(self, number, than):
+        return self._sign * number < self._sign * than - self.min_delta
+
+    def on_fit_end(self, trainer, history):
+        """Take the best parameters."""
+        if self._state.parameters is not None:
+            trainer.net.parameters = self._state.parameters
+
+    def state_dict(self):
+        """Best number, its epoch and its parameters, and how long there was none."""
+        return self._state._asdict()
+
+    def load_state_dict(self, state):
+        """Go on as the callback that had this state."""
+        self._state = self._State(**state)
+
+
+class Checkpoint:
+    """Keep a file from which the fit can resume, see `Trainer.restore` and `Trainer.resume`.
+
+    The file is always a whole one: a new one takes its place only when it is complete and on the disk. It is written
+    once more when the fit ends.
+
+    Args:
+        path: of the file; its folder exists.
+        every, unit: how often: a number of "epochs", "updates" or "seconds". Updates and seconds are looked at about
+            every 0.05 s, so they may be so much more, and the fit resumes in the middle of an epoch.
+
+    Raises:
+        OSError: the file cannot be written. The fit ends, before its first batch if the folder is missing or may not be
+            written; the trainer can resume when the reason is gone.
+        ValueError, TypeError: an argument is not what it should be.
+
+    >>> import pathlib, tempfile, numpy as np, fastnn
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "run.safetensors")
+    >>> x = np.linspace(-1, 1, 64)[:, None]
+    >>> history = fastnn.MLP([1, 8, 1], seed=0).fit(x, x**2, epochs=5, seed=0, callbacks=[Checkpoint(path, every=2)])
+    >>> fastnn.Trainer.restore(path).epochs, fastnn.load(path).parameter_count
+    (5, 25)
+    """
+
+    _CLOCKS = {  # noqa: RUF012
+        "epochs": lambda trainer: trainer.epochs,
+        "updates": lambda trainer: trainer.steps,
+        "seconds": lambda trainer: time.monotonic(),
+    }
+
+    def __init__(self, path, every=1, unit="epochs"):
+        self.path = os.fspath(path)
+        self._clock = choice(unit, self._CLOCKS, "unit")
+        self.unit = unit
+        self.every = (
+            real_number(every, "every", 0, above=True) if unit == "seconds" else whole_number(every, "every", 1)
+        )
+        self._last = 0
+
+    def on_fit_begin(self, trainer, history):
+        """Look whether the file can be written, without touching an old one."""
+        check_writable(self.path)
+        self._last = self._clock(trainer)
+
+    def on_batches_end(self, trainer, history):
+        """Write the file if its time has come within an epoch."""
+        if self.unit != "epochs":
+            self.on_epoch_end(trainer, history)
+
+    def on_epoch_end(self, trainer, history):
+        """Write the file if its time has come."""
+        # Another optimizer counts its updates from 0 again.
+        if not 0 <= self._clock(trainer) - self._last < self.every:
+            self.on_fit_end(trainer, history)
+
+    def on_fit_end(self, trainer, history):
+        """Write the file."""
+        trainer.save(self.path)
+        self._last = self._clock(trainer)
+
+
+class LearningRateScheduler:
+    """Let the learning rate follow a schedule. The optimizer keeps its own, on which the schedule builds.
+
+    "learning_rate" in `History.metrics` is what the last update of each epoch had.
+
+    Args:
+        schedule: an object of `fastnn.schedules`, or a function f(t, learning_rate) -> learning rate of t = 0, 1, ...
+            and the optimizer's; it must give the same for the same t whenever it is called.
+        per: "epoch" or "update", what t counts from the start of the fit. None is what the schedule is made for: update
+            for `OneCycle`, epoch for all others and for functions.
+
+    Raises:
+        ValueError, TypeError: an argument is not what it should be; in a fit, a learning rate is not a finite number of
+            at least 0.
+
+    >>> import fastnn
+    >>> x = [[0.0], [1.0]]
+    >>> halve = LearningRateScheduler(lambda epoch, learning_rate: learning_rate / 2**epoch)
+    >>> optimizer = fastnn.SGD(learning_rate=0.1)
+    >>> history = fastnn.MLP([1, 1], seed=0).fit(x, x, optimizer=optimizer, epochs=3, seed=0, callbacks=[halve])
+    >>> history.metrics["learning_rate"]
+    [0.1, 0.05, 0.025]
+    """
+
+    def __init__(self, schedule, *, per=None):
+        if not isinstance(schedule, Schedule) and not callable(schedule):
+            raise TypeError(f"schedule: expected an object of fastnn.schedules or a function, got {shown(schedule)}")
+        self.schedule = schedule
+        per = getattr(schedule, "per", "epoch") if per is None else per
+        self.per = choice(per, {name: name for name in ("epoch", "update")}, "per")
+        if isinstance(schedule, ReduceOnPlateau) and self.per != "epoch":
+            raise ValueError(
+                "per: expected 'epoch' for ReduceOnPlateau, which looks at numbers of epochs, got 'update'"
+            )
+        self.on_fit_begin(None, None)
+
+    def on_fit_begin(self, trainer, history):
+        """Forget earlier fits."""
+        self._epoch = self._plateau = None
+        if isinstance(self.schedule, ReduceOnPlateau):
+            self._plateau = None, self.schedule.start()
+
+    def learning_rates(self, base, position, count):
+        """Those of the next `count` updates of a fit, float64 (count,); base is the optimizer's."""
+        if self._plateau is not None:
+            rates = self._plateau[1].learning_rate
+            rates = base if rates is None else rates
+        elif self.per == "epoch":
+            rates = self._at(np.array([position.epoch]), base, position.epochs)
+        else:
+            done = position.epoch * position.batches + position.batch
+            rates = self._at(done + np.arange(count), base, position.epochs * position.batches)
+        return np.ascontiguousarray(np.broadcast_to(np.asarray(rates, np.float64), count))
+
+    def _at(self, t, base, total):
+        if isinstance(self.schedule, Schedule):
+            return self.schedule(t, base, total)
+        return [real_number(self.schedule(int(i), base), "schedule: learning_rate", 0) for i in t]
+
+    def on_epoch_end(self, trainer, history):
+        """Show the epoch's number to a schedule that waits for plateaus."""
+        if self._plateau is not None and self._plateau[0] != history.epochs[-1]:
+            number = monitored(history, self.schedule.monitor)
+            state = self.schedule.observe(self._plateau[1], number, trainer.optimizer.learning_rate)
+            self._plateau = history.epochs[-1], state
+
+    def state_dict(self):
+        """What a schedule that waits for plateaus has seen."""
+        if self._plateau is None:
+            return {}
+        return {"epoch": self._plateau[0], "plateau": self._plateau[1]._asdict()}
+
+    def load_state_dict(self, state):
+        """Go on as the callback that had this state."""
+        if state:
+            self._plateau = state["epoch"], ReduceOnPlateau.State(**state["plateau"])
+
+
+class CSVLogger:
+    """Write a line of a CSV file after every epoch: its number and those of `History.metrics`, exactly.
+
+    A new fit begins the file anew; one that resumes makes it that of the whole fit.
+
+    Args:
+        path: of the file; its folder exists.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    >>> import pathlib, tempfile, fastnn
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "log.csv")
+    >>> x = [[0.0], [1.0]]
+    >>> history = fastnn.MLP([1, 1], seed=0).fit(x, x, epochs=2, seed=0, callbacks=[CSVLogger(path)])
+    >>> print(path.read_text().splitlines()[0])
+    epoch,loss,seconds
+    """
+
+    def __init__(self, path):
+        self.path = os.fspath(path)
+        self._lines = 0
+
+    def on_fit_begin(self, trainer, history):
+        """The next epoch begins the file."""
+        self._lines = 0
+
+    def on_epoch_end(self, trainer, history):
+        """Write what is not in the file yet: after a resumed epoch all that the history has."""
+        columns = [history.epochs, *history.metrics.values()]
+        with open(self.path, "a" if self._lines else "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if not self._lines:
+                writer.writerow(["epoch", *history.metrics])
+            writer.writerows(zip(*(column[self._lines :] for column in columns), strict=True))
+        self._lines = len(history.epochs)

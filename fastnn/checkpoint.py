@@ -1,0 +1,129 @@
+"""Checkpoints: a trainer in a file, as plain data.
+
+A model file (see `serialization`) with more in it: metadata "training", JSON of all that is not an array, in which
+{"tensor": name} stands for a tensor of that name. The names begin with "training."; nothing in a file is executed.
+"""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from . import losses, optimizers
+from .history import History
+from .position import PHASES, Position
+from .serialization import TRAINING, read_file, write_file
+from .validation import as_parameters, flag, real_number, seed_number, shown, whole_number
+
+# The only key of the JSON object that stands for an array.
+TENSOR = "tensor"
+
+
+def _encode(value, name, tensors):
+    """A value as JSON; arrays go to `tensors`."""
+    if isinstance(value, np.ndarray):
+        tensors[name] = np.ascontiguousarray(value)
+        return {TENSOR: name}
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value) or TENSOR in value:
+            raise TypeError(f"{name}: expected names other than {TENSOR!r} as keys, got {shown(list(value))}")
+        return {key: _encode(part, f"{name}.{key}", tensors) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encode(part, f"{name}.{i}", tensors) for i, part in enumerate(value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise TypeError(f"{name}: expected JSON and arrays, got {type(value).__name__}")
+
+
+def _decode(value, tensors):
+    if isinstance(value, dict):
+        if list(value) == [TENSOR]:
+            return tensors[value[TENSOR]]
+        return {key: _decode(part, tensors) for key, part in value.items()}
+    return [_decode(part, tensors) for part in value] if isinstance(value, list) else value
+
+
+def _fields(thing):
+    """A loss or an optimizer by its name and its fields."""
+    return {"name": thing.name, **dataclasses.asdict(thing)}
+
+
+def _from_fields(get, fields):
+    fields = dict(fields)
+    return type(get(fields.pop("name")))(**fields)
+
+
+def write_checkpoint(trainer, path):
+    """Write a trainer to a file; see `Trainer.save`."""
+    position, history, tensors = trainer.position(), trainer.history, {}
+    record = {
+        "loss": _fields(trainer.loss),
+        "optimizer": _fields(trainer.optimizer),
+        "moments": trainer.moments,
+        "steps": trainer.steps,
+        "epochs": trainer.epochs,
+        # Not by asdict, which would copy what callbacks remember.
+        "position": None if position is None else vars(position),
+        "history": None if history is None else vars(history),
+    }
+    write_file(trainer.net, path, json.dumps(_encode(record, TRAINING, tensors)), tensors)
+
+
+def read_checkpoint(kind, path):
+    """Read a trainer of that kind, `Trainer` or its subclass; see `Trainer.restore`."""
+    net, text, tensors = read_file(path)
+    if text is None:
+        raise ValueError(f"{path}: a model without a training; fastnn.load reads it")
+    try:
+        record = _decode(json.loads(text), tensors)
+        trainer = kind(net, _from_fields(losses.get, record["loss"]), _from_fields(optimizers.get, record["optimizer"]))
+        history = None if record["history"] is None else _history(**record["history"])
+        position = None if record["position"] is None else _position(**record["position"])
+        if (history is None) != (position is None):
+            raise ValueError("expected a history with a position")
+        for moment, saved in zip(trainer.moments, record["moments"], strict=True):
+            moment[:] = as_parameters(saved, moment.shape, moment.dtype, "moments")
+        trainer.take_up(
+            whole_number(record["steps"], "steps", 0), whole_number(record["epochs"], "epochs", 0), position, history
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        raise ValueError(f"{path}: training: cannot be read: {shown(error)}") from error
+    return trainer
+
+
+def _history(*, epochs, metrics, seed):
+    epochs = [whole_number(epoch, "epoch", 1) for epoch in epochs]
+    for name, numbers in metrics.items():
+        if len(numbers) != len(epochs) or not all(isinstance(number, (int, float)) for number in numbers):
+            raise ValueError(f"{name}: expected {len(epochs)} numbers")
+    return History(epochs, metrics, seed_number(seed))
+
+
+def _position(*, rows, batch_size, shuffle, epochs, phase, epoch, batch, losses, seconds, callbacks_done, stop, **rest):
+    rows, batch_size = whole_number(rows, "rows", 1), whole_number(batch_size, "batch_size", 1)
+    epochs, epoch = whole_number(epochs, "epochs", 0), whole_number(epoch, "epoch", 0)
+    batches = -(-rows // batch_size)
+    if not isinstance(losses, np.ndarray) or losses.shape != (batches,) or losses.dtype != np.float64:
+        raise ValueError(f"losses: expected {batches} float64 numbers")
+    if phase not in PHASES or epoch > epochs or not 0 <= whole_number(batch, "batch", 0) <= batches:
+        raise ValueError(f"no such position: {shown(phase)}, epoch {epoch}, batch {batch}")
+    states, rate = rest.pop("states"), rest.pop("learning_rate")
+    if rest:
+        raise ValueError(f"unknown: {', '.join(rest)}")
+    return Position(
+        rows=rows,
+        batch_size=batch_size,
+        shuffle=flag(shuffle, "shuffle"),
+        epochs=epochs,
+        phase=phase,
+        epoch=epoch,
+        batch=batch,
+        losses=losses,
+        seconds=real_number(seconds, "seconds", 0),
+        learning_rate=None if rate is None else real_number(rate, "learning_rate", 0),
+        callbacks_done=whole_number(callbacks_done, "callbacks_done", 0),
+        stop=flag(stop, "stop"),
+        states=None if states is None else [(str(kind), state) for kind, state in states],
+    )

@@ -1,0 +1,81 @@
+"""Where a fit stands: with the model, the optimizer and the history all that is needed to go on to the same bits."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# What a fit does one after the other; BATCHES and EPOCH_END for each epoch.
+BATCHES, EPOCH_END, FIT_END, DONE = "batches", "epoch_end", "fit_end", "done"
+PHASES = (BATCHES, EPOCH_END, FIT_END, DONE)
+
+
+@dataclass
+class Position:
+    """A fit's settings, and how far it has come. Trainers change it only in steps that an interrupt cannot break.
+
+    Attributes:
+        rows, batch_size, shuffle: of the data and the fit.
+        epochs: that the fit is to do.
+        phase: one of PHASES.
+        epoch, batch: epochs and, in the epoch on its way, batches done.
+        losses: float64 (batches,), the losses of those batches.
+        seconds: spent on the epoch on its way.
+        learning_rate: of the last update, or None without a scheduler.
+        callbacks_done: callbacks that have been called in this phase.
+        stop: whether one of them has asked for the end.
+        states: the callbacks' states when the fit was left, or None.
+    """
+
+    rows: int
+    batch_size: int
+    shuffle: bool
+    epochs: int
+    phase: str = BATCHES
+    epoch: int = 0
+    batch: int = 0
+    losses: np.ndarray | None = field(default=None, repr=False)
+    seconds: float = 0.0
+    learning_rate: float | None = None
+    callbacks_done: int = 0
+    stop: bool = False
+    states: list | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if self.losses is None:
+            self.losses = np.zeros(self.batches)
+        if self.epochs == 0 and self.phase == BATCHES:
+            self.phase = FIT_END
+
+    @property
+    def batches(self):
+        """Batches of an epoch."""
+        return -(-self.rows // self.batch_size)
+
+    def advance(self, losses, seconds, rates):
+        """Batches are done, with these losses and learning rates, None being the optimizer's."""
+        self.losses[self.batch : self.batch + losses.size] = losses
+        self.batch += losses.size
+        self.seconds += seconds
+        self.learning_rate = None if rates is None else float(rates[-1])
+
+    def take_back(self, earlier):
+        """Updates count as not done: stand where this position stood earlier in its epoch."""
+        self.batch, self.seconds, self.learning_rate = earlier.batch, earlier.seconds, earlier.learning_rate
+
+    def end_epoch(self):
+        """All batches of an epoch are done, and noted."""
+        self.epoch += 1
+        self.batch = 0
+        self.seconds = 0.0
+        self._enter(EPOCH_END)
+
+    def next_phase(self):
+        """All callbacks have been called in this one."""
+        if self.phase == FIT_END:
+            self._enter(DONE)
+        else:
+            self._enter(FIT_END if self.stop or self.epoch >= self.epochs else BATCHES)
+
+    def _enter(self, phase):
+        self.phase = phase
+        self.callbacks_done = 0

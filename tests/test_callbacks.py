@@ -1,0 +1,347 @@
+"""Callbacks: what is called when, early stopping, logs; fits that resume in the same process."""
+
+import copy
+import csv
+import math
+import os
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import CSVLogger, EarlyStopping, LearningRateScheduler, Trainer, schedules
+
+
+@pytest.fixture
+def data(rng):
+    x = rng.standard_normal((50, 3)).astype(np.float32)
+    return x, (x**2).sum(axis=1)
+
+
+def make(**arguments):
+    return Trainer(fastnn.MLP([3, 8, 1], activation="tanh", seed=0), **arguments)
+
+
+class Recorder:
+    """Notes every call, and ends the fit when told so."""
+
+    def __init__(self, stop_after=math.inf):
+        self.seen, self.stop_after = [], stop_after
+
+    def on_fit_begin(self, trainer, history):
+        self.seen.append("begin")
+
+    def on_batches_end(self, trainer, history):
+        self.seen.append(trainer.steps)
+
+    def on_epoch_end(self, trainer, history):
+        self.seen.append(f"epoch {history.epochs[-1]}")
+        return trainer.epochs >= self.stop_after
+
+    def on_fit_end(self, trainer, history):
+        self.seen.append("end")
+
+
+def test_hooks_in_their_order(data, monkeypatch):
+    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    recorder = Recorder()
+    make().fit(*data, batch_size=20, epochs=2, callbacks=[recorder])
+    assert recorder.seen == ["begin", 1, 2, 3, "epoch 1", 4, 5, 6, "epoch 2", "end"]
+    recorder = Recorder(stop_after=1)
+    make().fit(*data, batch_size=None, epochs=5, callbacks=[recorder])
+    assert recorder.seen == ["begin", 1, "epoch 1", "end"]
+    recorder = Recorder()
+    make().fit(*data, epochs=0, callbacks=[recorder])
+    assert recorder.seen == ["begin", "end"]
+
+
+def test_all_callbacks_see_the_epoch_that_one_of_them_ends(data):
+    seen = []
+    callbacks = [lambda trainer, history: True, lambda trainer, history: seen.append(history.epochs[-1])]
+    make().fit(*data, epochs=3, callbacks=callbacks)
+    assert seen == [1]
+
+
+# ---- Early stopping
+
+
+def stopped_after(numbers, **settings):
+    """(epochs done, best epoch) of a fit whose metric takes these values."""
+    values = iter(numbers)
+
+    def score(y, prediction):
+        return next(values)
+
+    stopping = EarlyStopping("score", **settings)
+    x = [[0.0]]
+    history = fastnn.MLP([1, 1], seed=0).fit(x, x, epochs=len(numbers), callbacks=[stopping], metrics=[score])
+    return len(history.epochs), stopping.best_epoch
+
+
+@pytest.mark.parametrize(
+    ("numbers", "settings", "expected"),
+    [
+        ([3, 2, 2, 2, 1], {"patience": 2}, (4, 2)),
+        ([3, 2, 2, 1, 2, 2, 2], {"patience": 2}, (6, 4)),
+        ([3, 2, 1], {"patience": 1}, (3, 3)),
+        ([1, 2, 3, 3, 3], {"patience": 1, "mode": "max"}, (4, 3)),
+        ([3, 2.9, 2.8, 2.7], {"patience": 2, "min_delta": 0.15}, (4, 3)),
+        ([3, 2.9, 2.8, 2.7], {"patience": 2, "min_delta": 0.5}, (3, 1)),
+        ([1, 1.1, 1.2], {"patience": 1, "mode": "max", "min_delta": 0.5}, (2, 1)),
+        # Better each time, but not better than the baseline in time.
+        ([3, 2, 1, 0.5], {"patience": 2, "baseline": 0.9}, (2, 2)),
+        ([3, 0.5, 0.6, 0.7], {"patience": 2, "baseline": 0.9}, (4, 2)),
+        ([math.nan] * 3, {"patience": 2}, (2, None)),
+        ([math.nan, 1, math.nan, 0.5], {"patience": 2}, (4, 4)),
+    ],
+)
+def test_patience_by_hand(numbers, settings, expected):
+    assert stopped_after(numbers, **settings) == expected
+
+
+@pytest.mark.parametrize("runs_out", [False, True])
+def test_the_best_parameters_come_back_bit_for_bit(data, runs_out):
+    train, seen = make(optimizer=fastnn.SGD(learning_rate=0.05)), []
+    values = iter([5, 3, 1, 2, 2, 2, 2])
+
+    def score(y, prediction):
+        return next(values)
+
+    stopping = EarlyStopping("score", patience=100 if runs_out else 2, restore_best=True)
+    watch = lambda trainer, history: seen.append(trainer.net.parameters.copy())
+    history = train.fit(*data, epochs=7, callbacks=[stopping, watch], metrics=[score])
+    assert len(history.epochs) == (7 if runs_out else 5)
+    np.testing.assert_array_equal(train.net.parameters, seen[2])
+    assert not np.array_equal(seen[2], seen[-1])
+    assert (stopping.best, stopping.best_epoch) == (1, 3)
+
+
+def test_without_restore_the_last_parameters_stay(data):
+    train, seen = make(), []
+    watch = lambda trainer, history: seen.append(trainer.net.parameters.copy())
+    train.fit(*data, epochs=3, callbacks=[EarlyStopping("loss", patience=1), watch])
+    np.testing.assert_array_equal(train.net.parameters, seen[-1])
+
+
+def test_a_callback_is_good_for_another_fit(data):
+    stopping = EarlyStopping("loss", patience=3)
+    make().fit(*data, epochs=4, callbacks=[stopping])
+    first = stopping.best
+    again = make()
+    history = again.fit(*data, epochs=4, seed=9, callbacks=[stopping])
+    assert stopping.best == min(history.metrics["loss"]) != first
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"patience": 0}, ValueError, "patience: expected at least 1, got 0"),
+        ({"min_delta": -1}, ValueError, "min_delta: expected a finite number of at least 0, got -1"),
+        ({"mode": "auto"}, ValueError, "mode: expected one of min, max, got 'auto'"),
+        ({"baseline": math.nan}, ValueError, "baseline: expected a finite number, got nan"),
+        ({"restore_best": 1}, TypeError, "restore_best: expected True or False, got 1"),
+    ],
+)
+def test_bad_settings(settings, error, message):
+    with pytest.raises(error, match=message):
+        EarlyStopping(**settings)
+
+
+def test_a_number_that_is_not_there(data):
+    with pytest.raises(ValueError, match="monitor: expected one of loss, seconds, got 'val_loss'"):
+        make().fit(*data, callbacks=[EarlyStopping()])
+
+
+def test_a_metric_may_not_take_a_name_of_the_history(data):
+    def learning_rate(y, prediction):
+        return 0.0
+
+    with pytest.raises(ValueError, match="expected names of their own, got 'learning_rate'"):
+        make().fit(*data, metrics=[learning_rate])
+
+
+# ---- Logs
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_the_log_has_the_history_exactly(data, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("an older log")
+    history = make().fit(*data, epochs=3, validation_data=data, callbacks=[CSVLogger(path)])
+    header, *rows = rows_of(path)
+    assert header == ["epoch", *history.metrics]
+    assert [int(row[0]) for row in rows] == [1, 2, 3]
+    for i, name in enumerate(history.metrics):
+        assert [float(row[i + 1]) for row in rows] == history.metrics[name]
+
+
+def test_a_log_in_no_folder(data, tmp_path):
+    train = make()
+    with pytest.raises(FileNotFoundError):
+        train.fit(*data, callbacks=[CSVLogger(tmp_path / "none" / "log.csv")])
+    assert train.epochs == 1
+
+
+# ---- Fits that resume
+
+
+def callbacks_of(path, *more):
+    """All kinds that remember something."""
+    return [
+        EarlyStopping("val_loss", patience=4, restore_best=True),
+        LearningRateScheduler(schedules.ReduceOnPlateau(factor=0.5, patience=1, threshold=0.05)),
+        CSVLogger(path),
+        *more,
+    ]
+
+
+def settings_of(data):
+    x, y = data
+
+    def largest(y, prediction):
+        return float(np.abs(y - prediction).max())
+
+    return {"validation_data": (x[:20], y[:20]), "metrics": [largest]}
+
+
+def assert_same(train, other):
+    np.testing.assert_array_equal(train.net.parameters, other.net.parameters)
+    for moment, other_moment in zip(train.moments, other.moments, strict=True):
+        np.testing.assert_array_equal(moment, other_moment)
+    assert (train.steps, train.epochs, train.history.epochs) == (other.steps, other.epochs, other.history.epochs)
+    metrics = {name: numbers for name, numbers in train.history.metrics.items() if name != "seconds"}
+    assert metrics == {name: other.history.metrics[name] for name in metrics}
+
+
+class Interrupter:
+    """Ctrl-C in any hook, once."""
+
+    def __init__(self, hook, count):
+        self.count = count
+        setattr(self, hook, self._called)
+        self.on_epoch_end = getattr(self, "on_epoch_end", lambda *_: None)
+
+    def _called(self, trainer, history):
+        self.count -= 1
+        if self.count == 0:
+            raise KeyboardInterrupt
+
+
+HOOKS = [("on_fit_begin", 1), ("on_batches_end", 1), ("on_batches_end", 8), ("on_epoch_end", 2), ("on_fit_end", 1)]
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("hook", "count"), HOOKS)
+def test_a_fit_goes_on_to_the_same_bits(data, tmp_path, monkeypatch, hook, count, first):
+    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)  # an update a call
+    settings = {"batch_size": 16, "epochs": 30, "seed": 3, **settings_of(data)}
+    straight = make(optimizer=fastnn.Adam(learning_rate=0.2))
+    straight.fit(*data, **settings, callbacks=callbacks_of(tmp_path / "straight.csv"))
+    assert len(straight.history.epochs) < 30
+    assert straight.history.metrics["learning_rate"][-1] < 0.2
+
+    broken = make(optimizer=fastnn.Adam(learning_rate=0.2))
+    callbacks = callbacks_of(tmp_path / "broken.csv")
+    callbacks.insert(0 if first else 3, Interrupter(hook, count))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        broken.fit(*data, **settings, callbacks=callbacks)
+    assert caught.value.trainer is broken
+    before = list(broken.history.epochs)
+
+    resumed = callbacks_of(tmp_path / "broken.csv")
+    resumed.insert(0 if first else 3, Interrupter(hook, 0))
+    history = broken.resume(*data, **settings_of(data), callbacks=resumed)
+    assert history is broken.history
+    assert history.epochs[: len(before)] == before
+    assert_same(broken, straight)
+    columns = [row[:-1] for row in rows_of(tmp_path / "broken.csv")]
+    assert columns == [row[:-1] for row in rows_of(tmp_path / "straight.csv")]
+    assert resumed[1 if first else 0].best == callbacks_of_best(straight)
+
+    broken.resume(*data, **settings_of(data), callbacks=resumed)
+    assert_same(broken, straight)
+
+
+def callbacks_of_best(train):
+    return min(train.history.metrics["val_loss"])
+
+
+def test_a_copy_made_by_a_callback_resumes_like_the_fit(data):
+    twins, straight = [], make(optimizer="adam")
+    stopping = lambda: EarlyStopping("loss", patience=2, min_delta=1e9)
+
+    def keep(trainer, history):
+        if trainer.epochs == 2:
+            twins.append(copy.deepcopy(trainer))
+
+    straight.fit(*data, epochs=9, seed=3, callbacks=[keep, stopping()])
+    twins[0].resume(*data, callbacks=[lambda *_: None, stopping()])
+    assert twins[0].epochs == 3
+    assert_same(twins[0], straight)
+
+
+@pytest.mark.parametrize("method", ["fit", "resume"])
+def test_a_fit_within_a_fit_is_refused(data, method):
+    nested = lambda trainer, history: getattr(trainer, method)(*data)
+    with pytest.raises(RuntimeError, match="this trainer is in a fit: a callback can begin none with it"):
+        make().fit(*data, callbacks=[nested])
+
+
+def test_resume_refuses_what_does_not_fit(data):
+    x, y = data
+    train = make()
+    with pytest.raises(ValueError, match="resume: there is no fit to go on with; call fit"):
+        train.resume(x, y)
+
+    def interrupt(trainer, history):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(x, y, epochs=3, callbacks=[interrupt])
+    with pytest.raises(ValueError, match="x: expected the fit's 50 rows, got 49"):
+        train.resume(x[1:], y[1:], callbacks=[interrupt])
+    for callbacks, got in ([], ""), ([EarlyStopping()], "EarlyStopping"):
+        with pytest.raises(ValueError, match=rf"callbacks: expected those of the fit, \[function\], got \[{got}\]"):
+            train.resume(x, y, callbacks=callbacks)
+    assert train.resume(x, y, callbacks=[lambda *_: None]).epochs == [1, 2, 3]
+
+
+def test_validation_in_parts_is_validation_in_one(data, monkeypatch):
+    whole, parts = make(), make()
+    settings = {"epochs": 2, "seed": 0, **settings_of(data)}
+    whole.fit(*data, **settings)
+    monkeypatch.setattr(fastnn.metrics, "CALL_WORK", 7 * parts.net.parameter_count)
+    calls, predict = [], fastnn.Sequential.predict
+    monkeypatch.setattr(fastnn.Sequential, "predict", lambda net, *a: calls.append(len(a[0])) or predict(net, *a))
+    parts.fit(*data, **settings)
+    assert calls[:8] == [7] * 7 + [1]
+    assert_same(whole, parts)
+
+
+def test_the_bar_shows_loss_and_validation_scores(data, capsys):
+    x, y = data
+    make().fit(x, y, epochs=2, validation_data=data, metrics=settings_of(data)["metrics"], progress=True)
+    shown = capsys.readouterr().err
+    assert "loss=" in shown
+    assert "val_loss=" in shown
+    assert "val_largest=" in shown
+    assert "4/4" in shown
+
+
+def test_the_documented_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (pathlib.Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    assert sorted(os.listdir()) == ["log.csv", "run.safetensors"]
+    # The last block resumes what the first one ran.
+    first, *_ = rows_of("log.csv")[1:]
+    assert first[0] == "1"
+    assert names["history"].epochs[-1] == len(rows_of("log.csv")) - 1

@@ -1,0 +1,456 @@
+"""Checkpoints: kills, full disks, places that cannot be written, files that are not what they should be."""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import fastnn
+from fastnn import Checkpoint, EarlyStopping, LearningRateScheduler, Trainer, schedules
+from fastnn.files import write_whole
+
+FULL = os.environ.get("FASTNN_FULL") == "1"
+KILLS = 50 if FULL else 6
+MUTATIONS = 20_000 if FULL else 400
+
+
+@pytest.fixture
+def data(rng):
+    x = rng.standard_normal((50, 3)).astype(np.float32)
+    return x, (x**2).sum(axis=1)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.safetensors"
+
+
+def make(**arguments):
+    return Trainer(fastnn.MLP([3, 8, 1], activation="tanh", seed=0), **arguments)
+
+
+# ---- Kills
+
+SCRIPT = """
+import hashlib, json, os, pathlib, sys, time
+import numpy as np
+import fastnn
+from fastnn import trainer as module
+
+path, log, epochs, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+module.CALL_SECONDS = 0.0  # an update a call
+
+
+class Pace:
+    ready = False
+
+    def on_batches_end(self, trainer, history):
+        time.sleep(pause)
+        if not self.ready:
+            print("ready", trainer.steps, flush=True)
+            self.ready = True
+
+
+def largest(y, prediction):
+    return float(np.abs(y - prediction).max())
+
+
+x = np.random.default_rng(0).standard_normal((200, 3)).astype(np.float32)
+y = (x**2).sum(axis=1)
+callbacks = [
+    fastnn.EarlyStopping("val_loss", patience=10**6, restore_best=True),
+    fastnn.LearningRateScheduler(fastnn.schedules.ReduceOnPlateau(factor=0.9, patience=2, threshold=0.05)),
+    fastnn.Checkpoint(path, every=0.005, unit="seconds"),
+    fastnn.CSVLogger(log),
+    Pace(),
+]
+given = {"validation_data": (x[:50], y[:50]), "metrics": [largest], "callbacks": callbacks}
+if os.path.exists(path):
+    trainer = fastnn.Trainer.restore(path)
+    history = trainer.resume(x, y, **given)
+else:
+    net = fastnn.MLP([3, 8, 1], activation="tanh", seed=0)
+    trainer = fastnn.Trainer(net, "huber", fastnn.Adam(learning_rate=0.01, clip_value=5.0))
+    history = trainer.fit(x, y, batch_size=20, epochs=epochs, seed=5, **given)
+digest = hashlib.sha256(trainer.net.parameters.tobytes())
+for moment in trainer.moments:
+    digest.update(moment.tobytes())
+history.metrics.pop("seconds")
+lines = [line.rsplit(",", 1)[0] for line in pathlib.Path(log).read_text().splitlines()]
+digest.update(json.dumps([history.epochs, history.metrics, trainer.steps, lines]).encode())
+print("done", digest.hexdigest(), callbacks[0].best_epoch, flush=True)
+"""
+
+
+def start(path, epochs, pause):
+    command = [sys.executable, "-W", "error", "-c", SCRIPT, path, path.with_suffix(".csv"), str(epochs), str(pause)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_kills_lose_nothing(tmp_path, rng):
+    # Ten updates an epoch, each 0.002 s and more, and a kill after 0 to 0.2 s: thrice the time to the last kill.
+    epochs = 30 * KILLS
+    with start(tmp_path / "straight.safetensors", epochs, 0) as straight:
+        expected = straight.stdout.read().splitlines()[-1]
+    path, begins = tmp_path / "killed.safetensors", []
+    for _ in range(KILLS):
+        with start(path, epochs, 0.002) as process:
+            word, steps = process.stdout.readline().split()
+            assert word == "ready"
+            begins.append(int(steps))
+            time.sleep(rng.uniform(0, 0.2))
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    # It went on from the kill before, within epochs too.
+    assert begins == sorted(begins)
+    assert begins[-1] > begins[0] == 1
+    with start(path, epochs, 0) as last:
+        assert last.stdout.read().splitlines()[-1] == expected
+    assert expected.startswith("done ")
+
+
+def test_a_checkpoint_within_an_epoch(data, path, monkeypatch):
+    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    straight = make(optimizer="adam")
+    straight.fit(*data, batch_size=5, epochs=3, seed=1)
+
+    class Killer:
+        def on_batches_end(self, trainer, history):
+            if trainer.steps == 18:
+                raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        make(optimizer="adam").fit(
+            *data, batch_size=5, epochs=3, seed=1, callbacks=[Checkpoint(path, 7, "updates"), Killer()]
+        )
+    restored = Trainer.restore(path)
+    assert (restored.steps, restored.epochs, restored.position().batch) == (14, 1, 4)
+    restored.resume(*data, callbacks=[Checkpoint(path, 7, "updates"), type("Killer", (EarlyStopping,), {})("loss")])
+    np.testing.assert_array_equal(restored.net.parameters, straight.net.parameters)
+    assert restored.history.metrics["loss"] == straight.history.metrics["loss"]
+
+
+@pytest.mark.parametrize(("every", "unit", "written"), [(2, "epochs", [0, 2, 2, 4]), (25, "updates", [0, 0, 2, 2])])
+def test_how_often(data, path, monkeypatch, every, unit, written):
+    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    seen = []
+
+    class Watch:
+        def on_epoch_end(self, trainer, history):
+            seen.append(Trainer.restore(path).epochs if path.exists() else 0)
+
+    make().fit(*data, batch_size=5, epochs=4, callbacks=[Checkpoint(path, every, unit), Watch()])
+    # 25 updates are two and a half epochs: the file is written within the third.
+    assert seen == written
+    assert Trainer.restore(path).epochs == 4
+
+
+def test_everything_comes_back(data, path, dtype):
+    optimizer = fastnn.RMSprop(learning_rate=0.01, momentum=0.5, clip_norm=3.0)
+    train = Trainer(fastnn.MLP([3, 4, 1], activation="gelu", dtype=dtype, seed=0), "log_cosh", optimizer)
+    train.fit(*data, epochs=2, seed=2**64 - 1)
+    train.save(path)
+    other = Trainer.restore(path)
+    assert (other.optimizer, other.loss, repr(other.net)) == (train.optimizer, train.loss, repr(train.net))
+    assert (other.steps, other.epochs, other.history) == (train.steps, train.epochs, train.history)
+    np.testing.assert_array_equal(fastnn.load(path).parameters, train.net.parameters)
+    for each in (train, other):
+        each.fit(*data, epochs=2, seed=1)
+        each.step(*data)
+    np.testing.assert_array_equal(other.net.parameters, train.net.parameters)
+    for moment, expected in zip(other.moments, train.moments, strict=True):
+        np.testing.assert_array_equal(moment, expected)
+
+
+def test_a_trainer_that_has_not_fitted_comes_back(path):
+    make().save(path)
+    other = Trainer.restore(path)
+    assert (other.steps, other.history, other.position()) == (0, None, None)
+
+
+def test_the_users_own_state_comes_back(data, path):
+    class Own:
+        def __init__(self):
+            self.state = {"deep": [1, {"array": np.arange(3.0)}], "nothing": None, "nan": float("nan"), "is": True}
+
+        def state_dict(self):
+            return self.state
+
+        def load_state_dict(self, state):
+            self.state = state
+
+        def on_epoch_end(self, trainer, history):
+            self.state["deep"][1]["array"] += 1
+
+    make().fit(*data, epochs=2, callbacks=[Own(), Checkpoint(path)])
+    own = Own()
+    Trainer.restore(path).resume(*data, callbacks=[own, Checkpoint(path)])
+    assert own.state["deep"][1]["array"].tolist() == [2, 3, 4]
+    assert own.state["deep"][0] == 1
+    assert own.state["is"] is True
+    assert np.isnan(own.state["nan"])
+
+    for bad, got in [({"set": {1}}, r"states.0.1.set: .* got set"), ({"tensor": 1}, "names other than 'tensor'")]:
+        own.state_dict = lambda bad=bad: bad
+        with pytest.raises(TypeError, match=got):
+            make().fit(*data, callbacks=[own, Checkpoint(path)])
+
+
+# ---- Disks and folders
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """(folder, a context in which there is no more room in it): a small disk where one may be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    size = 200_000
+
+    @contextlib.contextmanager
+    def filled():
+        filler = folder.parent / "disk" / "filler"
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1000))
+        yield
+        filler.unlink()
+
+    @contextlib.contextmanager
+    def limited():
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        yield folder, limited
+        return
+    yield folder, filled
+    subprocess.run(["umount", folder], check=True)
+
+
+FULL_DISK = f"cannot be written: ({os.strerror(errno.ENOSPC)}|{os.strerror(errno.EFBIG)})"
+
+
+def test_a_full_disk_keeps_the_model_that_was_there(small_disk):
+    folder, full = small_disk
+    path = folder / "net.safetensors"
+    net = fastnn.MLP([3, 40, 40, 1], seed=0)
+    net.save(path)
+    before, listing = path.read_bytes(), set(os.listdir(folder))
+    net.parameters[:] = 0
+    with full():
+        with pytest.raises(OSError, match=FULL_DISK) as caught:
+            net.save(path)
+        assert caught.value.filename == str(path)
+        assert path.read_bytes() == before
+        assert set(os.listdir(folder)) - {"filler"} == listing
+    net.save(path)
+    assert not fastnn.load(path).parameters.any()
+
+
+def test_a_full_disk_ends_a_fit_that_can_go_on(data, small_disk):
+    folder, full = small_disk
+    path = folder / "run.safetensors"
+    straight = make(optimizer="adam")
+    straight.fit(*data, epochs=5, seed=1)
+    train = make(optimizer="adam")
+    train.fit(*data, epochs=0, callbacks=[Checkpoint(path)])
+    before, room = path.read_bytes(), contextlib.ExitStack()
+
+    class Fill:
+        def on_epoch_end(self, trainer, history):
+            if trainer.epochs == 3:
+                room.enter_context(full())
+
+    with room, pytest.raises(OSError, match=FULL_DISK):
+        train.fit(*data, epochs=5, seed=1, callbacks=[Fill(), Checkpoint(path, every=3)])
+    assert path.read_bytes() == before
+    assert os.listdir(folder) == [path.name]
+    assert train.history.epochs == [1, 2, 3]
+
+    train.resume(*data, callbacks=[Fill(), Checkpoint(path, every=3)])
+    np.testing.assert_array_equal(train.net.parameters, straight.net.parameters)
+    np.testing.assert_array_equal(fastnn.load(path).parameters, straight.net.parameters)
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_failure_at_the_last_moment(data, path, monkeypatch, function):
+    make().fit(*data, callbacks=[Checkpoint(path)])
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, fail)
+        with pytest.raises(OSError, match=FULL_DISK):
+            make().fit(*data, epochs=2, callbacks=[Checkpoint(path)])
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("place", ["file/below", "none", "/proc"])
+def test_a_place_that_cannot_be_written_ends_the_fit_before_it_begins(data, tmp_path, place):
+    (tmp_path / "file").touch()
+    path = tmp_path / place / "run.safetensors"
+    train = make()
+    with pytest.raises(OSError, match=r"cannot be written: .*run\.safetensors"):
+        train.fit(*data, callbacks=[Checkpoint(path)])
+    assert train.steps == 0
+    with pytest.raises(OSError, match=r"cannot be written: .*run\.safetensors"):
+        train.net.save(path)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, pathlib.Path(os.devnull)):
+        with pytest.raises(OSError, match="cannot be written: not a regular file"):
+            write_whole(path, b"content")
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "target", tmp_path / "link"
+    link.symlink_to(target)
+    write_whole(link, b"content")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"content"
+    assert os.listdir(tmp_path / "folder") == ["target"]
+
+
+def test_what_killed_processes_left_behind_goes(path):
+    other = path.with_name(".other.fastnn-0123456789abcdef")
+    stale, fresh = [path.with_name(f".{path.name}.fastnn-{name}") for name in ("stale", "fresh")]
+    for each in (other, stale, fresh):
+        each.touch()
+        if each is not fresh:
+            os.utime(each, (time.time() - 4000,) * 2)
+    write_whole(path, b"content")
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, other.name, fresh.name}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"every": 0}, ValueError, "every: expected at least 1, got 0"),
+        ({"every": 1.5}, TypeError, "every: expected a whole number, got 1.5"),
+        ({"every": 0, "unit": "seconds"}, ValueError, "every: expected a finite number above 0, got 0"),
+        ({"unit": "steps"}, ValueError, "unit: expected one of epochs, updates, seconds, got 'steps'"),
+    ],
+)
+def test_bad_settings(path, arguments, error, message):
+    with pytest.raises(error, match=message):
+        Checkpoint(path, **arguments)
+
+
+# ---- Files
+
+
+def written(path, data):
+    """A checkpoint with everything in it; (tensors, metadata, training)."""
+    callbacks = [
+        EarlyStopping("loss", restore_best=True),
+        LearningRateScheduler(schedules.ReduceOnPlateau(monitor="loss")),
+        Checkpoint(path),
+    ]
+    make(optimizer="adam").fit(*data, epochs=2, callbacks=callbacks)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    return safetensors.numpy.load_file(path), metadata, json.loads(metadata["training"])
+
+
+CHANGES = [
+    (lambda t: t.pop("loss"), r"KeyError\('loss'\)"),
+    (lambda t: t["loss"].update(name="other"), "loss: expected one of mse"),
+    (lambda t: t["loss"].update(delta=[]), "TypeError"),
+    (lambda t: t["optimizer"].update(learning_rate=-1), "learning_rate: expected a finite number of at least 0"),
+    (lambda t: t["optimizer"].update(beta3=0.5), "TypeError"),
+    (lambda t: t["optimizer"].update(name="adagrad"), "TypeError"),
+    (lambda t: t["moments"].pop(), "ValueError"),
+    (lambda t: t["moments"].__setitem__(0, {"tensor": "training.none"}), "KeyError"),
+    (lambda t: t["moments"].__setitem__(0, [0.0]), r"moments: expected shape \(41,\)"),
+    (lambda t: t.update(steps=-1), "steps: expected at least 0, got -1"),
+    (lambda t: t.update(steps=2**62), r"steps: expected below 2\*\*62"),
+    (lambda t: t.update(epochs="many"), "epochs: expected a whole number, got 'many'"),
+    (lambda t: t.update(history=None), "expected a history with a position"),
+    (lambda t: t["history"]["epochs"].append(3), "loss: expected 3 numbers"),
+    (lambda t: t["history"]["metrics"].update(loss=["a", "b"]), "loss: expected 2 numbers"),
+    (lambda t: t["history"].update(seed=2**64), r"seed: expected below 2\*\*64"),
+    (lambda t: t["position"].update(rows=10**18), "losses: expected 31250000000000000 float64 numbers"),
+    (lambda t: t["position"].update(phase="middle"), "no such position: 'middle'"),
+    (lambda t: t["position"].update(phase="x" * 10**6), r"no such position: 'x{100}.{0,200}$"),
+    (lambda t: t["position"].update(batch=3), "no such position: 'fit_end', epoch 2, batch 3"),
+    (lambda t: t["position"].update(states=[3]), "TypeError"),
+    (lambda t: t["position"].update(more=3), "unknown: more"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES)
+def test_wrong_content(data, path, change, message):
+    tensors, metadata, training = written(path, data)
+    change(training)
+    safetensors.numpy.save_file(tensors, path, metadata | {"training": json.dumps(training)})
+    with pytest.raises(ValueError, match=rf"run\.safetensors: training: cannot be read: .*{message}"):
+        Trainer.restore(path)
+
+
+def test_the_unchanged_content_is_right(data, path):
+    tensors, metadata, training = written(path, data)
+    safetensors.numpy.save_file(tensors, path, metadata | {"training": json.dumps(training)})
+    assert Trainer.restore(path).epochs == 2
+
+
+def test_a_model_is_no_checkpoint(path):
+    with pytest.raises(FileNotFoundError):
+        Trainer.restore(path)
+    fastnn.MLP([1, 1], seed=0).save(path)
+    with pytest.raises(ValueError, match=r"run\.safetensors: a model without a training; fastnn\.load reads it"):
+        Trainer.restore(path)
+
+
+@pytest.mark.parametrize("read", [fastnn.load, Trainer.restore])
+def test_the_model_in_a_checkpoint_has_the_limits_of_one_alone(data, path, read):
+    """However many tensors the training has."""
+    tensors, metadata, _ = written(path, data)
+    tensors |= {f"training.more{i}": np.zeros(1) for i in range(100)}
+    long = metadata | {"architecture": metadata["architecture"] + " " * 2000}
+    safetensors.numpy.save_file(tensors, path, long)
+    with pytest.raises(ValueError, match=r"architecture: expected at most 1800 characters for 4 tensors, got \d+$"):
+        read(path)
+    safetensors.numpy.save_file(tensors | {f"odd{i}": np.zeros(1) for i in range(9)}, path, metadata)
+    with pytest.raises(ValueError, match=r"tensors: missing .*: odd0, odd1, odd2, odd3, odd4 and 4 more$"):
+        read(path)
+
+
+def test_mutated_files(data, path, rng):
+    written(path, data)
+    content = path.read_bytes()
+    whole = 0
+    for _ in range(MUTATIONS):
+        mutant = bytearray(content)
+        if rng.random() < 0.2:
+            del mutant[rng.integers(len(mutant)) :]
+        for at in rng.integers(len(mutant), size=rng.integers(0, 4)) if mutant else ():
+            # Most of the file is numbers: those of the header say what they are.
+            mutant[at if rng.random() < 0.2 else at % 3000 % len(mutant)] = rng.integers(256)
+        path.write_bytes(mutant)
+        # What other error there may be ends the test.
+        with contextlib.suppress(ValueError):
+            whole += Trainer.restore(path).epochs >= 0
+    assert 0 < whole < MUTATIONS
