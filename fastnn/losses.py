@@ -10,9 +10,10 @@ from typing import ClassVar
 
 from . import kernels
 from .kernels.codes import Loss
-from .validation import enum_member
+from .kernels.loss import default_parameter
+from .validation import enum_member, real_number
 
-__all__ = ["MAE", "MSE", "BinaryCrossEntropy", "Huber", "LogCosh", "Poisson", "SoftmaxCrossEntropy"]
+__all__ = ["MAE", "MSE", "BinaryCrossEntropy", "Huber", "LogCosh", "Poisson", "Quantile", "SoftmaxCrossEntropy"]
 
 
 class _Loss:
@@ -24,9 +25,13 @@ class _Loss:
         return self.code.name.lower()
 
     @property
-    def kernel(self):
-        """The kernel (prediction, target, sample_weight, gradient) -> value; fills gradient."""
-        return getattr(kernels, self.name)
+    def parameter(self):
+        """The number that kernels take beside the code; of no meaning for a loss without parameters."""
+        return default_parameter(self.code)
+
+    def value(self, prediction, target, sample_weight, gradient):
+        """The loss of arrays as kernels take them, a float; fills gradient."""
+        return getattr(kernels, self.name)(prediction, target, sample_weight, gradient)
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,61 @@ class MAE(_Loss):
     code = Loss.MAE
 
 
-@dataclass(frozen=True)
-class Huber(_Loss):
-    """d^2 / 2 where |d| < 1, |d| - 1/2 elsewhere (Huber 1964, with delta = 1); "huber".
+class _WithParameter(_Loss):
+    """A loss whose only field is its parameter."""
 
-    >>> Huber().name
+    @property
+    def parameter(self):
+        (parameter,) = vars(self).values()
+        return parameter
+
+    def value(self, prediction, target, sample_weight, gradient):
+        return getattr(kernels, self.name)(prediction, target, sample_weight, gradient, self.parameter)
+
+
+@dataclass(frozen=True)
+class Huber(_WithParameter):
+    """d^2 / 2 where |d| < delta, delta (|d| - delta / 2) elsewhere (Huber 1964); "huber" has delta = 1.
+
+    Args:
+        delta: where the parabola goes over into straight lines; above 0.
+
+    Raises:
+        ValueError, TypeError: delta is not what it should be.
+
+    >>> Huber(delta=0.5).name
     'huber'
     """
 
+    delta: float = 1.0
     code = Loss.HUBER
+
+    def __post_init__(self):
+        object.__setattr__(self, "delta", real_number(self.delta, "delta", 0, above=True))
+
+
+@dataclass(frozen=True)
+class Quantile(_WithParameter):
+    """(1 - q) d where d > 0, else -q d: the "pinball" loss, least at the quantile q of the targets; "quantile".
+
+    (Koenker and Bassett 1978.) A network that makes it small says for each x the number below which the target lies
+    with probability q. At d = 0 the gradient is 0. "quantile" has q = 0.5, the median: half the absolute error.
+
+    Args:
+        q: above 0 and below 1.
+
+    Raises:
+        ValueError, TypeError: q is not what it should be.
+
+    >>> Quantile(0.9).q
+    0.9
+    """
+
+    q: float = 0.5
+    code = Loss.QUANTILE
+
+    def __post_init__(self):
+        object.__setattr__(self, "q", real_number(self.q, "q", 0, above=True, below=1))
 
 
 @dataclass(frozen=True)
@@ -108,7 +159,8 @@ class SoftmaxCrossEntropy(_Loss):
     code = Loss.SOFTMAX_CROSS_ENTROPY
 
 
-_BY_CODE = {kind.code: kind() for kind in (MSE, MAE, Huber, LogCosh, Poisson, BinaryCrossEntropy, SoftmaxCrossEntropy)}
+_KINDS = MSE, MAE, Huber, LogCosh, Poisson, BinaryCrossEntropy, SoftmaxCrossEntropy, Quantile
+_BY_CODE = {kind.code: kind() for kind in _KINDS}
 
 
 def get(loss):

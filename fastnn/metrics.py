@@ -22,7 +22,7 @@ def prediction_of(network, x):
 
 def loss_of(loss, prediction, y, sample_weight):
     """The loss of validated data, as a float."""
-    return loss.kernel(prediction, y, sample_weight, np.empty_like(prediction))
+    return loss.value(prediction, y, sample_weight, np.empty_like(prediction))
 
 
 def _accuracy(loss, prediction, y, sample_weight):

@@ -175,11 +175,15 @@ class Sequential:
         >>> loss, gradient.tolist()
         (1.0, [6.0, 2.0])
         """
-        loss = losses.get(loss).code
-        return self.checked_loss_and_gradient(loss, *as_training_data(x, y, sample_weight, self, loss))
+        loss = losses.get(loss)
+        data = as_training_data(x, y, sample_weight, self, loss.code)
+        return self.checked_loss_and_gradient(loss.code, loss.parameter, *data)
 
-    def checked_loss_and_gradient(self, loss, x, y, sample_weight):
-        """`loss_and_gradient` of a code and arrays as kernels take them: for code that has checked them itself."""
+    def checked_loss_and_gradient(self, loss, parameter, x, y, sample_weight):
+        """`loss_and_gradient` of a code, the loss's parameter and arrays as kernels take them.
+
+        For code that has checked them itself.
+        """
         threads = self.resources.threads(x.shape[0], self._num_threads)
         gradient = np.empty_like(self._parameters)
         loss_and_gradient_parallel.ready(self._dtype)
@@ -192,6 +196,7 @@ class Sequential:
             y,
             sample_weight,
             int(loss),
+            parameter,
             gradient,
             self.resources.training(x.shape[0], threads),
             threads,

@@ -286,11 +286,11 @@ class _Kernels:
             for first, count in _pieces(X.shape[0], _dense_rows(X.shape[1], net.dtype)):
                 rows = slice(first, first + count)
                 share = (weight[rows].sum(dtype=np.float64) if weight.size else count) / total
-                part = net.checked_loss_and_gradient(self._loss_code(), X[rows].toarray(), y[rows], weight[rows])
+                part = net.checked_loss_and_gradient(self._loss_code(), 0.0, X[rows].toarray(), y[rows], weight[rows])
                 loss += share * part[0]
                 gradient += share * part[1]
         else:
-            loss, gradient = net.checked_loss_and_gradient(self._loss_code(), X, y, weight)
+            loss, gradient = net.checked_loss_and_gradient(self._loss_code(), 0.0, X, y, weight)
         end = 0
         for i, coef in enumerate(self.coefs_):
             start, middle, end = end, end + coef.size, end + coef.size + coef.shape[1]

@@ -146,8 +146,8 @@ class Trainer:
         Raises:
             ValueError, TypeError: as `Sequential.loss_and_gradient`; or an argument overlaps the parameters.
         """
-        loss = self._loss.code
-        data = self._training_data(x, y, sample_weight, loss)
+        loss = self._loss
+        data = self._training_data(x, y, sample_weight, loss.code)
         return float(self._run((*data, NO_ORDER), 1, data[0].shape[0], loss)[0])
 
     def fit(
@@ -418,7 +418,7 @@ class Trainer:
 
     def _epoch(self, task, before, bar, held):
         """What is left of an epoch: its batches, and the numbers that history keeps of it."""
-        position, callbacks, loss = self._position, self._callbacks, task.loss.code
+        position, callbacks, loss = self._position, self._callbacks, task.loss
         scheduler = next((callback for callback in callbacks if hasattr(callback, "learning_rates")), None)
         order = _order(position.rows, self.history.seed, self.epochs + 1) if position.shuffle else None
         size, mark = position.batch_size, time.perf_counter()
@@ -477,7 +477,7 @@ class Trainer:
         last = self._planned
         if last is None or any(map(operator.is_not, last.key, key)):
             workspace, optimization, loss, threads = key
-            numbers = training_plan(net.network, optimization, loss, workspace, threads)
+            numbers = training_plan(net.network, optimization, loss.code, workspace, threads, loss.parameter)
             last = self._planned = _Plan(key, net.network, numbers, numbers.ctypes.data)
         return last
 

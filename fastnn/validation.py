@@ -17,7 +17,7 @@ from .kernels.codes import Loss
 # Labels travel to the kernels as floats: beyond this float32 cannot tell neighbours apart.
 FLOAT32_WHOLE_NUMBERS = 2**24
 # Losses whose targets may be any number.
-UNBOUNDED = frozenset({Loss.MSE, Loss.MAE, Loss.HUBER, Loss.LOG_COSH})
+UNBOUNDED = frozenset({Loss.MSE, Loss.MAE, Loss.HUBER, Loss.LOG_COSH, Loss.QUANTILE})
 # Strings that mean a dtype.
 DTYPE_NAMES = re.compile("[<>=|]?(float32|single|f4|f|float64|double|float|f8|d)")
 # So much of a wrong value is shown: the message of an error is no place for a user's data.

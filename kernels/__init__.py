@@ -53,6 +53,7 @@ from .loss import (
     mae,
     mse,
     poisson,
+    quantile,
     softmax_cross_entropy,
 )
 from .network import Network, Optimization, forward, loss_and_gradient
@@ -108,6 +109,7 @@ __all__ = [
     "mse",
     "outer_update",
     "poisson",
+    "quantile",
     "reference",
     "relu",
     "relu_backward",

@@ -30,7 +30,7 @@ ROW_WISE = frozenset({Activation.SOFTMAX, Activation.LOG_SOFTMAX})
 
 
 class Loss(IntEnum):
-    """The cross-entropies take logits, poisson the logarithm of the rate."""
+    """The cross-entropies take logits, poisson the logarithm of the rate; huber and quantile have a parameter."""
 
     MSE = 0
     MAE = 1
@@ -39,6 +39,7 @@ class Loss(IntEnum):
     POISSON = 4
     BINARY_CROSS_ENTROPY = 5
     SOFTMAX_CROSS_ENTROPY = 6
+    QUANTILE = 7
 
 
 class EstimatorLoss(IntEnum):

@@ -20,7 +20,7 @@ from numba.extending import overload
 from .codes import Loss
 from .dense import operand
 from .jit import OPTIONS, call, glue, inner, kernel
-from .loss import SOFTMAX_CROSS_ENTROPY
+from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter
 from .network import (
     BIAS,
     IN,
@@ -40,7 +40,7 @@ from .simd import address_of, flat_pointer, keep_alive, pointer
 
 LOSSES = len(Loss)
 BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, SMALL_WORKSPACE = range(10)
-OUT_ON_X, DX_ON_X, GRADIENT_ON_X = range(10, 13)
+OUT_ON_X, DX_ON_X, GRADIENT_ON_X, BAD_PARAMETER = range(10, 14)
 
 
 @inner
@@ -60,6 +60,8 @@ def _refuse(code):
         raise ValueError("gradient: expected the size of the parameters")
     if code == BAD_LOSS:
         raise ValueError("loss: expected a member of fastnn.Loss")
+    if code == BAD_PARAMETER:
+        raise ValueError("loss_parameter: expected a finite delta above 0 of huber, or a q of quantile between 0 and 1")
     if code == BAD_BATCH:
         raise ValueError("batch: expected at least 1")
     if code == NO_ROWS:
@@ -453,8 +455,15 @@ def _jacobian_kernel(network, x, out, workspace):
     jacobian(network, x, out, workspace)
 
 
+@inner
+def _parameter_fits(code, parameter):
+    if code == HUBER:
+        return (parameter > 0.0) & (parameter < np.inf)
+    return (code != QUANTILE) | ((parameter > 0.0) & (parameter < 1.0))
+
+
 @glue
-def _gradient_batch(network, x, y, code, gradient, workspace):
+def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
     table, parameters = network.table, network.parameters
     rows, weight = x.shape[0], float(x.shape[0])
     labels = (code == SOFTMAX_CROSS_ENTROPY) & (y.shape[1] == 1)
@@ -462,10 +471,11 @@ def _gradient_batch(network, x, y, code, gradient, workspace):
     _require(rows > 0, NO_ROWS)
     _require((y.shape[0] == rows) & (labels | (y.shape[1] == _outputs(table))), BAD_Y)
     _require((code >= 0) & (code < LOSSES), BAD_LOSS)
+    _require(_parameter_fits(code, parameter), BAD_PARAMETER)
     _require(gradient.size == parameters.size, BAD_GRADIENT)
     _require(_batch_apart(x, gradient), GRADIENT_ON_X)
     _require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
-    data = (table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, 0, rows, weight)
+    data = (table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
     call(find_rows(parameters), (*data, 0, 1))
     call(find_gradient(parameters), (*data, gradient, 0, 1))
     value = batch_loss(table, parameters, workspace, code, rows, weight)
@@ -474,21 +484,49 @@ def _gradient_batch(network, x, y, code, gradient, workspace):
     return value
 
 
-def _choose_gradient(network, x, y, loss, gradient, workspace):
+@glue
+def _number_of(loss):
+    return loss.value
+
+
+@glue
+def _itself(loss):
+    return loss
+
+
+@glue
+def _own_parameter(code, parameter):
+    return default_parameter(code)
+
+
+@glue
+def _given_parameter(code, parameter):
+    return float(parameter)
+
+
+def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     _fits(network, {"y": 0, "x": 0}, x=x, y=y, gradient=gradient, workspace=workspace)
     if x.ndim != 2 or gradient.ndim != 1:
         raise TypingError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
-    if isinstance(loss, types.IntEnumMember):
-        return lambda network, x, y, loss, gradient, workspace: _gradient_batch(
-            network, x, y, loss.value, gradient, workspace
-        )
-    if not isinstance(loss, types.Integer):
+    if not isinstance(loss, (types.IntEnumMember, types.Integer)):
         raise TypingError(f"loss: expected a member of fastnn.Loss, got {loss}")
-    return lambda network, x, y, loss, gradient, workspace: _gradient_batch(network, x, y, loss, gradient, workspace)
+    code_of = _number_of if isinstance(loss, types.IntEnumMember) else _itself
+    if loss_parameter is None or isinstance(loss_parameter, (types.NoneType, types.Omitted)):
+        parameter_of = _own_parameter
+    elif isinstance(loss_parameter, (types.Float, types.Integer)):
+        parameter_of = _given_parameter
+    else:
+        raise TypingError(f"loss_parameter: expected a number or None, got {loss_parameter}")
+
+    def gradient_of_loss(network, x, y, loss, gradient, workspace, loss_parameter=None):
+        code = code_of(loss)
+        return _gradient_batch(network, x, y, code, parameter_of(code, loss_parameter), gradient, workspace)
+
+    return gradient_of_loss
 
 
 @_compiled(_choose_gradient)
-def gradient(network, x, y, loss, gradient, workspace):
+def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     """The loss of a batch on this thread; `gradient` receives its gradient. Nothing is allocated.
 
     Args:
@@ -498,6 +536,7 @@ def gradient(network, x, y, loss, gradient, workspace):
         loss: a `Loss`.
         gradient: like the parameters.
         workspace: from `workspace(network, m)`.
+        loss_parameter: huber's delta, quantile's q; None is 1 or 1/2. Other losses have none and take no notice.
 
     Returns:
         The loss, a float.
@@ -518,7 +557,11 @@ def gradient(network, x, y, loss, gradient, workspace):
         raise ValueError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
     if not isinstance(loss, (int, np.integer)) or isinstance(loss, bool):
         raise TypeError(f"loss: expected a member of fastnn.Loss, got {loss!r}")
-    return _gradient_kernel(network, x, y, int(loss), gradient, workspace)
+    if loss_parameter is None:
+        loss_parameter = default_parameter(loss)
+    elif not isinstance(loss_parameter, (int, float, np.integer, np.floating)) or isinstance(loss_parameter, bool):
+        raise TypeError(f"loss_parameter: expected a number or None, got {loss_parameter!r}")
+    return _gradient_kernel(network, x, y, int(loss), gradient, workspace, float(loss_parameter))
 
 
 # Its own parameter has the function's name.
@@ -526,5 +569,5 @@ _gradient = gradient
 
 
 @kernel
-def _gradient_kernel(network, x, y, loss, gradient, workspace):
-    return _gradient(network, x, y, loss, gradient, workspace)
+def _gradient_kernel(network, x, y, loss, gradient, workspace, loss_parameter):
+    return _gradient(network, x, y, loss, gradient, workspace, loss_parameter)

@@ -4,10 +4,11 @@ With p the prediction, t the target, d = p - t, for each element; the mean is ov
 
     mse                    d^2                                       2 d
     mae                    |d|                                       sign(d)
-    huber                  d^2 / 2 if |d| < 1 else |d| - 1/2         min(max(d, -1), 1)
+    huber                  d^2 / 2 if |d| < c else c (|d| - c / 2)   min(max(d, -c), c), with the parameter c = delta
     log_cosh               log(cosh(d))                              tanh(d)
     poisson                exp(p) - t p                              exp(p) - t
     binary_cross_entropy   max(p, 0) - t p + log(1 + exp(-|p|))      sigmoid(p) - t
+    quantile               (1 - q) d if d > 0 else -q d              1 - q if d > 0, -q if d < 0, with the parameter q
 
 and for each row, the mean being over rows:
 
@@ -33,7 +34,7 @@ import numpy as np
 from . import elementary
 from .activation import exp_elements
 from .codes import EstimatorLoss, Loss
-from .jit import inner, kernel
+from .jit import inner, kernel, plain
 from .simd import (
     advance,
     by_type,
@@ -59,6 +60,7 @@ LOG_COSH = int(Loss.LOG_COSH)
 POISSON = int(Loss.POISSON)
 BINARY_CROSS_ENTROPY = int(Loss.BINARY_CROSS_ENTROPY)
 SOFTMAX_CROSS_ENTROPY = int(Loss.SOFTMAX_CROSS_ENTROPY)
+QUANTILE = int(Loss.QUANTILE)
 HALF_SQUARED_ERROR = int(EstimatorLoss.HALF_SQUARED_ERROR)
 HALF_POISSON_DEVIANCE = int(EstimatorLoss.HALF_POISSON_DEVIANCE)
 BINARY_LOG_LOSS = int(EstimatorLoss.BINARY_LOG_LOSS)
@@ -66,6 +68,12 @@ LOG_LOSS = int(EstimatorLoss.LOG_LOSS)
 
 # Targets of a batch: rows of `columns` values (labels have one) and a weight for each row if `weighted`.
 Batch = namedtuple("Batch", "target columns weights weighted")
+
+
+@plain
+def default_parameter(loss):
+    """The parameter of a loss that is given none: huber's delta, quantile's q; other losses take no notice of it."""
+    return 0.5 if loss == QUANTILE else 1.0
 
 
 @inner
@@ -100,7 +108,7 @@ def _kept_inside(q):
 
 
 @inner
-def _elements(loss, prediction, target, gradient, terms, count, weight, scale):
+def _elements(loss, parameter, prediction, target, gradient, terms, count, weight, scale):
     """terms = weight * loss, gradient = weight * scale * d loss / d prediction."""
     if count == 0:
         return
@@ -121,12 +129,21 @@ def _elements(loss, prediction, target, gradient, terms, count, weight, scale):
             store_vector(gradient, i, count, slope * sign)
             store_vector(terms, i, count, w * abs(d))
     elif loss == HUBER:
+        delta = constant(parameter, like)
         for i in range(0, count, lanes_of(prediction)):
             d = load_vector(prediction, i, count) - load_vector(target, i, count)
             size = abs(d)
-            clipped = select(d > one, one, select(d < -one, -one, d))
+            clipped = select(d > delta, delta, select(d < -delta, -delta, d))
             store_vector(gradient, i, count, slope * clipped)
-            store_vector(terms, i, count, w * select(size < one, half * d * d, size - half))
+            store_vector(terms, i, count, w * select(size < delta, half * d * d, delta * (size - half * delta)))
+    elif loss == QUANTILE:
+        over, under = constant(1.0 - parameter, like), constant(-parameter, like)
+        for i in range(0, count, lanes_of(prediction)):
+            d = load_vector(prediction, i, count) - load_vector(target, i, count)
+            # d itself where it is 0 or NaN.
+            side = select(d > zero, over, select(d < zero, under, d))
+            store_vector(gradient, i, count, slope * side)
+            store_vector(terms, i, count, w * (side * d))
     elif loss == LOG_COSH:
         for i in range(0, count, lanes_of(prediction)):
             d = load_vector(prediction, i, count) - load_vector(target, i, count)
@@ -217,7 +234,7 @@ def _log_loss_row(prediction, label, n, gradient, weight, scale):
 
 
 @inner
-def loss_rows(loss, prediction, batch, gradient, terms, rows, n, scale):
+def loss_rows(loss, parameter, prediction, batch, gradient, terms, rows, n, scale):
     """Gradient and unscaled terms of some rows: n terms a row, one a row for softmax_cross_entropy and log_loss."""
     if loss == LOG_LOSS:
         for i in range(rows):
@@ -244,6 +261,7 @@ def loss_rows(loss, prediction, batch, gradient, terms, rows, n, scale):
             here = i * n
             _elements(
                 loss,
+                parameter,
                 advance(prediction, here),
                 advance(batch.target, here),
                 advance(gradient, here),
@@ -253,7 +271,7 @@ def loss_rows(loss, prediction, batch, gradient, terms, rows, n, scale):
                 scale,
             )
     else:
-        _elements(loss, prediction, batch.target, gradient, terms, rows * n, 1.0, scale)
+        _elements(loss, parameter, prediction, batch.target, gradient, terms, rows * n, 1.0, scale)
 
 
 @inner
@@ -262,14 +280,14 @@ def terms_count(loss, rows, n):
 
 
 @inner
-def _loss(loss, prediction, target, sample_weight, gradient):
+def _loss(loss, parameter, prediction, target, sample_weight, gradient):
     rows, n = prediction.shape
     batch = Batch(flat_pointer(target), target.shape[1], flat_pointer(sample_weight), sample_weight.size > 0)
     weight = total_weight(batch, rows)
     scale = loss_scale(loss, weight, n)
     scratch = np.empty(rows * n, prediction.dtype)
     terms = pointer(scratch)
-    loss_rows(loss, flat_pointer(prediction), batch, flat_pointer(gradient), terms, rows, n, scale)
+    loss_rows(loss, parameter, flat_pointer(prediction), batch, flat_pointer(gradient), terms, rows, n, scale)
     total = lane_sum(terms, terms_count(loss, rows, n))
     keep_alive(scratch)
     return value_scale(loss, weight, n) * total
@@ -278,64 +296,76 @@ def _loss(loss, prediction, target, sample_weight, gradient):
 @kernel
 def mse(prediction, target, sample_weight, gradient):
     """Mean of (p - t)^2; gradient receives d loss / d p."""
-    return _loss(MSE, prediction, target, sample_weight, gradient)
+    return _loss(MSE, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def mae(prediction, target, sample_weight, gradient):
     """Mean of |p - t|; gradient receives d loss / d p, 0 where p = t."""
-    return _loss(MAE, prediction, target, sample_weight, gradient)
+    return _loss(MAE, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
-def huber(prediction, target, sample_weight, gradient):
-    """Mean of (p - t)^2 / 2 inside |p - t| < 1, |p - t| - 1/2 outside (Huber 1964); gradient receives d loss / d p."""
-    return _loss(HUBER, prediction, target, sample_weight, gradient)
+def huber(prediction, target, sample_weight, gradient, delta=1.0):
+    """Mean of d^2 / 2 inside |d| < delta, delta (|d| - delta / 2) outside (Huber 1964), with d = p - t.
+
+    gradient receives d loss / d p.
+    """
+    return _loss(HUBER, float(delta), prediction, target, sample_weight, gradient)
 
 
 @kernel
 def log_cosh(prediction, target, sample_weight, gradient):
     """Mean of log(cosh(p - t)); gradient receives d loss / d p."""
-    return _loss(LOG_COSH, prediction, target, sample_weight, gradient)
+    return _loss(LOG_COSH, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def poisson(prediction, target, sample_weight, gradient):
     """Mean of exp(p) - t p, p being the logarithm of the rate; gradient receives d loss / d p."""
-    return _loss(POISSON, prediction, target, sample_weight, gradient)
+    return _loss(POISSON, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def binary_cross_entropy(prediction, target, sample_weight, gradient):
     """Mean binary cross-entropy of logits p against probabilities t; gradient receives d loss / d p."""
-    return _loss(BINARY_CROSS_ENTROPY, prediction, target, sample_weight, gradient)
+    return _loss(BINARY_CROSS_ENTROPY, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def softmax_cross_entropy(prediction, target, sample_weight, gradient):
     """Mean cross-entropy of rows of logits p; target has rows of probabilities, or one column of class labels."""
-    return _loss(SOFTMAX_CROSS_ENTROPY, prediction, target, sample_weight, gradient)
+    return _loss(SOFTMAX_CROSS_ENTROPY, 0.0, prediction, target, sample_weight, gradient)
+
+
+@kernel
+def quantile(prediction, target, sample_weight, gradient, q=0.5):
+    """Mean of (1 - q) d where d = p - t > 0, else -q d, least at the quantile q (Koenker and Bassett 1978).
+
+    gradient receives d loss / d p, 0 where p = t.
+    """
+    return _loss(QUANTILE, float(q), prediction, target, sample_weight, gradient)
 
 
 @kernel
 def half_squared_error(prediction, target, sample_weight, gradient):
     """Mean of (p - t)^2 / 2 over rows and outputs; gradient receives that of its sum over outputs."""
-    return _loss(HALF_SQUARED_ERROR, prediction, target, sample_weight, gradient)
+    return _loss(HALF_SQUARED_ERROR, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def half_poisson_deviance(prediction, target, sample_weight, gradient):
     """Mean over rows, summed over outputs, of t log(t / exp(p)) - t + exp(p); gradient receives d loss / d p."""
-    return _loss(HALF_POISSON_DEVIANCE, prediction, target, sample_weight, gradient)
+    return _loss(HALF_POISSON_DEVIANCE, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def binary_log_loss(prediction, target, sample_weight, gradient):
     """Mean over rows, summed over outputs, of scikit-learn's log loss of sigmoid(p) against targets 0 or 1."""
-    return _loss(BINARY_LOG_LOSS, prediction, target, sample_weight, gradient)
+    return _loss(BINARY_LOG_LOSS, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def log_loss(prediction, target, sample_weight, gradient):
     """Mean log loss of softmax(p) against one column of class labels, as scikit-learn has it."""
-    return _loss(LOG_LOSS, prediction, target, sample_weight, gradient)
+    return _loss(LOG_LOSS, 0.0, prediction, target, sample_weight, gradient)

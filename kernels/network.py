@@ -57,7 +57,7 @@ from .jit import (
     serial_in_njit,
     worker,
 )
-from .loss import Batch, loss_rows, loss_scale, terms_count, value_scale
+from .loss import Batch, default_parameter, loss_rows, loss_scale, terms_count, value_scale
 from .microkernel import panel_columns, tile_columns
 from .optimizer import CLIP_NORM, L2, LEARNING_RATE, clip_elements_by_norm, make_rule, update_elements, with_decay
 from .simd import (
@@ -82,6 +82,8 @@ NUMBERS = np.empty(0, np.int64)
 # Where a training plan may hold the address of an array with a learning rate for each update; 0 means that of hyper.
 # A call runs many updates: an array costs an update 8 bytes to read, a call for each of them a microsecond and more.
 RATES = 19
+# Where it holds the bits of the loss's parameter, a float64.
+LOSS_PARAMETER = 20
 
 # Every part of a workspace, and every layer's rows in it, begin on a cache line: vectors across two cost double.
 LINE = 16
@@ -111,7 +113,7 @@ Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
 # into x, target and weights first.
 Step = namedtuple(
     "Step",
-    "table parameters rows loss scale x batch activations z dz terms scratch "
+    "table parameters rows loss loss_parameter scale x batch activations z dz terms scratch "
     "gather source_x source_y source_weights indices",
 )
 
@@ -523,7 +525,7 @@ def sweep_rows(step, first, last, scratch):
         out, dz = outputs_of(step, row), dz_of(step, layers - 1, row)
         dy = dz if activation == IDENTITY else scratch
         terms = advance(step.terms, terms_count(step.loss, row, n))
-        loss_rows(step.loss, out, batch, dy, terms, m, n, step.scale)
+        loss_rows(step.loss, step.loss_parameter, out, batch, dy, terms, m, n, step.scale)
         if activation != IDENTITY:
             backward_output(step, dy, row, m, True)
         backward_hidden(step, row, m, True, scratch)
@@ -597,6 +599,7 @@ def plan_rows(table, parameters, x, rows, workspace):
         flat_pointer(parameters),
         rows,
         0,
+        0.0,
         1.0,
         x,
         batch,
@@ -614,7 +617,7 @@ def plan_rows(table, parameters, x, rows, workspace):
 
 
 @glue
-def plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight):
+def plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight):
     """The Step of rows first.. of the data, or of the rows order[first]..; weight is the sum of its sample weights.
 
     The workspace begins with room for a gradient.
@@ -638,6 +641,7 @@ def plan_step(table, parameters, x, y, weights, order, workspace, loss, first, r
         flat_pointer(parameters),
         rows,
         loss,
+        loss_parameter,
         loss_scale(loss, weight, last),
         Operand(x_part, inputs, 1) if gather else shifted(source_x, start, 0),
         batch,
@@ -692,13 +696,15 @@ def l2_penalty(table, parameters, l2, weight):
 
 
 def _step_types(t):
-    """table, parameters, x, y, weights, order, workspace, loss, first, rows, weight"""
-    return int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], int64[::1], t[::1], intp, intp, intp, float64
+    """table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight"""
+    return int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], int64[::1], t[::1], intp, float64, intp, intp, float64
 
 
 @glue
-def _part_of_rows(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, index, parts):
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
+def _part_of_rows(
+    table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
+):
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
     sweep_rows(
         step,
         part(rows, index, parts),
@@ -709,17 +715,35 @@ def _part_of_rows(table, parameters, x, y, weights, order, workspace, loss, firs
 
 @glue
 def _part_of_gradient(
-    table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, gradient, index, parts
+    table,
+    parameters,
+    x,
+    y,
+    weights,
+    order,
+    workspace,
+    loss,
+    loss_parameter,
+    first,
+    rows,
+    weight,
+    gradient,
+    index,
+    parts,
 ):
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
     sink = Store(flat_pointer(gradient), 0)
     sweep_weights(step, sink, sink, index, parts, scratch_of(step, index))
 
 
 @worker(lambda t: (*_step_types(t), intp, intp))
-def rows_worker(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, index, parts):
+def rows_worker(
+    table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
+):
     """One thread's part of the first sweep."""
-    _part_of_rows(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, index, parts)
+    _part_of_rows(
+        table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
+    )
 
 
 find_rows = finder(rows_worker)
@@ -727,11 +751,39 @@ find_rows = finder(rows_worker)
 
 @worker(lambda t: (*_step_types(t), t[::1], intp, intp))
 def gradient_worker(
-    table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, gradient, index, parts
+    table,
+    parameters,
+    x,
+    y,
+    weights,
+    order,
+    workspace,
+    loss,
+    loss_parameter,
+    first,
+    rows,
+    weight,
+    gradient,
+    index,
+    parts,
 ):
     """One thread's part of the second sweep, the gradient stored."""
     _part_of_gradient(
-        table, parameters, x, y, weights, order, workspace, loss, first, rows, weight, gradient, index, parts
+        table,
+        parameters,
+        x,
+        y,
+        weights,
+        order,
+        workspace,
+        loss,
+        loss_parameter,
+        first,
+        rows,
+        weight,
+        gradient,
+        index,
+        parts,
     )
 
 
@@ -748,6 +800,7 @@ def update_worker(
     order,
     workspace,
     loss,
+    loss_parameter,
     first,
     rows,
     weight,
@@ -760,7 +813,7 @@ def update_worker(
     parts,
 ):
     """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, first, rows, weight)
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
     rule = make_rule(optimizer, hyper, number)
     penalised = with_decay(rule, hyper[L2] / weight if weight != 0.0 else 0.0)
     # A state that the optimiser does not use may be empty; its pointer is moved along but never followed.
@@ -784,13 +837,16 @@ def flat_update_worker(parameters, gradient, optimizer, hyper, state1, state2, n
 
 
 @kernel
-def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradient, workspace):
+def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None):
     """The loss and its gradient, on this thread; arrays as `loss_and_gradient` takes them."""
+    loss_parameter = default_parameter(loss) if loss_parameter is None else float(loss_parameter)
     rows = x.shape[0]
     order = table[0, :0]
     weight = batch_weight(sample_weight, order, 0, rows)
-    _part_of_rows(table, parameters, x, y, sample_weight, order, workspace, loss, 0, rows, weight, 0, 1)
-    _part_of_gradient(table, parameters, x, y, sample_weight, order, workspace, loss, 0, rows, weight, gradient, 0, 1)
+    _part_of_rows(table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight, 0, 1)
+    _part_of_gradient(
+        table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight, gradient, 0, 1
+    )
     return batch_loss(table, parameters, workspace, loss, rows, weight)
 
 
@@ -799,22 +855,33 @@ def _data_types(t):
     return read_only(t, 2, "A"), read_only(t, 2), read_only(t, 1)
 
 
-@driver(lambda t: (intp, intp, read_only(int64, 2), t[::1], *_data_types(t), intp, t[::1], t[::1], intp))
+@driver(lambda t: (intp, intp, read_only(int64, 2), t[::1], *_data_types(t), intp, float64, t[::1], t[::1], intp))
 def loss_and_gradient_parallel(
-    rows_address, gradient_address, table, parameters, x, y, sample_weight, loss, gradient, workspace, threads
+    rows_address,
+    gradient_address,
+    table,
+    parameters,
+    x,
+    y,
+    sample_weight,
+    loss,
+    loss_parameter,
+    gradient,
+    workspace,
+    threads,
 ):
     """`loss_and_gradient_serial` on threads; the workspace is one planned for as many."""
     rows = x.shape[0]
     order = table[0, :0]
     weight = batch_weight(sample_weight, order, 0, rows)
-    data = (table, parameters, x, y, sample_weight, order, workspace, loss, 0, rows, weight)
+    data = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight)
     run(rows_address, data, threads)
     run(gradient_address, (*data, gradient), threads)
     return batch_loss(table, parameters, workspace, loss, rows, weight)
 
 
 @serial_in_njit(loss_and_gradient_serial)
-def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace):
+def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None):
     """The loss of a batch, and its gradient in the parameters' order.
 
     Args:
@@ -827,6 +894,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
         gradient: like parameters, filled.
         workspace: at least `workspace_size(table, parameters, m, 1)[1]` elements; from Python, room for more threads
             lets more of them work.
+        loss_parameter: huber's delta, quantile's q; None is 1 or 1/2. Other losses have none.
 
     Returns:
         The loss, a float.
@@ -843,13 +911,14 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
         y,
         sample_weight,
         int(loss),
+        default_parameter(loss) if loss_parameter is None else float(loss_parameter),
         gradient,
         workspace,
         threads,
     )
 
 
-def training_plan(network, optimization, loss, workspace, threads):
+def training_plan(network, optimization, loss, workspace, threads, loss_parameter=None):
     """What `train_planned` needs besides the data, as an int64 array; keep it and its arrays as long as it is used.
 
     Args:
@@ -858,6 +927,7 @@ def training_plan(network, optimization, loss, workspace, threads):
         loss: a `Loss`.
         workspace: at least `workspace_size(table, parameters, batch_size, threads)[1]` elements.
         threads: 1 launches none.
+        loss_parameter: huber's delta, quantile's q; None is 1 or 1/2. Other losses have none.
 
     Raises:
         ValueError: clipping by norm together with L2, which comes after the gradient that would be clipped.
@@ -873,8 +943,9 @@ def training_plan(network, optimization, loss, workspace, threads):
         workers = rows_worker.address(dtype), update_worker.address(dtype), 0, 0
     arrays = (*network, *optimization[1:], workspace)
     spans = [number for array in arrays for number in (array.ctypes.data, array.size)]
-    # The last is RATES.
-    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads, 0], np.int64)
+    parameter = np.float64(default_parameter(loss) if loss_parameter is None else loss_parameter).view(np.int64)
+    # The last are RATES and LOSS_PARAMETER.
+    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads, 0, parameter], np.int64)
 
 
 @driver(lambda t: (intp, *_data_types(t), read_only(int64, 1), intp, intp, float64[::1]))
@@ -892,7 +963,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         first_step: number of the first update, from 1.
         losses: float64, receives the loss of each batch before its update, the L2 penalty included.
     """
-    numbers = carray(pointer_to(plan, NUMBERS), 20)
+    numbers = carray(pointer_to(plan, NUMBERS), 21)
     rows_address, update_address, gradient_address, flat_address = numbers[0], numbers[1], numbers[2], numbers[3]
     table = carray(pointer_to(numbers[4], NUMBERS), (numbers[5] // TABLE_COLUMNS, TABLE_COLUMNS))
     parameters = carray(pointer_to(numbers[6], y), numbers[7])
@@ -901,6 +972,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
     state2 = carray(pointer_to(numbers[12], y), numbers[13])
     workspace = carray(pointer_to(numbers[14], y), numbers[15])
     optimizer, loss, threads = numbers[16], numbers[17], numbers[18]
+    loss_parameter = load(pointer_to(plan, losses), LOSS_PARAMETER)
     own_rate = hyper[LEARNING_RATE]
     total = order.size if order.size > 0 else x.shape[0]
     clip, l2 = hyper[CLIP_NORM], hyper[L2]
@@ -909,7 +981,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         first = number * batch_size
         rows = min(batch_size, total - first)
         weight = batch_weight(sample_weight, order, first, rows)
-        batch = (table, parameters, x, y, sample_weight, order, workspace, loss, first, rows, weight)
+        batch = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, first, rows, weight)
         if numbers[RATES] != 0:
             hyper[LEARNING_RATE] = load(pointer_to(numbers[RATES], losses), number)
         rule = (optimizer, hyper, state1, state2, first_step + number)

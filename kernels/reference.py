@@ -377,13 +377,22 @@ def mae(prediction, target, sample_weight, gradient):
     return _elementwise(np.abs(d), np.sign(d), sample_weight, gradient)
 
 
-# d^2 / 2 where |d| <= 1, else |d| - 1/2 ; derivative clip(d, -1, 1)
+# d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2) ; derivative clip(d, -delta, delta)
 @_quiet
-def huber(prediction, target, sample_weight, gradient):
-    """Squared error with linear tails, delta = 1 (Huber 1964)."""
+def huber(prediction, target, sample_weight, gradient, delta=1.0):
+    """Squared error with linear tails (Huber 1964)."""
     d = _wide(prediction) - _wide(target)
-    element_loss = np.where(np.abs(d) <= 1.0, 0.5 * d * d, np.abs(d) - 0.5)
-    return _elementwise(element_loss, np.clip(d, -1.0, 1.0), sample_weight, gradient)
+    element_loss = np.where(np.abs(d) <= delta, 0.5 * d * d, delta * (np.abs(d) - 0.5 * delta))
+    return _elementwise(element_loss, np.clip(d, -delta, delta), sample_weight, gradient)
+
+
+# max(-q d, (1 - q) d), with d = p - t ; derivative -q where d < 0, 1 - q where d > 0, 0 at 0
+@_quiet
+def quantile(prediction, target, sample_weight, gradient, q=0.5):
+    """The pinball loss, least where the share q of the targets lies below (Koenker & Bassett 1978)."""
+    d = _wide(prediction) - _wide(target)
+    slope = np.where(np.isnan(d), d, np.where(d > 0, 1.0 - q, np.where(d < 0, -q, 0.0)))
+    return _elementwise(np.maximum(-q * d, (1.0 - q) * d), slope, sample_weight, gradient)
 
 
 # log cosh d = |d| + log(1 + exp(-2|d|)) - log 2 ; derivative tanh(d)
@@ -483,6 +492,7 @@ LOSSES = {
     Loss.POISSON: poisson,
     Loss.BINARY_CROSS_ENTROPY: binary_cross_entropy,
     Loss.SOFTMAX_CROSS_ENTROPY: softmax_cross_entropy,
+    Loss.QUANTILE: quantile,
     EstimatorLoss.HALF_SQUARED_ERROR: half_squared_error,
     EstimatorLoss.HALF_POISSON_DEVIANCE: half_poisson_deviance,
     EstimatorLoss.BINARY_LOG_LOSS: binary_log_loss,
@@ -615,8 +625,11 @@ def forward(table, parameters, x, out, workspace):
 
 # From the last layer to the first: dz = dy f'(z) ; dW = a^T dz ; db = sum dz ; dy of the layer before = dz W^T
 @_quiet
-def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace):
-    """The loss of the network's output against y (the losses' `target`); fills `gradient`, flat like the parameters."""
+def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None):
+    """The loss of the network's output against y (the losses' `target`); fills `gradient`, flat like the parameters.
+
+    loss_parameter: that of huber or quantile, None for their default; other losses have none.
+    """
     layers = list(_layers(table, parameters))
     a = _wide(x)
     record = []
@@ -628,7 +641,8 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
         a = output
 
     dy = np.empty_like(a)
-    value = LOSSES[loss](a, y, sample_weight, dy)
+    given = loss in (Loss.HUBER, Loss.QUANTILE) and loss_parameter is not None
+    value = LOSSES[loss](a, y, sample_weight, dy, *([loss_parameter] if given else []))
 
     for (weight_slice, bias_slice, weight, _, activation), (layer_input, saved) in zip(
         reversed(layers), reversed(record), strict=True

@@ -24,6 +24,9 @@ STEPS = 200
 DTYPES = "float32", "float64"
 # Rows and sizes: threads and blocks of rows, vectors' remainders, a single output.
 LARGE, SMALL, COLUMN = (300, [70, 130, 96, 10]), (5, [4, 9, 3]), (37, [20, 33, 1])
+LOSSES = tuple(Loss)[: Loss.SOFTMAX_CROSS_ENTROPY + 1]
+# Cases beyond those by number, with losses that have a parameter.
+WITH_PARAMETER = fastnn.losses.Quantile(0.9), fastnn.losses.Huber(0.25)
 OPTIMIZERS = (
     fastnn.SGD(learning_rate=0.02, momentum=0.9, nesterov=True, clip_norm=1.0),
     fastnn.RMSprop(learning_rate=0.002, momentum=0.5),
@@ -45,14 +48,16 @@ def numbers(shape, start, dtype="float64"):
 class Case:
     """One network with its data, loss and optimizer; number i has activation i, and all losses and optimizers occur."""
 
-    def __init__(self, i, dtype):
-        self.activation, self.loss = list(Activation)[i], list(Loss)[i % len(Loss)]
+    def __init__(self, i, dtype, objective=None):
+        self.activation = list(Activation)[i]
+        self.objective = fastnn.losses.get(LOSSES[i % len(LOSSES)]) if objective is None else objective
+        self.loss = self.objective.code
         self.optimizer = OPTIMIZERS[i % len(OPTIMIZERS)]
         self.rows, self.sizes = (LARGE, COLUMN, SMALL)[i % 3]
         if self.loss == Loss.SOFTMAX_CROSS_ENTROPY and self.sizes[-1] == 1:
             self.rows, self.sizes = SMALL
         self.last = Activation.IDENTITY
-        if self.loss <= Loss.LOG_COSH:
+        if self.loss <= Loss.LOG_COSH or self.loss == Loss.QUANTILE:
             self.last = (Activation.IDENTITY, Activation.SOFTMAX, Activation.SIGMOID, Activation.GELU)[i % 4]
         self.dtype = dtype
         parts = dtype, self.activation.name, self.last.name, self.loss.name, type(self.optimizer).__name__
@@ -75,7 +80,7 @@ class Case:
     def trained(self, num_threads=None):
         """The network after STEPS updates, each on the whole batch."""
         net = self.network(num_threads)
-        trainer = fastnn.Trainer(net, self.loss, self.optimizer)
+        trainer = fastnn.Trainer(net, self.objective, self.optimizer)
         trainer.fit(
             self.x,
             self.y,
@@ -88,7 +93,11 @@ class Case:
 
 
 def cases(dtypes=DTYPES):
-    return [Case(i, dtype) for dtype in dtypes for i in range(len(Activation))]
+    with_parameter = enumerate(WITH_PARAMETER, int(Activation.TANH))
+    return [
+        *(Case(i, dtype) for dtype in dtypes for i in range(len(Activation))),
+        *(Case(i, dtype, objective) for i, objective in with_parameter for dtype in dtypes),
+    ]
 
 
 def digest(array):

@@ -102,6 +102,30 @@ def test_training_in_compiled_code(dtype, rng):
     assert descend(net.network, x, y, fastnn.Loss.MSE, net.dtype.type(0.05), 300) < first / 10
 
 
+@numba.njit
+def losses_with_parameters(network, x, y, gradient, scratch):
+    q = fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradient, scratch, 0.875)
+    huber = fastnn.gradient(network, x, y, 2, gradient, scratch, loss_parameter=2)
+    own = fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradient, scratch, None)
+    return q, huber, own, fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradient, scratch)
+
+
+def test_the_parameter_of_a_loss(net, dtype, rng):
+    x, y = rng.standard_normal((7, 4)).astype(dtype), 3 * rng.standard_normal((7, 3)).astype(dtype)
+    gradient, scratch = np.empty_like(net.parameters), fastnn.workspace(net.network, 7)
+    named = fastnn.losses.Quantile(0.875), fastnn.losses.Huber(delta=2), "quantile", "quantile"
+    expected = [net.loss_and_gradient(x, y, loss)[0] for loss in named]
+    assert list(losses_with_parameters(net.network, x, y, gradient, scratch)) == expected
+    assert gradient.tobytes() == net.loss_and_gradient(x, y, "quantile")[1].tobytes()
+    assert fastnn.gradient(net.network, x, y, fastnn.Loss.QUANTILE, gradient, scratch, 0.875) == expected[0]
+    for loss, wrong in ((7, 0.0), (7, 1.0), (7, np.nan), (2, 0.0), (2, np.inf), (2, -1)):
+        with pytest.raises(ValueError, match="loss_parameter: expected a finite delta"):
+            fastnn.gradient(net.network, x, y, loss, gradient, scratch, wrong)
+    for wrong in ("0.5", True, [0.5]):
+        with pytest.raises(TypeError, match="loss_parameter: expected a number"):
+            fastnn.gradient(net.network, x, y, 7, gradient, scratch, wrong)
+
+
 def test_labels(dtype, rng):
     net = fastnn.MLP([4, 5], dtype=dtype, seed=0)
     x, labels = rng.standard_normal((7, 4)).astype(dtype), np.arange(7, dtype=dtype).reshape(-1, 1) % 5

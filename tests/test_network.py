@@ -10,9 +10,10 @@ from fastnn.kernels import network, reference
 from fastnn.kernels.catalog import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Optimizer
 from fastnn.kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN
+from fastnn.kernels.loss import default_parameter
 from fastnn.kernels.microkernel import tile_columns
 from fastnn.kernels.network import make_table
-from fastnn.kernels.optimizer import CLIP_NORM, L2
+from fastnn.kernels.optimizer import CLIP_NORM, L2, LEARNING_RATE
 
 ALL_THREADS = (1, 2, 3, 8)
 
@@ -38,7 +39,7 @@ def make_target(loss, rows, outputs, dtype, rng):
     return rng.standard_normal((rows, outputs)).astype(dtype)
 
 
-def gradient_of(net, x, y, weights, loss, threads=1):
+def gradient_of(net, x, y, weights, loss, threads=1, parameter=None):
     dtype = net.parameters.dtype
     gradient = np.full_like(net.parameters, np.nan)
     network.loss_and_gradient_parallel.ready(dtype)
@@ -51,6 +52,7 @@ def gradient_of(net, x, y, weights, loss, threads=1):
         y,
         weights,
         int(loss),
+        default_parameter(loss) if parameter is None else parameter,
         gradient,
         make_workspace(net, len(x), threads, dtype),
         threads,
@@ -71,6 +73,7 @@ def train(
     order=None,
     weights=None,
     workspace=None,
+    parameter=None,
 ):
     """The parameters and losses after some steps."""
     dtype = net.parameters.dtype
@@ -79,7 +82,7 @@ def train(
     losses = np.full(steps, np.nan)
     workspace = make_workspace(net, batch_size, threads, dtype) if workspace is None else workspace
     optimization = network.Optimization(int(optimizer), hyper, *states)
-    plan = network.training_plan(net, optimization, loss, workspace, threads)
+    plan = network.training_plan(net, optimization, loss, workspace, threads, parameter)
     weights = np.empty(0, dtype) if weights is None else weights
     order = np.empty(0, np.int64) if order is None else order
     network.train_planned(plan.ctypes.data, x, y, weights, order, batch_size, 1, losses)
@@ -106,6 +109,33 @@ def test_whole_network_gradient_by_central_differences(activation, loss):
             values.append(gradient_of(moved, x, y, weights, loss)[0])
         numeric[i] = (values[0] - values[1]) / (2 * step)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=2e-8)
+
+
+@pytest.mark.parametrize(("loss", "parameter"), [(Loss.QUANTILE, 0.875), (Loss.HUBER, 0.25), (Loss.HUBER, None)])
+def test_the_parameter_of_a_loss_reaches_it(loss, parameter, dtype, rng):
+    """In the gradient and in training, where one step of gradient descent has to subtract just that gradient."""
+    net = make_network((3, 5, 2), (Activation.TANH, Activation.IDENTITY), dtype, rng)
+    x, y = rng.standard_normal((9, 3)).astype(dtype), make_target(loss, 9, 2, dtype, rng)
+    no_weights = np.empty(0, dtype)
+    value, gradient = gradient_of(net, x, y, no_weights, loss, parameter=parameter)
+    expected = np.empty(net.parameters.size)
+    arguments = net.table, net.parameters, x, y, no_weights, loss, expected, no_weights
+    eps = np.finfo(dtype).eps
+    assert value == pytest.approx(reference.loss_and_gradient(*arguments, parameter), rel=20 * eps)
+    np.testing.assert_allclose(gradient, expected, atol=40 * eps)
+    assert (
+        kernels.loss_and_gradient(*arguments[:6], np.empty_like(gradient), make_workspace(net, 9, 1, dtype))
+        == (gradient_of(net, x, y, no_weights, loss)[0])
+    )
+    again = np.empty_like(gradient)
+    room = make_workspace(net, 9, 1, dtype)
+    assert kernels.loss_and_gradient(*arguments[:6], again, room, parameter) == value
+    assert again.tobytes() == gradient.tobytes()
+    hyper = np.zeros_like(hyper_parameters(Optimizer.SGD))
+    hyper[LEARNING_RATE] = 0.5
+    trained, losses = train(net, x, y, Optimizer.SGD, hyper, 1, loss, steps=1, parameter=parameter)
+    assert losses[0] == value
+    np.testing.assert_allclose(trained, net.parameters - dtype(0.5) * gradient, atol=2 * eps)
 
 
 @pytest.mark.parametrize("activation", list(Activation), ids=lambda code: code.name.lower())

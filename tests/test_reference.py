@@ -308,6 +308,7 @@ SCALAR_LOSS = {
     Loss.BINARY_CROSS_ENTROPY: lambda p, t: (
         -t * math.log(1 / (1 + math.exp(-p))) - (1 - t) * math.log(1 - 1 / (1 + math.exp(-p)))
     ),
+    Loss.QUANTILE: lambda p, t: 0.5 * abs(p - t),
 }
 WEIGHTINGS = {"unweighted": NO_WEIGHTS, "weighted": np.array([1.0, 0.0, 2.5, 0.5])}
 
@@ -396,6 +397,28 @@ def test_loss_by_hand(loss, prediction, target, value, gradient):
     result = getattr(reference, name(loss))(np.array(prediction), np.array(target), NO_WEIGHTS, actual)
     assert result == pytest.approx(value, rel=1e-14, abs=0)
     np.testing.assert_allclose(actual, gradient, rtol=1e-14, atol=1e-16)
+
+
+@pytest.mark.parametrize(
+    ("loss", "parameter", "prediction", "value", "gradient"),
+    [
+        # Against targets of 1.
+        (Loss.HUBER, 2.0, [[2.0, 6.0, -3.0, 3.0]], (0.5 + 8.0 + 6.0 + 2.0) / 4, [[0.25, 0.5, -0.5, 0.5]]),
+        (Loss.HUBER, 0.25, [[1.125, 0.5]], (0.0078125 + 0.09375) / 2, [[0.0625, -0.125]]),
+        (Loss.QUANTILE, 0.75, [[3.0, -1.0, 1.0, 1.5]], (0.5 + 1.5 + 0 + 0.125) / 4, [[0.0625, -0.1875, 0, 0.0625]]),
+        (Loss.QUANTILE, 0.25, [[3.0, -1.0]], (1.5 + 0.5) / 2, [[0.375, -0.125]]),
+    ],
+)
+def test_loss_with_a_parameter_by_hand(loss, parameter, prediction, value, gradient):
+    prediction = np.array(prediction)
+    actual = np.empty_like(prediction)
+    function = getattr(reference, name(loss))
+    assert function(prediction, np.ones_like(prediction), NO_WEIGHTS, actual, parameter) == pytest.approx(
+        value, rel=1e-14
+    )
+    np.testing.assert_allclose(actual, gradient, rtol=1e-14)
+    weight = np.array([2.0])
+    assert function(prediction, np.ones_like(prediction), weight, actual, parameter) == pytest.approx(value, rel=1e-14)
 
 
 @pytest.mark.parametrize("loss", list(Loss), ids=name)

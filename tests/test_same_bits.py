@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import pytest
 from conftest import FULL, threading_layers
-from same_bits import DTYPES, GOLDEN, OPTIMIZERS, STEPS, cases, digest, hashes
+from same_bits import DTYPES, GOLDEN, OPTIMIZERS, STEPS, WITH_PARAMETER, cases, digest, hashes
 
 import fastnn
 from fastnn import kernels
@@ -68,7 +68,7 @@ def test_the_cases_have_every_activation_loss_and_optimizer():
         assert {case.loss for case in mine} == set(Loss)
         assert {case.optimizer for case in mine} == set(OPTIMIZERS)
     assert {optimizer.code for optimizer in OPTIMIZERS} == set(Optimizer)
-    assert len(golden()) == 2 * (len(Activation) + 1)
+    assert len(golden()) == 2 * (len(Activation) + len(WITH_PARAMETER) + 1)
     assert len({parameters for parameters, _ in golden().values()}) == len(golden())
 
 
@@ -135,20 +135,20 @@ def test_serial_and_parallel_drivers():
         out, gradient = np.empty((case.rows, net.out_features), case.dtype), np.empty_like(net.parameters)
         fastnn.apply_into(network, case.x, out, room)
         assert out.tobytes() == net.predict(case.x).tobytes(), case.name
-        loss = fastnn.gradient(network, case.x, targets(case), case.loss, gradient, room)
-        expected_loss, expected = net.loss_and_gradient(case.x, case.y, case.loss)
+        loss = fastnn.gradient(network, case.x, targets(case), case.loss, gradient, room, case.objective.parameter)
+        expected_loss, expected = net.loss_and_gradient(case.x, case.y, case.objective)
         assert loss == expected_loss, case.name
         assert gradient.tobytes() == expected.tobytes(), case.name
 
 
 @numba.njit
-def train(network, x, y, loss, optimizer, hyper, steps):
+def train(network, x, y, loss, loss_parameter, optimizer, hyper, steps):
     """Training as a user's compiled code does it."""
     parameters = network.parameters
     gradient, scratch = np.empty_like(parameters), fastnn.workspace(network, len(x))
     state1, state2 = np.zeros_like(parameters), np.zeros_like(parameters)
     for step in range(1, steps + 1):
-        fastnn.gradient(network, x, y, loss, gradient, scratch)
+        fastnn.gradient(network, x, y, loss, gradient, scratch, loss_parameter)
         if optimizer == 1:
             kernels.rmsprop(parameters, gradient, state1, state2, step, hyper)
         elif optimizer == 2:
@@ -171,5 +171,6 @@ def test_inside_compiled_code():
     for case in usable:
         net = case.network()
         hyper = case.optimizer.hyper()
-        out = train(net.network, case.x, targets(case), case.loss, int(case.optimizer.code), hyper, STEPS)
+        code, parameter = int(case.optimizer.code), case.objective.parameter
+        out = train(net.network, case.x, targets(case), case.loss, parameter, code, hyper, STEPS)
         assert [digest(net.parameters), digest(out)] == golden()[case.name], case.name
