@@ -1,7 +1,14 @@
 """How parameters move. Formulas and defaults are PyTorch's; g is the gradient, p a parameter, t counts updates from 1.
 
-Every optimizer takes `weight_decay`, `clip_norm` (scale the gradient down to this 2-norm) and `clip_value` (then cut
-each of its elements to [-clip_value, clip_value]); None clips nothing.
+Every optimizer takes
+
+    clip_norm       scale the gradient down to this 2-norm; None does not
+    clip_value      then cut each of its elements to [-clip_value, clip_value]; None does not
+    weight_decay    then g += weight_decay p for all parameters (AdamW: see there)
+    l1, l2          and g += l1 sign(p) + l2 p for weights, not for biases, with sign(0) = 0: the slope of the penalty
+                    l1 sum |p| + l2 / 2 sum p^2, as Keras' L1 and, but for its factor 2, L2 regularizers add it
+
+`loss_and_gradient` and the losses that a fit reports are those of the data, without penalties.
 
 To change the learning rate while training, for instance from a callback, give the trainer a changed optimizer of the
 same kind: `trainer.optimizer = dataclasses.replace(trainer.optimizer, learning_rate=1e-4)`. Its moments are kept.
@@ -33,7 +40,7 @@ class _Base:
         return self.code.name.lower()
 
     def hyper(self):
-        """The hyper-parameters as kernels take them, float64 (8,)."""
+        """The hyper-parameters as kernels take them, a float64 array."""
         values = np.zeros(layout.HYPER_SIZE)
         for name, position in _POSITIONS.items():
             values[position] = getattr(self, name, None) or values[position]
@@ -60,6 +67,8 @@ _CHECKS = {
     "beta2": _factor,
     "eps": lambda value, name: real_number(value, name, 0),
     "weight_decay": lambda value, name: real_number(value, name, 0),
+    "l1": lambda value, name: real_number(value, name, 0),
+    "l2": lambda value, name: real_number(value, name, 0),
     "nesterov": flag,
     "clip_norm": _limit,
     "clip_value": _limit,
@@ -72,6 +81,8 @@ _POSITIONS = {
     "alpha": layout.BETA2,
     "eps": layout.EPS,
     "weight_decay": layout.WEIGHT_DECAY,
+    "l1": layout.L1,
+    "l2": layout.L2,
     "nesterov": layout.NESTEROV,
     "clip_value": layout.CLIP_VALUE,
     "clip_norm": layout.CLIP_NORM,
@@ -82,8 +93,8 @@ _POSITIONS = {
 class SGD(_Base):
     """g += weight_decay p;  v = momentum v + g;  p -= learning_rate (g + momentum v if nesterov else v).
 
-    >>> SGD(learning_rate=0.1, momentum=0.9, nesterov=True)
-    SGD(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.0, clip_norm=None, clip_value=None)
+    >>> SGD(learning_rate=0.1, momentum=0.9).states()
+    (True, False)
     """
 
     code = Optimizer.SGD
@@ -93,6 +104,8 @@ class SGD(_Base):
     weight_decay: float = 0.0
     clip_norm: float | None = None
     clip_value: float | None = None
+    l1: float = 0.0
+    l2: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -121,6 +134,8 @@ class RMSprop(_Base):
     momentum: float = 0.0
     clip_norm: float | None = None
     clip_value: float | None = None
+    l1: float = 0.0
+    l2: float = 0.0
 
     def states(self):
         return True, self.momentum > 0
@@ -140,6 +155,8 @@ class Adagrad(_Base):
     weight_decay: float = 0.0
     clip_norm: float | None = None
     clip_value: float | None = None
+    l1: float = 0.0
+    l2: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,6 +176,8 @@ class Adam(_Base):
     weight_decay: float = 0.0
     clip_norm: float | None = None
     clip_value: float | None = None
+    l1: float = 0.0
+    l2: float = 0.0
 
     def states(self):
         return True, True
@@ -182,6 +201,8 @@ class AdamW(_Base):
     weight_decay: float = 0.01
     clip_norm: float | None = None
     clip_value: float | None = None
+    l1: float = 0.0
+    l2: float = 0.0
 
     def states(self):
         return True, True

@@ -96,7 +96,7 @@ class _Descent:
     def _renew(self):
         """Tell the kernel what the schedule says now."""
         schedule, hyper = self.schedule, np.zeros(layout.HYPER_SIZE)
-        hyper[layout.L2] = self._alpha
+        hyper[[layout.L2, layout.PENALTY_IN_LOSS]] = self._alpha, 1
         if isinstance(schedule, AdamOptimizer):
             code = Optimizer.ADAM
             hyper[[layout.LEARNING_RATE, layout.EPS, layout.EPS_HAT]] = schedule.learning_rate_init, schedule.epsilon, 1

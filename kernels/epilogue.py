@@ -44,6 +44,7 @@ def make_update(rule, parameters, state1, state2, row_stride):
         rule.beta2,
         rule.eps,
         rule.decay,
+        rule.l1,
         rule.keep,
         rule.nesterov,
         rule.correction,

@@ -59,7 +59,18 @@ from .jit import (
 )
 from .loss import Batch, default_parameter, loss_rows, loss_scale, terms_count, value_scale
 from .microkernel import panel_columns, tile_columns
-from .optimizer import CLIP_NORM, L2, LEARNING_RATE, clip_elements_by_norm, make_rule, update_elements, with_decay
+from .optimizer import (
+    CLIP_NORM,
+    L1,
+    L2,
+    LEARNING_RATE,
+    PENALTY_IN_LOSS,
+    clip_elements_by_norm,
+    make_rule,
+    penalty_scale,
+    update_elements,
+    with_penalties,
+)
 from .simd import (
     address_of,
     advance,
@@ -67,6 +78,7 @@ from .simd import (
     flat_pointer,
     itemsize,
     lane_sum,
+    lane_sum_of_sizes,
     lane_sum_of_squares,
     load,
     pointer_to,
@@ -686,13 +698,18 @@ def batch_loss(table, parameters, workspace, loss, rows, weight):
 
 
 @inner
-def l2_penalty(table, parameters, l2, weight):
-    """l2 / 2 times the sum of the squared weights, not biases, over the total sample weight of the batch."""
-    total = 0.0
+def penalty_in_loss(table, parameters, hyper, weight):
+    """What L1 and L2 add to the loss of a batch: of the weights, not of biases."""
+    l1, l2 = hyper[L1], hyper[L2]
+    if hyper[PENALTY_IN_LOSS] == 0.0 or (l1 == 0.0 and l2 == 0.0):
+        return 0.0
+    sizes, squares = 0.0, 0.0
     for layer in range(table.shape[0]):
-        size = table[layer, IN] * table[layer, OUT]
-        total += lane_sum_of_squares(advance(flat_pointer(parameters), table[layer, WEIGHT]), size)
-    return 0.5 * l2 * total / weight if weight != 0.0 else 0.0
+        first, count = advance(flat_pointer(parameters), table[layer, WEIGHT]), table[layer, IN] * table[layer, OUT]
+        squares += lane_sum_of_squares(first, count)
+        if l1 != 0.0:
+            sizes += lane_sum_of_sizes(first, count)
+    return (0.5 * l2 * squares + l1 * sizes) / weight if weight != 0.0 else 0.0
 
 
 def _step_types(t):
@@ -790,6 +807,22 @@ def gradient_worker(
 find_gradient = finder(gradient_worker)
 
 
+@glue
+def update_rules(weight, optimizer, hyper, number):
+    """The rule for weights and that for what penalties leave alone; weight: of the batch's samples."""
+    rule, scale = make_rule(optimizer, hyper, number), penalty_scale(hyper, weight)
+    return with_penalties(rule, hyper[L1] * scale, hyper[L2] * scale), rule
+
+
+@glue
+def update_sinks(parameters, weight, optimizer, hyper, state1, state2, number):
+    """Updates over all parameters, by both rules."""
+    penalised, rule = update_rules(weight, optimizer, hyper, number)
+    # A state that the optimiser does not use may be empty; its pointer is moved along but never followed.
+    all_of, first, second = flat_pointer(parameters), flat_pointer(state1), flat_pointer(state2)
+    return make_update(penalised, all_of, first, second, 0), make_update(rule, all_of, first, second, 0)
+
+
 @worker(lambda t: (*_step_types(t), intp, float64[::1], t[::1], t[::1], intp, intp, intp))
 def update_worker(
     table,
@@ -814,26 +847,33 @@ def update_worker(
 ):
     """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
     step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
-    rule = make_rule(optimizer, hyper, number)
-    penalised = with_decay(rule, hyper[L2] / weight if weight != 0.0 else 0.0)
-    # A state that the optimiser does not use may be empty; its pointer is moved along but never followed.
-    bias_sink = make_update(rule, step.parameters, flat_pointer(state1), flat_pointer(state2), 0)
-    sink = make_update(penalised, step.parameters, flat_pointer(state1), flat_pointer(state2), 0)
+    sink, bias_sink = update_sinks(parameters, weight, optimizer, hyper, state1, state2, number)
     sweep_weights(step, sink, bias_sink, index, parts, scratch_of(step, index))
 
 
-@worker(lambda t: (t[::1], t[::1], intp, float64[::1], t[::1], t[::1], intp, intp, intp))
-def flat_update_worker(parameters, gradient, optimizer, hyper, state1, state2, number, index, parts):
-    """One thread's part of an update from a gradient in memory."""
-    first, last = part(parameters.size, index, parts), part(parameters.size, index + 1, parts)
-    update_elements(
-        make_rule(optimizer, hyper, number),
-        advance(flat_pointer(parameters), first),
-        advance(flat_pointer(gradient), first),
-        advance(flat_pointer(state1), first),
-        advance(flat_pointer(state2), first),
-        last - first,
-    )
+@worker(lambda t: (int64[:, ::1], t[::1], t[::1], float64, intp, float64[::1], t[::1], t[::1], intp, intp, intp))
+def flat_update_worker(table, parameters, gradient, weight, optimizer, hyper, state1, state2, number, index, parts):
+    """One thread's part of an update from a gradient in memory, of a batch of this total sample weight."""
+    mine, end = part(parameters.size, index, parts), part(parameters.size, index + 1, parts)
+    rules = update_rules(weight, optimizer, hyper, number)
+    layers = table.shape[0]
+    # Spans of the flat vector in turn: a layer's weight, then all that lies before the next one's.
+    for span in range(2 * layers):
+        layer, plain = span // 2, span % 2 == 1
+        start = table[layer, BIAS] if plain else table[layer, WEIGHT]
+        stop = table[layer, BIAS]
+        if plain:
+            stop = parameters.size if layer == layers - 1 else table[layer + 1, WEIGHT]
+        first, last = max(start, mine), min(stop, end)
+        if first < last:
+            update_elements(
+                rules[1] if plain else rules[0],
+                advance(flat_pointer(parameters), first),
+                advance(flat_pointer(gradient), first),
+                advance(flat_pointer(state1), first),
+                advance(flat_pointer(state2), first),
+                last - first,
+            )
 
 
 @kernel
@@ -928,13 +968,8 @@ def training_plan(network, optimization, loss, workspace, threads, loss_paramete
         workspace: at least `workspace_size(table, parameters, batch_size, threads)[1]` elements.
         threads: 1 launches none.
         loss_parameter: huber's delta, quantile's q; None is 1 or 1/2. Other losses have none.
-
-    Raises:
-        ValueError: clipping by norm together with L2, which comes after the gradient that would be clipped.
     """
     dtype = network.parameters.dtype
-    if optimization.hyper[CLIP_NORM] > 0 and optimization.hyper[L2] != 0:
-        raise ValueError("hyper: clipping by norm does not go with L2")
     train_planned.ready(dtype)
     # Workers that will not be called are not compiled.
     if optimization.hyper[CLIP_NORM] > 0:
@@ -961,7 +996,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         order: int64 indices of the rows to visit, or empty for the rows as they lie.
         batch_size: rows of a batch; the last one may be shorter.
         first_step: number of the first update, from 1.
-        losses: float64, receives the loss of each batch before its update, the L2 penalty included.
+        losses: float64, receives the loss of each batch before its update, with the penalties if hyper says so.
     """
     numbers = carray(pointer_to(plan, NUMBERS), 21)
     rows_address, update_address, gradient_address, flat_address = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -975,7 +1010,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
     loss_parameter = load(pointer_to(plan, losses), LOSS_PARAMETER)
     own_rate = hyper[LEARNING_RATE]
     total = order.size if order.size > 0 else x.shape[0]
-    clip, l2 = hyper[CLIP_NORM], hyper[L2]
+    clip = hyper[CLIP_NORM]
     gradient = workspace[: parameters.size]
     for number in range(losses.size):
         first = number * batch_size
@@ -985,13 +1020,13 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         if numbers[RATES] != 0:
             hyper[LEARNING_RATE] = load(pointer_to(numbers[RATES], losses), number)
         rule = (optimizer, hyper, state1, state2, first_step + number)
-        penalty = l2_penalty(table, parameters, l2, weight) if l2 != 0.0 else 0.0
+        penalty = penalty_in_loss(table, parameters, hyper, weight)
         run(rows_address, batch, threads)
         if clip > 0.0:
             # The norm needs the whole gradient, so here it does travel through memory.
             run(gradient_address, (*batch, gradient), threads)
             clip_elements_by_norm(flat_pointer(gradient), clip, gradient.size)
-            run(flat_address, (parameters, gradient, *rule), threads)
+            run(flat_address, (table, parameters, gradient, weight, *rule), threads)
         else:
             run(update_address, (*batch, *rule), threads)
         losses[number] = batch_loss(table, parameters, workspace, loss, rows, weight) + penalty

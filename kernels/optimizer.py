@@ -26,13 +26,17 @@ ADAM = int(Optimizer.ADAM)
 ADAMW = int(Optimizer.ADAMW)
 
 # The hyper-parameter array of every optimiser, float64.
-# L2: g += (L2 / total sample weight of the batch) p for weights and not for biases, in `network.train_planned` alone.
+# L1, L2: g += L1 sign(p) + L2 p after clipping, for weights and not for biases, in `network.train_planned` alone.
+# PENALTY_IN_LOSS: if it is not 0, L1 and L2 are those of a batch's loss as scikit-learn has it, (L1 |p| + L2 / 2 p^2)
+# / total sample weight, which is then a part of the loss that is reported.
 # EPS_HAT: adam's other place for eps, if it is not 0.
 LEARNING_RATE, MOMENTUM, BETA2, EPS, WEIGHT_DECAY, NESTEROV, CLIP_VALUE, CLIP_NORM, L2, EPS_HAT = range(10)
-HYPER_SIZE = 10
+L1, PENALTY_IN_LOSS = 10, 11
+HYPER_SIZE = 12
 
-# One update's constants, worked out once a step in float64. `decay` p is added to the gradient, `keep` multiplies p.
-Rule = namedtuple("Rule", "optimizer rate momentum beta2 eps decay keep nesterov correction limit")
+# One update's constants, worked out once a step in float64. `decay` p + `l1` sign(p) is added to the gradient; `keep`
+# multiplies p.
+Rule = namedtuple("Rule", "optimizer rate momentum beta2 eps decay l1 keep nesterov correction limit")
 
 
 @inner
@@ -70,6 +74,7 @@ def make_rule(optimizer, hyper, step):
         hyper[BETA2],
         hyper[EPS],
         decay,
+        0.0,
         keep,
         hyper[NESTEROV] != 0.0,
         correction,
@@ -78,15 +83,24 @@ def make_rule(optimizer, hyper, step):
 
 
 @inner
-def with_decay(rule, more):
-    """The rule with `more` p added to the gradient."""
+def penalty_scale(hyper, weight):
+    """What L1 and L2 are multiplied by in a batch of this total sample weight."""
+    if hyper[PENALTY_IN_LOSS] == 0.0:
+        return 1.0
+    return 1.0 / weight if weight != 0.0 else 0.0
+
+
+@inner
+def with_penalties(rule, l1, l2):
+    """The rule with l1 sign(p) + l2 p added to the gradient."""
     return Rule(
         rule.optimizer,
         rule.rate,
         rule.momentum,
         rule.beta2,
         rule.eps,
-        rule.decay + more,
+        rule.decay + l2,
+        rule.l1 + l1,
         rule.keep,
         rule.nesterov,
         rule.correction,
@@ -117,6 +131,7 @@ def update_rows(rule, parameters, gradient, state1, state2, rows, columns, strid
     correction = constant(rule.correction, like)
     decay = constant(rule.decay, like)
     keep = constant(rule.keep, like)
+    l1, zero = constant(rule.l1, like), constant(0.0, like)
     for row in range(rows):
         p_row, s_row, t_row = (
             advance(parameters, row * stride),
@@ -129,6 +144,8 @@ def update_rows(rule, parameters, gradient, state1, state2, rows, columns, strid
         for i in range(0, columns, lanes_of(gradient)):
             p = load_vector(p_row, i, columns)
             g = fma(decay, p, _clipped(load_vector(g_row, i, columns), limit))
+            if rule.l1 != 0.0:
+                g = g + select(p > zero, l1, select(p < zero, -l1, zero))
             if rule.optimizer == SGD:
                 if rule.momentum != 0.0:
                     v = fma(beta1, load_vector(s_row, i, columns), g)

@@ -360,6 +360,22 @@ def lane_sum_of_squares(typingctx, p, count):
 
 
 @intrinsic
+def lane_sum_of_sizes(typingctx, p, count):
+    """The sum of the absolute values of `count` elements in float64, in an order that depends on the count alone."""
+
+    def size(builder, v):
+        negative = builder.fneg(v)
+        return builder.select(builder.fcmp_ordered(">", negative, v), negative, v)
+
+    def codegen(context, builder, signature, args):
+        scalar = signature.args[0].dtype
+        each = lambda v: size(builder, v)
+        return _lane_reduction(builder, args[0], args[1], scalar, ir.DoubleType(), 0.0, builder.fadd, each)
+
+    return types.float64(p, types.intp), codegen
+
+
+@intrinsic
 def lane_max(typingctx, p, count):
     """The largest of `count` elements, NaN passed over; -inf if there is none."""
 

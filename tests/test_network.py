@@ -13,7 +13,7 @@ from fastnn.kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN
 from fastnn.kernels.loss import default_parameter
 from fastnn.kernels.microkernel import tile_columns
 from fastnn.kernels.network import make_table
-from fastnn.kernels.optimizer import CLIP_NORM, L2, LEARNING_RATE
+from fastnn.kernels.optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS
 
 ALL_THREADS = (1, 2, 3, 8)
 
@@ -120,7 +120,7 @@ def test_the_parameter_of_a_loss_reaches_it(loss, parameter, dtype, rng):
     value, gradient = gradient_of(net, x, y, no_weights, loss, parameter=parameter)
     expected = np.empty(net.parameters.size)
     arguments = net.table, net.parameters, x, y, no_weights, loss, expected, no_weights
-    eps = np.finfo(dtype).eps
+    eps = float(np.finfo(dtype).eps)
     assert value == pytest.approx(reference.loss_and_gradient(*arguments, parameter), rel=20 * eps)
     np.testing.assert_allclose(gradient, expected, atol=40 * eps)
     assert (
@@ -217,16 +217,24 @@ def test_training_is_gradient_then_optimiser(optimizer, clip, dtype, rng):
     assert expected.parameters.tobytes() == results[0][0].tobytes()
 
 
+@pytest.mark.parametrize(("in_loss", "clip"), [(True, 0.0), (False, 0.0), (True, 0.05)])
 @pytest.mark.parametrize("optimizer", [Optimizer.SGD, Optimizer.ADAM], ids=lambda code: code.name.lower())
-def test_l2_pulls_at_weights_and_not_at_biases(optimizer, dtype, rng):
-    """g + l2 / (total weight of the batch) p, and the loss with l2 / 2 / (total weight) times the sum of p^2."""
+def test_penalties_pull_at_weights_and_not_at_biases(optimizer, in_loss, clip, dtype, rng):
+    """g + s (l1 sign(p) + l2 p) after clipping, sign(0) = 0; in the loss s (l1 sum of |p| + l2 / 2 sum of p^2).
+
+    s is 1 over the total weight of the batch, or 1 where the penalties are no part of the loss.
+    """
     net = make_network((6, 33, 3), (Activation.TANH, Activation.IDENTITY), dtype, rng)
+    net.parameters[:8] = 0
     x, y = rng.standard_normal((20, 6)).astype(dtype), rng.standard_normal((20, 3)).astype(dtype)
+    # Of a column of zeros only the penalties move the weights: they stay at 0.
+    x[:, 0] = 0
     weights = rng.random(20).astype(dtype)
     hyper = hyper_parameters(optimizer)
-    hyper[L2] = 0.7
+    hyper[L1], hyper[L2], hyper[PENALTY_IN_LOSS], hyper[CLIP_NORM] = 0.3, 0.7, in_loss, clip
     results = [train(net, x, y, optimizer, hyper, t, steps=2, weights=weights) for t in ALL_THREADS]
     assert len({(parameters.tobytes(), losses.tobytes()) for parameters, losses in results}) == 1
+    assert not results[0][0][:8].any()
 
     expected = network.Network(net.table, net.parameters.astype(np.float64))
     states = np.zeros_like(expected.parameters), np.zeros_like(expected.parameters)
@@ -235,24 +243,19 @@ def test_l2_pulls_at_weights_and_not_at_biases(optimizer, dtype, rng):
         is_weight[start : start + k * n] = True
     for step in range(2):
         rows = slice(16 * step, 16 * step + 16)
-        total = weights[rows].sum(dtype=np.float64)
+        scale = 1 / weights[rows].sum(dtype=np.float64) if in_loss else 1.0
         data = (array[rows].astype(np.float64) for array in (x, y, weights))
         value, gradient = gradient_of(expected, *data, Loss.MSE)
         penalised = np.where(is_weight, expected.parameters, 0)
-        value += 0.7 / 2 / total * (penalised**2).sum()
+        if in_loss:
+            value += scale * (0.3 * np.abs(penalised).sum() + 0.7 / 2 * (penalised**2).sum())
         np.testing.assert_allclose(results[0][1][step], value, rtol=100 * np.finfo(dtype).eps)
-        gradient += 0.7 / total * penalised
+        if clip:
+            assert reference.clip_by_norm(gradient, clip) > clip
+        gradient += scale * (0.3 * np.sign(penalised) + 0.7 * penalised)
         getattr(reference, optimizer.name.lower())(expected.parameters, gradient, *states, step + 1, hyper)
     # Two updates: twice the rounding of parameters of order 1, and adam divides by the root of small moments.
     np.testing.assert_allclose(results[0][0], expected.parameters, rtol=0, atol=1000 * np.finfo(dtype).eps)
-
-
-def test_clipping_by_norm_refuses_l2(rng):
-    net = make_network((6, 3), (Activation.IDENTITY,), np.float32, rng)
-    hyper = hyper_parameters(Optimizer.SGD)
-    hyper[L2] = hyper[CLIP_NORM] = 1
-    with pytest.raises(ValueError, match="clipping by norm does not go with L2"):
-        train(net, np.zeros((2, 6), np.float32), np.zeros((2, 3), np.float32), Optimizer.SGD, hyper, 1, steps=1)
 
 
 def test_gathered_batches_equal_batches_in_place(dtype, rng):

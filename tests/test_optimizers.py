@@ -12,7 +12,8 @@ from fastnn.kernels.codes import Optimizer
 
 
 def test_hyper_parameters_lie_where_kernels_read_them():
-    hyper = AdamW(learning_rate=1, beta1=0.2, beta2=0.3, eps=4, weight_decay=5, clip_norm=6, clip_value=7).hyper()
+    limits = {"clip_norm": 6, "clip_value": 7, "l1": 8, "l2": 9}
+    hyper = AdamW(learning_rate=1, beta1=0.2, beta2=0.3, eps=4, weight_decay=5, **limits).hyper()
     assert hyper.dtype == np.float64
     expected = {
         layout.LEARNING_RATE: 1,
@@ -23,8 +24,10 @@ def test_hyper_parameters_lie_where_kernels_read_them():
         layout.NESTEROV: 0,
         layout.CLIP_NORM: 6,
         layout.CLIP_VALUE: 7,
-        layout.L2: 0,
+        layout.L1: 8,
+        layout.L2: 9,
         layout.EPS_HAT: 0,
+        layout.PENALTY_IN_LOSS: 0,
     }
     assert dict(enumerate(hyper)) == expected
     assert SGD(momentum=0.5, nesterov=True).hyper()[[layout.MOMENTUM, layout.NESTEROV]].tolist() == [0.5, 1]
@@ -56,6 +59,8 @@ def test_states(optimizer, states):
         (SGD, {"momentum": 1}, ValueError, "momentum: .* below 1, got 1"),
         (SGD, {"nesterov": True}, ValueError, "nesterov: expected a momentum above 0"),
         (SGD, {"nesterov": 1, "momentum": 0.5}, TypeError, "nesterov: expected True or False, got 1"),
+        (SGD, {"l1": -1}, ValueError, "l1: expected a finite number of at least 0, got -1"),
+        (Adam, {"l2": math.inf}, ValueError, "l2: expected a finite number of at least 0, got inf"),
         (SGD, {"clip_norm": 0}, ValueError, "clip_norm: expected a finite number above 0, got 0"),
         (RMSprop, {"alpha": -0.1}, ValueError, "alpha: .* got -0.1"),
         (Adam, {"beta2": 1.0}, ValueError, "beta2: .* got 1.0"),
