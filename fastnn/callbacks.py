@@ -95,6 +95,8 @@ class EarlyStopping:
 
     # epoch: the last one seen; stop: what was answered to it.
     _State = namedtuple("_State", "epoch best best_epoch wait stop parameters")
+    # By this name pickle finds it.
+    _State.__qualname__ = "EarlyStopping._State"
 
     def __init__(
         self, monitor="val_loss", *, patience=10, min_delta=0.0, mode="min", baseline=None, restore_best=False

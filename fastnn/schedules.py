@@ -219,6 +219,8 @@ class ReduceOnPlateau(Schedule):
 
     # learning_rate is None, for the optimizer's, up to the first reduction; best is None before the first number.
     State = namedtuple("State", "learning_rate best bad cooldown")
+    # By this name pickle finds it.
+    State.__qualname__ = "ReduceOnPlateau.State"
 
     def start(self):
         """The state before the first epoch."""

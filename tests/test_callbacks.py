@@ -5,6 +5,7 @@ import csv
 import math
 import os
 import pathlib
+import pickle
 import re
 
 import numpy as np
@@ -345,3 +346,19 @@ def test_the_documented_examples_run(tmp_path, monkeypatch):
     first, *_ = rows_of("log.csv")[1:]
     assert first[0] == "1"
     assert names["history"].epochs[-1] == len(rows_of("log.csv")) - 1
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        fastnn.EarlyStopping("loss", patience=2, restore_best=True),
+        fastnn.LearningRateScheduler(fastnn.schedules.ReduceOnPlateau(monitor="loss", patience=0, threshold=1e9)),
+    ],
+    ids=["early stopping", "plateau"],
+)
+def test_callbacks_pickle_with_what_they_have_seen(callback):
+    x = np.linspace(-1, 1, 20)[:, None]
+    fastnn.MLP([1, 4, 1], seed=0).fit(x, x**2, epochs=3, seed=0, callbacks=[callback])
+    loaded = pickle.loads(pickle.dumps(callback))
+    assert repr(loaded.state_dict()) == repr(callback.state_dict())
+    assert "epoch" in loaded.state_dict()
