@@ -8,8 +8,10 @@ which is one or a few calls of a kernel. The same data, parameters and random_st
 for rounding.
 """
 
+import contextlib
 import inspect
 import warnings
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
@@ -19,21 +21,26 @@ try:
     import sklearn.exceptions
     import sklearn.neural_network
     from sklearn.base import is_classifier
+    from sklearn.callback import CallbackSupportMixin
     from sklearn.metrics import check_scoring, get_scorer_names
     from sklearn.model_selection import train_test_split
     from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
-    from sklearn.utils._param_validation import StrOptions
+    from sklearn.utils._param_validation import Interval, StrOptions
     from sklearn.utils.class_weight import compute_sample_weight
+    from sklearn.utils.metaestimators import available_if
     from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 except ImportError as error:
     raise ImportError('fastnn.sklearn needs scikit-learn 1.9 and SciPy: pip install "fastnn[sklearn]"') from error
 
-from . import activations
+from . import activations, kernels, losses
+from .callbacks import LearningRateScheduler
+from .descent import Descent
+from .estimator_fit import EstimatorFit, Tasks
 from .initializers import zeros
 from .kernels import optimizer as layout
-from .kernels.codes import ROW_WISE, Activation, EstimatorLoss, Optimizer
-from .kernels.network import Optimization, train_planned, training_plan
+from .kernels.codes import ROW_WISE, Activation, EstimatorLoss
 from .layer import Dense
+from .schedules import Schedule
 from .sequential import Sequential
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
@@ -58,82 +65,40 @@ for _name, _expected in _REPLACED.items():
 _ACTIVATIONS = {"logistic": Activation.SIGMOID} | {
     code.name.lower(): code for code in Activation if code not in ROW_WISE and code != Activation.SIGMOID
 }
+# The losses of scikit-learn's that belong to an output activation.
+_BY_OUTPUT = {
+    "softmax": EstimatorLoss.LOG_LOSS,
+    "logistic": EstimatorLoss.BINARY_LOG_LOSS,
+    "exp": EstimatorLoss.HALF_POISSON_DEVIANCE,
+}
 # The order of rows that are taken as they lie.
 _NO_ORDER = np.empty(0, np.int64)
 # What the constructors take beyond scikit-learn's parameters.
 _MORE_CONSTRAINTS = {
     "activation": [StrOptions(set(_ACTIVATIONS)), list, tuple],
     "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+    "l1": [Interval(Real, 0, None, closed="left")],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "clip_value": [Interval(Real, 0, None, closed="neither"), None],
+    "schedule": [Schedule, callable, None],
+    "callbacks": [list, tuple],
+    "progress": ["boolean"],
 }
+_MORE_DEFAULTS = {
+    "scoring": None,
+    "l1": 0.0,
+    "clip_norm": None,
+    "clip_value": None,
+    "schedule": None,
+    "callbacks": (),
+    "progress": False,
+}
+# Those that lbfgs knows nothing of.
+_OF_EPOCHS = ("l1", "clip_norm", "clip_value", "schedule", "callbacks", "progress")
 # One call of the kernel does about so many multiply-adds, a tenth of a second: Ctrl-C waits for its end.
 _CALL_WORK = 5_000_000_000
 # Sparse rows become dense ones in pieces of about so many bytes.
 _DENSE_BYTES = 1 << 24
-
-
-class _Descent:
-    """An optimizer under way: scikit-learn's object for the learning rate and stopping, fastnn's moments and kernel."""
-
-    def __init__(self, schedule):
-        self.schedule = schedule
-        self._states = None
-        self._steps = 0
-
-    learning_rate = property(lambda self: self.schedule.learning_rate)
-    parameter_count = property(lambda self: self._net.parameter_count)
-
-    def begin(self, net, loss, alpha):
-        """Go on with this network, loss and strength of the penalty."""
-        self._net, self._loss, self._alpha = net, int(loss), alpha
-        size = net.parameter_count
-        needed = (True, True) if isinstance(self.schedule, AdamOptimizer) else (self.schedule.momentum > 0, False)
-        old = self._states or [np.zeros(size * used, net.dtype) for used in needed]
-        # Loaded by joblib they may lie in a read-only map, where the kernel must not write.
-        usable = lambda state: state.dtype == net.dtype and state.flags.carray
-        self._states = [state if usable(state) else np.array(state, net.dtype) for state in old]
-        self._renew()
-
-    def _renew(self):
-        """Tell the kernel what the schedule says now."""
-        schedule, hyper = self.schedule, np.zeros(layout.HYPER_SIZE)
-        hyper[[layout.L2, layout.PENALTY_IN_LOSS]] = self._alpha, 1
-        if isinstance(schedule, AdamOptimizer):
-            code = Optimizer.ADAM
-            hyper[[layout.LEARNING_RATE, layout.EPS, layout.EPS_HAT]] = schedule.learning_rate_init, schedule.epsilon, 1
-            hyper[[layout.MOMENTUM, layout.BETA2]] = schedule.beta_1, schedule.beta_2
-        else:
-            code = Optimizer.SGD
-            hyper[layout.LEARNING_RATE] = schedule.learning_rate
-            hyper[[layout.MOMENTUM, layout.NESTEROV]] = schedule.momentum, schedule.nesterov
-        self._optimization = Optimization(int(code), hyper, *self._states)
-        self._planned = None
-
-    def rate_changed(self, before):
-        """Take the schedule's rate, which was `before`.
-
-        scikit-learn's velocity holds the rate, v = momentum v - rate g, and ours does not: it is scaled so that it is
-        the one which steps at the old rate have built up.
-        """
-        if self.schedule.learning_rate != before:
-            self._states[0] *= before / self.schedule.learning_rate
-            self._renew()
-
-    def run(self, x, y, weight, order, batch_size, count):
-        """Updates on `count` batches of the data, in this order or as they lie if it is empty; returns their losses."""
-        resources = self._net.resources
-        threads = resources.threads(batch_size, self._net.num_threads)
-        workspace = resources.training(batch_size, threads)
-        # A plan holds addresses: it is good for one workspace.
-        if self._planned is None or self._planned[0] is not workspace or self._planned[1] != threads:
-            plan = training_plan(self._net.network, self._optimization, self._loss, workspace, threads)
-            self._planned = workspace, threads, plan
-        batch_losses = np.empty(count)
-        first, self._steps = self._steps + 1, self._steps + count
-        train_planned(self._planned[2].ctypes.data, x, y, weight, order, batch_size, first, batch_losses)
-        return batch_losses
-
-    def __getstate__(self):
-        return {"schedule": self.schedule, "_states": self._states, "_steps": self._steps}
 
 
 class _Networks:
@@ -167,7 +132,7 @@ def _dense_rows(features, dtype):
     return max(1, _DENSE_BYTES // (features * dtype.itemsize))
 
 
-class _Kernels:
+class _Kernels(CallbackSupportMixin):
     """What takes the place of the arithmetic of scikit-learn's base class."""
 
     # ---- Parameters: coefs_ and intercepts_ are views of a network's flat vector, unless the user puts others there.
@@ -204,6 +169,12 @@ class _Kernels:
                 setattr(self, name, views)
         return net
 
+    def __getstate__(self):
+        # What is there while a fit lasts is no part of a copy that a callback makes.
+        return {
+            name: value for name, value in super().__getstate__().items() if name not in ("_own_validation", "_tasks")
+        }
+
     def __setstate__(self, state):
         super().__setstate__(state)
         if "coefs_" in state:
@@ -212,6 +183,8 @@ class _Kernels:
     def _initialize(self, y, layer_units, dtype):
         # The arrays of an earlier fit may be in the user's hands.
         self._networks = _Networks()
+        for name in ("validation_loss_curve_", "early_stopped_"):
+            self.__dict__.pop(name, None)
         super()._initialize(y, layer_units, dtype)
 
     def __sklearn_is_fitted__(self):
@@ -238,15 +211,7 @@ class _Kernels:
     def _forward_pass_fast(self, X, check_input=True):
         if check_input:
             X = self._checked(X)
-        net = self._network(_working_dtype(X, *self.coefs_))
-        if scipy.sparse.issparse(X):
-            X = X.tocsr()
-            out = np.empty((X.shape[0], net.out_features), net.dtype)
-            for first, count in _pieces(X.shape[0], _dense_rows(X.shape[1], net.dtype)):
-                rows = slice(first, first + count)
-                net.predict(X[rows].toarray(), out=out[rows])
-        else:
-            out = net.predict(X)
+        out = _output(self._network(_working_dtype(X, *self.coefs_)), X)
         if self.out_activation_ == "softmax":
             activations.softmax(out, out=out)
         elif self.out_activation_ == "logistic":
@@ -257,12 +222,28 @@ class _Kernels:
 
     # ---- Loss and gradient
 
-    def _loss_code(self):
-        if self.out_activation_ == "softmax":
-            return EstimatorLoss.LOG_LOSS
-        if self.out_activation_ == "logistic":
-            return EstimatorLoss.BINARY_LOG_LOSS
-        return EstimatorLoss.HALF_POISSON_DEVIANCE if self.loss == "poisson" else EstimatorLoss.HALF_SQUARED_ERROR
+    def _objective(self):
+        """(code, parameter) of the loss."""
+        if self.out_activation_ in _BY_OUTPUT:
+            return _BY_OUTPUT[self.out_activation_], 0.0
+        if self.loss == "squared_error":
+            return EstimatorLoss.HALF_SQUARED_ERROR, 0.0
+        loss = losses.get(self.loss)
+        return loss.code, loss.parameter
+
+    def _loss_data(self, X, y, sample_weight):
+        """`_kernel_data` of rows to watch, with y as the user gave it."""
+        if is_classifier(self):
+            y = self._label_binarizer.transform(y)
+        return self._kernel_data(X, y.reshape(X.shape[0], -1), sample_weight, _working_dtype(X, *self.coefs_))
+
+    def _loss_of(self, X, y, weight):
+        """The loss of such data, without penalties."""
+        code, parameter = self._objective()
+        prediction = _output(self._network(X.dtype), X)
+        arguments = [parameter] if isinstance(code, kernels.Loss) else []
+        kernel = getattr(kernels, code.name.lower())
+        return kernel(prediction, y, weight, np.empty_like(prediction), *arguments)
 
     def _kernel_data(self, X, y, sample_weight, dtype):
         """(X, y, sample_weight) as kernels take them; X stays sparse, as CSR, if it is."""
@@ -286,11 +267,11 @@ class _Kernels:
             for first, count in _pieces(X.shape[0], _dense_rows(X.shape[1], net.dtype)):
                 rows = slice(first, first + count)
                 share = (weight[rows].sum(dtype=np.float64) if weight.size else count) / total
-                part = net.checked_loss_and_gradient(self._loss_code(), 0.0, X[rows].toarray(), y[rows], weight[rows])
+                part = net.checked_loss_and_gradient(*self._objective(), X[rows].toarray(), y[rows], weight[rows])
                 loss += share * part[0]
                 gradient += share * part[1]
         else:
-            loss, gradient = net.checked_loss_and_gradient(self._loss_code(), 0.0, X, y, weight)
+            loss, gradient = net.checked_loss_and_gradient(*self._objective(), X, y, weight)
         end = 0
         for i, coef in enumerate(self.coefs_):
             start, middle, end = end, end + coef.size, end + coef.size + coef.shape[1]
@@ -306,23 +287,53 @@ class _Kernels:
 
         Args:
             X, y, sample_weight: as in scikit-learn's class.
-            X_val, y_val, sample_weight_val: what early stopping scores, in place of a part of X and y.
+            X_val, y_val, sample_weight_val: what early stopping scores, in place of a part of X and y. Without early
+                stopping only their loss is noted, in `validation_loss_curve_`.
 
         Returns:
             The estimator.
 
         Raises:
-            ValueError, TypeError: as scikit-learn's class; X_val without y_val, or without early stopping.
+            ValueError, TypeError: as scikit-learn's class; X_val without y_val, or with lbfgs.
         """
+        with self._watching(X_val, y_val, sample_weight_val):
+            return super().fit(X, y, sample_weight)
+
+    @contextlib.contextmanager
+    def _watching(self, X_val, y_val, sample_weight_val):
+        """Have the validation set of the user's own, or None, at hand while a fit lasts."""
         if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
             raise ValueError("X_val, y_val: expected both, or neither of them and no sample_weight_val")
-        if X_val is not None and not (self.early_stopping and self.solver != "lbfgs"):
-            raise ValueError("X_val: expected early_stopping=True with it, and solver 'sgd' or 'adam'")
+        if X_val is not None and self.solver == "lbfgs":
+            raise ValueError("X_val: expected solver 'sgd' or 'adam' with it, got 'lbfgs'")
         self._own_validation = None if X_val is None else [X_val, y_val, sample_weight_val]
         try:
-            return super().fit(X, y, sample_weight)
+            yield
         finally:
             del self._own_validation
+
+    def _fit(self, X, y, sample_weight=None, incremental=False):
+        stochastic = self.solver != "lbfgs"
+        for name in () if stochastic else _OF_EPOCHS:
+            # Equal, for a grid may have 0 where the default is 0.0.
+            if getattr(self, name) != _MORE_DEFAULTS[name] and not (name == "callbacks" and not self.callbacks):
+                raise ValueError(f"{name}: expected solver 'sgd' or 'adam' with it, got 'lbfgs'")
+        # The protocol is one of `fit`.
+        told = hasattr(self, "_skl_callbacks") and not incremental
+        most = self.max_iter if stochastic else 0
+        self._tasks = Tasks(self, X, y, sample_weight, most, self._as_fitted) if told else None
+        try:
+            super()._fit(X, y, sample_weight, incremental)
+            if self._tasks:
+                self._tasks.end()
+            return self
+        finally:
+            del self._tasks
+
+    def _as_fitted(self):
+        """Attributes that make a copy of this estimator one with parameters of its own."""
+        own = {name: [array.copy() for array in getattr(self, name)] for name in ("coefs_", "intercepts_")}
+        return own | {"_networks": _Networks()}
 
     def _score(self, X, y, sample_weight=None):
         if self.scoring is None:
@@ -350,15 +361,19 @@ class _Kernels:
         layer_units,
         incremental,
     ):
-        if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = _Descent(self._schedule())
-        if self.early_stopping and incremental:
+        if incremental and self.early_stopping and self._own_validation is None:
             raise ValueError(
-                "partial_fit does not support early_stopping=True: one pass over the data has nothing to stop early"
+                "X_val, y_val: partial_fit with early_stopping=True expects both, for it trains on all that it is given"
             )
+        begins = not incremental or not hasattr(self, "_optimizer")
+        if begins:
+            scheduler = None if self.schedule is None else LearningRateScheduler(self.schedule)
+            self._optimizer = Descent(self._schedule(), scheduler)
         loss_type = np.result_type(X.dtype, y.dtype).type
         validation = None
-        if self.early_stopping:
+        if self._own_validation is not None:
+            validation = self._checked_validation(*self._own_validation)
+        elif self.early_stopping:
             X, y, sample_weight, *validation = self._split(X, y, sample_weight)
         rows = X.shape[0]
         batch_size = min(200, rows)
@@ -372,30 +387,44 @@ class _Kernels:
         held = self._bind()
         net = self._network(_working_dtype(X, *self.coefs_))
         data = self._kernel_data(X, y, sample_weight, net.dtype)
+        watched = None if validation is None else self._loss_data(*validation)
+        curve = None if validation is None else self.__dict__.setdefault("validation_loss_curve_", [])
         descent = self._optimizer
-        descent.begin(net, self._loss_code(), self.alpha)
+        descent.begin(net, self._objective(), self._hyper())
         # Parameters of float32 that meet data of float64 are rounded after each batch.
         after_batch = None if net is held else lambda: _round_trip(net, held)
+        watch = EstimatorFit(self, net, descent, rows, int(batch_size), begins, after_batch, not incremental)
         order = np.arange(rows)
         batch_rows = np.diff(np.r_[0 : rows : int(batch_size), rows])
 
+        stop = interrupted = False
         try:
             self.n_iter_ = 0
             for _ in range(self.max_iter):
+                if self._tasks:
+                    self._tasks.begin_epoch()
                 if self.shuffle:
                     # What sklearn.utils.shuffle draws, without its checks.
                     permutation = np.arange(rows)
                     self._random_state.shuffle(permutation)
                     order = order[permutation]
-                batch_losses = _epoch(descent, data, order if self.shuffle else None, int(batch_size), after_batch)
+                batch_losses = _epoch(watch, data, order if self.shuffle else None, int(batch_size), after_batch)
                 self.n_iter_ += 1
                 self.t_ += rows
                 self.loss_ = loss_type(batch_losses @ batch_rows / rows)
                 self.loss_curve_.append(self.loss_)
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                numbers = {"loss": float(self.loss_)}
+                if watched:
+                    numbers["val_loss"] = self._loss_of(*watched)
+                    curve.append(numbers["val_loss"])
                 self._update_no_improvement_count(self.early_stopping, *(validation or (None, None, None)))
-                if self._epoch_ends_the_fit() or incremental:
+                if self.early_stopping:
+                    numbers["val_score"] = float(self.validation_scores_[-1])
+                stop = self._epoch_ends_the_fit()
+                asked = watch.end_epoch(numbers)
+                if (self._tasks and self._tasks.end_epoch()) or asked or stop or incremental:
                     break
                 if self.n_iter_ == self.max_iter:
                     warnings.warn(
@@ -405,10 +434,31 @@ class _Kernels:
                         stacklevel=4,
                     )
         except KeyboardInterrupt:
+            interrupted = True
             warnings.warn("Training interrupted by user.", stacklevel=4)
-        if self.early_stopping:
-            self.coefs_, self.intercepts_ = self._best_coefs, self._best_intercepts
+        finally:
+            watch.close()
+        if not incremental and not interrupted:
+            watch.end()
+        if self.early_stopping and incremental:
+            self.early_stopped_ = stop
+            if stop:
+                self._no_improvement_count = 0
+        if self.early_stopping and (stop or not incremental):
+            # Lists of their own: another pass goes on from the best parameters, and may have to come back to them.
+            best = self._best_coefs, self._best_intercepts
+            self.coefs_, self.intercepts_ = map(list, best) if incremental else best
             self._bind()
+
+    def _hyper(self):
+        """What the kernel's hyper-parameters hold besides those of scikit-learn's optimizer, by place."""
+        return {
+            layout.L2: self.alpha,
+            layout.L1: self.l1,
+            layout.PENALTY_IN_LOSS: 1.0,
+            layout.CLIP_NORM: self.clip_norm or 0.0,
+            layout.CLIP_VALUE: self.clip_value or 0.0,
+        }
 
     def _schedule(self):
         """scikit-learn's optimizer, without parameters: it knows the learning rate and when to give up."""
@@ -425,8 +475,6 @@ class _Kernels:
 
     def _split(self, X, y, sample_weight):
         """(X, y, sample_weight) to train on, then those to validate on, the targets as the user gave them."""
-        if self._own_validation is not None:
-            return X, y, sample_weight, *self._checked_validation(*self._own_validation)
         weights = [] if sample_weight is None else [sample_weight]
         parts = train_test_split(
             X,
@@ -486,9 +534,22 @@ def _round_trip(net, held):
     net.parameters[:] = held.parameters
 
 
-def _epoch(descent, data, order, batch_size, after_batch):
+def _output(net, X):
+    """The network's output for rows, which may be sparse."""
+    if not scipy.sparse.issparse(X):
+        return net.predict(X)
+    X = X.tocsr()
+    out = np.empty((X.shape[0], net.out_features), net.dtype)
+    for first, count in _pieces(X.shape[0], _dense_rows(X.shape[1], net.dtype)):
+        rows = slice(first, first + count)
+        net.predict(X[rows].toarray(), out=out[rows])
+    return out
+
+
+def _epoch(watch, data, order, batch_size, after_batch):
     """Updates on every batch of the data in this order, or as they lie; returns their losses."""
     X, y, weight = data
+    descent = watch.optimizer
     rows, features = X.shape
     sparse = scipy.sparse.issparse(X)
     most = 1 if after_batch else _CALL_WORK // (3 * descent.parameter_count * batch_size)
@@ -506,9 +567,11 @@ def _epoch(descent, data, order, batch_size, after_batch):
             part = x, y[here], weight[here] if weight.size else weight, _NO_ORDER
         else:
             part = *data, here
-        found.append(descent.run(*part, batch_size, count))
+        rates = watch.learning_rates(count)
+        found.append(descent.run(*part, batch_size, count, rates))
         if after_batch:
             after_batch()
+        watch.batches_done(found[-1], rates)
     return np.concatenate(found)
 
 
@@ -549,6 +612,25 @@ class MLPClassifier(_Kernels, sklearn.neural_network.MLPClassifier):
         class_weight: a dict from classes to weights, which multiply those of the samples; "balanced" gives all classes
             the same total; None leaves the samples as they are.
         scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
+        l1: strength of a penalty on the sizes of weights, beside `alpha` on their squares; a batch's loss has (l1 |w| +
+            alpha / 2 w^2) / its total sample weight.
+        clip_norm, clip_value: scale the gradient of each batch down to this 2-norm, then cut each of its elements to
+            [-clip_value, clip_value]; penalties come after that. None does neither.
+        schedule: an object of `fastnn.schedules`, or a function f(t, learning_rate), by which the learning rate goes
+            from `learning_rate_init`; its end is that of `max_iter` epochs. For solver sgd learning_rate must be
+            "constant", and the velocity is PyTorch's, which does not hold the rate.
+        callbacks: functions f(fit, history) called after every epoch, or objects as in `fastnn.callbacks`; True as
+            result ends the fit. fit is an `EstimatorFit`. They are not copied: an `EarlyStopping` knows its best epoch
+            afterwards. With `partial_fit` a call is an epoch, and on_fit_end is not called.
+        progress: True shows a bar with losses and scores.
+
+    l1 to progress are for solvers sgd and adam. `set_callbacks` takes callbacks of scikit-learn's own protocol: `fit`
+    is a task, and so is each epoch of sgd and adam.
+
+    Attributes, beyond those of scikit-learn's class:
+        history_: of sgd and adam, the `fastnn.History` by epoch.
+        validation_loss_curve_: with a validation set, the loss on it after every epoch, without penalties.
+        early_stopped_: after `partial_fit` with early stopping, whether the best parameters have come back.
 
     Raises:
         ValueError, TypeError: as scikit-learn's class.
@@ -564,7 +646,28 @@ class MLPClassifier(_Kernels, sklearn.neural_network.MLPClassifier):
         **_MORE_CONSTRAINTS,
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
-    __init__ = _constructor(sklearn.neural_network.MLPClassifier, class_weight=None, scoring=None)
+    __init__ = _constructor(sklearn.neural_network.MLPClassifier, class_weight=None, **_MORE_DEFAULTS)
+
+    @available_if(lambda self: self._check_solver())
+    def partial_fit(self, X, y, sample_weight=None, classes=None, *, X_val=None, y_val=None, sample_weight_val=None):
+        """One pass over some data; as scikit-learn's, and with a validation set of the user's own.
+
+        The loss of that is added to `validation_loss_curve_`. With early_stopping=True it is scored too, after every
+        call: once the score has in more than `n_iter_no_change` calls in a row not been better than the best one by
+        `tol`, the parameters become those of the best call and `early_stopped_` True. Another call goes on from there.
+
+        Args:
+            X, y, sample_weight, classes: as in scikit-learn's class.
+            X_val, y_val, sample_weight_val: what is watched; with early_stopping=True X_val and y_val must be given.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError, TypeError: as scikit-learn's class; X_val without y_val, or early stopping without them.
+        """
+        with self._watching(X_val, y_val, sample_weight_val):
+            return super().partial_fit(X, y, sample_weight, classes)
 
     def _fit(self, X, y, sample_weight=None, incremental=False):
         if self.class_weight is not None:
@@ -592,7 +695,28 @@ class MLPRegressor(_Kernels, sklearn.neural_network.MLPRegressor):
     Args, beyond those of scikit-learn's class and its values of them:
         activation: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid or hardswish too, or a list with
             one name for each hidden layer.
+        loss: "huber" or "quantile" too, or `fastnn.losses.Huber(delta)` or `Quantile(q)`; the mean over rows and
+            outputs. Early stopping then watches minus the loss, unless it is given a `scoring`.
         scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
+        l1: strength of a penalty on the sizes of weights, beside `alpha` on their squares; a batch's loss has (l1 |w| +
+            alpha / 2 w^2) / its total sample weight.
+        clip_norm, clip_value: scale the gradient of each batch down to this 2-norm, then cut each of its elements to
+            [-clip_value, clip_value]; penalties come after that. None does neither.
+        schedule: an object of `fastnn.schedules`, or a function f(t, learning_rate), by which the learning rate goes
+            from `learning_rate_init`; its end is that of `max_iter` epochs. For solver sgd learning_rate must be
+            "constant", and the velocity is PyTorch's, which does not hold the rate.
+        callbacks: functions f(fit, history) called after every epoch, or objects as in `fastnn.callbacks`; True as
+            result ends the fit. fit is an `EstimatorFit`. They are not copied: an `EarlyStopping` knows its best epoch
+            afterwards. With `partial_fit` a call is an epoch, and on_fit_end is not called.
+        progress: True shows a bar with losses and scores.
+
+    l1 to progress are for solvers sgd and adam. `set_callbacks` takes callbacks of scikit-learn's own protocol: `fit`
+    is a task, and so is each epoch of sgd and adam.
+
+    Attributes, beyond those of scikit-learn's class:
+        history_: of sgd and adam, the `fastnn.History` by epoch.
+        validation_loss_curve_: with a validation set, the loss on it after every epoch, without penalties.
+        early_stopped_: after `partial_fit` with early stopping, whether the best parameters have come back.
 
     Raises:
         ValueError, TypeError: as scikit-learn's class.
@@ -602,10 +726,31 @@ class MLPRegressor(_Kernels, sklearn.neural_network.MLPRegressor):
     >>> y = X.ravel() ** 2
     >>> MLPRegressor(solver="lbfgs", random_state=0, max_iter=1000).fit(X, y).score(X, y) > 0.9
     True
+    >>> from fastnn.losses import Quantile
+    >>> from fastnn.schedules import Cosine
+    >>> model = MLPRegressor(loss=Quantile(0.9), schedule=Cosine(), max_iter=50, n_iter_no_change=50, random_state=0)
+    >>> model.fit(X, y, X_val=X, y_val=y).validation_loss_curve_[-1] == model.history_.metrics["val_loss"][-1]
+    True
     """
 
     _parameter_constraints: ClassVar[dict] = {
         **sklearn.neural_network.MLPRegressor._parameter_constraints,
         **_MORE_CONSTRAINTS,
+        "loss": [
+            StrOptions({"squared_error", "poisson", "huber", "quantile"}),
+            losses.Huber,
+            losses.Quantile,
+        ],
     }
-    __init__ = _constructor(sklearn.neural_network.MLPRegressor, scoring=None)
+    __init__ = _constructor(sklearn.neural_network.MLPRegressor, **_MORE_DEFAULTS)
+
+    @available_if(lambda self: self._check_solver())
+    def partial_fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+        """As `MLPClassifier.partial_fit`, without classes."""
+        with self._watching(X_val, y_val, sample_weight_val):
+            return super().partial_fit(X, y, sample_weight)
+
+    def _score(self, X, y, sample_weight=None):
+        if self.scoring is None and not isinstance(self._objective()[0], EstimatorLoss):
+            return -self._loss_of(*self._loss_data(X, y, sample_weight))
+        return super()._score(X, y, sample_weight)

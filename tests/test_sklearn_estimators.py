@@ -90,7 +90,17 @@ def test_check_estimator_with_early_stopping(Estimator, solver):
 def test_the_signatures_are_scikit_learns():
     for ours in (MLPClassifier, MLPRegressor):
         theirs = getattr(sklearn.neural_network, ours.__name__)
-        more = {"class_weight": None, "scoring": None} if ours is MLPClassifier else {"scoring": None}
+        more = {
+            "scoring": None,
+            "l1": 0.0,
+            "clip_norm": None,
+            "clip_value": None,
+            "schedule": None,
+            "callbacks": (),
+            "progress": False,
+        }
+        if ours is MLPClassifier:
+            more["class_weight"] = None
         assert ours().get_params() == theirs().get_params() | more
         assert repr(ours(alpha=1)) == repr(theirs(alpha=1))
         assert isinstance(ours(), theirs)
@@ -333,9 +343,9 @@ def test_partial_fit_and_its_classes():
 
 
 @BOTH
-def test_partial_fit_refuses_early_stopping(Estimator, iris):
+def test_partial_fit_with_early_stopping_needs_a_validation_set(Estimator, iris):
     model = Estimator(early_stopping=True, max_iter=3, random_state=0).fit(*iris)
-    with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
+    with pytest.raises(ValueError, match="partial_fit with early_stopping=True expects both"):
         model.partial_fit(*iris)
 
 
@@ -575,8 +585,6 @@ def test_a_validation_set_of_ones_own(Estimator, iris):
     ]:
         with pytest.raises(ValueError, match=message):
             model.fit(X, y, **arguments)
-    with pytest.raises(ValueError, match="X_val: expected early_stopping=True"):
-        plain.fit(X, y, X_val=X_val, y_val=y_val)
     with pytest.raises(ValueError, match="y_val: expected classes of y"):
         MLPClassifier(early_stopping=True).fit(X, y, X_val=X_val, y_val=y_val + 1)
 

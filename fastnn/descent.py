@@ -1,0 +1,91 @@
+"""An optimizer of an estimator of `fastnn.sklearn` under way."""
+
+import numpy as np
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
+
+from .kernels import optimizer as layout
+from .kernels.codes import Optimizer
+from .kernels.network import RATES, Optimization, train_planned, training_plan
+
+
+class Descent:
+    """scikit-learn's object for the learning rate and stopping, fastnn's moments and kernel.
+
+    Attributes:
+        schedule: scikit-learn's object.
+        scheduler: the `LearningRateScheduler` of a schedule of fastnn's, or None.
+        steps: updates done so far.
+    """
+
+    def __init__(self, schedule, scheduler=None):
+        self.schedule, self.scheduler = schedule, scheduler
+        self.steps = 0
+        self._states = None
+
+    learning_rate = property(lambda self: self.schedule.learning_rate)
+    parameter_count = property(lambda self: self._net.parameter_count)
+
+    def begin(self, net, objective, hyper):
+        """Go on with this network.
+
+        Args:
+            objective: (code, parameter) of the loss.
+            hyper: what the kernel's hyper-parameters hold besides those of the schedule, by place.
+        """
+        self._net, self._objective, self._hyper = net, objective, hyper
+        size = net.parameter_count
+        needed = (True, True) if isinstance(self.schedule, AdamOptimizer) else (self.schedule.momentum > 0, False)
+        old = self._states or [np.zeros(size * used, net.dtype) for used in needed]
+        # Loaded by joblib they may lie in a read-only map, where the kernel must not write.
+        usable = lambda state: state.dtype == net.dtype and state.flags.carray
+        self._states = [state if usable(state) else np.array(state, net.dtype) for state in old]
+        self._renew()
+
+    def _renew(self):
+        """Tell the kernel what the schedule says now."""
+        schedule, hyper = self.schedule, np.zeros(layout.HYPER_SIZE)
+        for place, number in self._hyper.items():
+            hyper[place] = number
+        if isinstance(schedule, AdamOptimizer):
+            code = Optimizer.ADAM
+            hyper[[layout.LEARNING_RATE, layout.EPS, layout.EPS_HAT]] = schedule.learning_rate_init, schedule.epsilon, 1
+            hyper[[layout.MOMENTUM, layout.BETA2]] = schedule.beta_1, schedule.beta_2
+        else:
+            code = Optimizer.SGD
+            hyper[layout.LEARNING_RATE] = schedule.learning_rate
+            hyper[[layout.MOMENTUM, layout.NESTEROV]] = schedule.momentum, schedule.nesterov
+        self._optimization = Optimization(int(code), hyper, *self._states)
+        self._planned = None
+
+    def rate_changed(self, before):
+        """Take the schedule's rate, which was `before`.
+
+        scikit-learn's velocity holds the rate, v = momentum v - rate g, and ours does not: it is scaled so that it is
+        the one which steps at the old rate have built up.
+        """
+        if self.schedule.learning_rate != before:
+            self._states[0] *= before / self.schedule.learning_rate
+            self._renew()
+
+    def run(self, x, y, weight, order, batch_size, count, rates):
+        """Updates on `count` batches of the data, in this order or as they lie if it is empty; returns their losses.
+
+        rates: a learning rate for each update, or None for the schedule's.
+        """
+        resources = self._net.resources
+        threads = resources.threads(batch_size, self._net.num_threads)
+        workspace = resources.training(batch_size, threads)
+        # A plan holds addresses: it is good for one workspace.
+        if self._planned is None or self._planned[0] is not workspace or self._planned[1] != threads:
+            code, parameter = self._objective
+            plan = training_plan(self._net.network, self._optimization, code, workspace, threads, parameter)
+            self._planned = workspace, threads, plan
+        plan = self._planned[2]
+        batch_losses = np.empty(count)
+        first, self.steps = self.steps + 1, self.steps + count
+        plan[RATES] = 0 if rates is None else rates.ctypes.data
+        train_planned(plan.ctypes.data, x, y, weight, order, batch_size, first, batch_losses)
+        return batch_losses
+
+    def __getstate__(self):
+        return {name: self.__dict__[name] for name in ("schedule", "scheduler", "_states", "steps")}

@@ -1,0 +1,122 @@
+"""An estimator's fit as those see it who watch it: callbacks, schedules, the progress bar, scikit-learn's callbacks."""
+
+import time
+
+import numpy as np
+
+from .callbacks import call, callback_list
+from .history import History
+from .position import Position
+from .progress import progress_bar
+
+
+class EstimatorFit:
+    """A fit of an estimator of `fastnn.sklearn`, which its callbacks get in the place of a `Trainer`.
+
+    Attributes:
+        estimator: the `MLPClassifier` or `MLPRegressor`; it can predict while it is fitted.
+        net: the `Sequential` under it, which ends before the output activation. To set its parameters sets `coefs_`
+            and `intercepts_`.
+        optimizer: its `learning_rate` is that on which a schedule builds.
+        history: the `History` of the fit, by epoch: "loss" with its penalties, "val_loss" with a validation set,
+            "val_score" with early stopping too, "learning_rate" with a schedule, "seconds".
+        epochs, steps: epochs and updates done so far.
+    """
+
+    def __init__(self, estimator, net, optimizer, rows, batch_size, begins, after_change, visible):
+        self.estimator, self.net, self.optimizer = estimator, net, optimizer
+        if begins:
+            estimator.history_ = History()
+        self.history = estimator.history_
+        scheduler = [] if optimizer.scheduler is None else [optimizer.scheduler]
+        self._callbacks = callback_list([*scheduler, *estimator.callbacks])
+        self._scheduler = next((one for one in self._callbacks if hasattr(one, "learning_rates")), None)
+        if self._scheduler and estimator.solver == "sgd" and estimator.learning_rate != "constant":
+            raise ValueError(
+                f"learning_rate: expected 'constant' with a schedule of fastnn's, got {estimator.learning_rate!r}"
+            )
+        self._position = Position(rows, batch_size, estimator.shuffle, estimator.max_iter)
+        self._position.epoch = self.epochs
+        self._after_change = after_change
+        self._bar = progress_bar(bool(estimator.progress) and visible, self._position)
+        self._mark = time.perf_counter()
+        if begins:
+            self._call("on_fit_begin")
+
+    epochs = property(lambda self: len(self.history.epochs))
+    steps = property(lambda self: self.optimizer.steps)
+
+    def learning_rates(self, count):
+        """Those of the next `count` updates, or None for the optimizer's."""
+        if self._scheduler is None:
+            return None
+        return self._scheduler.learning_rates(self.optimizer.learning_rate, self._position, count)
+
+    def batches_done(self, losses, rates):
+        """Updates are done, with these losses and learning rates."""
+        now = time.perf_counter()
+        self._position.advance(losses, now - self._mark, rates)
+        self._mark = now
+        self._bar.update(losses.size, self.epochs + 1, losses[-1])
+        self._call("on_batches_end")
+
+    def end_epoch(self, numbers):
+        """An epoch is done, with these numbers by name; True if a callback asks for the end."""
+        position = self._position
+        if self._scheduler:
+            numbers["learning_rate"] = position.learning_rate
+        seconds = position.seconds + time.perf_counter() - self._mark
+        self.history.append(self.epochs + 1, numbers | {"seconds": seconds})
+        position.end_epoch()
+        self._bar.scores(numbers)
+        stop = self._call("on_epoch_end")
+        self._mark = time.perf_counter()
+        return stop
+
+    def end(self):
+        """The last epoch is done."""
+        self._call("on_fit_end")
+
+    def close(self):
+        """Take the bar away, whatever has happened."""
+        self._bar.close()
+
+    def save(self, path):
+        """Write the network to a file for `fastnn.load`: what `Checkpoint` keeps of an estimator's fit."""
+        self.net.save(path)
+
+    def _call(self, hook):
+        said = [call(callback, hook, self, self.history) for callback in self._callbacks]
+        if said and self._after_change:
+            self._after_change()
+        return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in said)
+
+
+class Tasks:
+    """A fit as scikit-learn's callback protocol has it: a task, and in it one for every epoch.
+
+    Args:
+        estimator, X, y, sample_weight: of the fit, as the user gave them.
+        most: epochs at most; 0 if they will not be told.
+        fitted: a function without arguments that returns attributes which make a copy of the estimator a fitted one.
+    """
+
+    def __init__(self, estimator, X, y, sample_weight, most, fitted):
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self._data = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self._fitted = fitted
+        self._fit = estimator._init_callback_context(max_subtasks=most)
+        self._fit.call_on_fit_task_begin(**self._data)
+
+    def begin_epoch(self):
+        """An epoch begins."""
+        self._epoch = self._fit.subcontext(task_name="epoch")
+        self._epoch.call_on_fit_task_begin(**self._data)
+
+    def end_epoch(self):
+        """An epoch is done; True if a callback asks for the end."""
+        return self._epoch.call_on_fit_task_end(**self._data, reconstruction_attributes=self._fitted)
+
+    def end(self):
+        """The fit is done."""
+        self._fit.call_on_fit_task_end(**self._data, reconstruction_attributes=self._fitted)

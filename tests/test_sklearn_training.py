@@ -1,0 +1,440 @@
+"""What training by `fastnn.sklearn` can do beyond scikit-learn's: penalties, clipping, losses, schedules, callbacks."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import scipy.optimize
+from sklearn.base import clone
+from sklearn.callback import ScoringMonitor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Lasso, QuantileRegressor
+from sklearn.metrics import accuracy_score, log_loss
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+import fastnn
+from fastnn.kernels import reference
+from fastnn.losses import Huber, Quantile
+from fastnn.schedules import Cosine, OneCycle, ReduceOnPlateau, Step
+from fastnn.sklearn import MLPClassifier, MLPRegressor
+
+BOTH = pytest.mark.parametrize("Estimator", [MLPClassifier, MLPRegressor], ids=["classifier", "regressor"])
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+# Plain gradient descent on all rows at once, without a penalty.
+DESCENT = {"solver": "sgd", "momentum": 0.0, "nesterovs_momentum": False, "batch_size": 60, "random_state": 0}
+LINEAR = {"hidden_layer_sizes": (), "alpha": 0.0}
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((60, 3))
+    return X, X @ [1.0, -2.0, 0.5] + 0.5 * rng.standard_normal(60) ** 3 + 1
+
+
+def flat(model):
+    return np.concatenate([np.r_[c.ravel(), i] for c, i in zip(model.coefs_, model.intercepts_, strict=True)])
+
+
+def start_and_end(data, **parameters):
+    """Flat parameters before and after one step of gradient descent at a rate of 1/8, and the fitted model."""
+    parameters = DESCENT | {"hidden_layer_sizes": (5,), "alpha": 0.0, "max_iter": 1} | parameters
+    start = MLPRegressor(**parameters | {"learning_rate_init": 1e-300}).fit(*data)
+    model = MLPRegressor(**parameters | {"learning_rate_init": 0.125}).fit(*data)
+    return flat(start), flat(model), model
+
+
+def test_l1_and_alpha_are_penalties_over_the_rows(data):
+    start, plain, _ = start_and_end(data)
+    _, end, model = start_and_end(data, alpha=0.6, l1=3.0)
+    is_weight = np.concatenate(
+        [np.r_[np.ones(c.size), np.zeros(i.size)] for c, i in zip(model.coefs_, model.intercepts_, strict=True)]
+    )
+    slope = is_weight * (3.0 * np.sign(start) + 0.6 * start) / 60
+    np.testing.assert_allclose(end, plain - 0.125 * slope, rtol=1e-12)
+    weights = start[is_weight == 1]
+    penalty = (3.0 * np.abs(weights).sum() + 0.3 * (weights**2).sum()) / 60
+    plain_loss = start_and_end(data)[2].loss_
+    assert model.loss_ == pytest.approx(plain_loss + penalty, rel=1e-12)
+
+
+def test_a_linear_network_with_l1_is_the_lasso():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 5))
+    y = X @ [3.0, -1.0, 0.05, 0.05, 0.05] + 1
+    parameters = LINEAR | {"random_state": 0, "max_iter": 300, "schedule": Cosine(), "learning_rate_init": 0.05}
+    model = MLPRegressor(l1=20.0, n_iter_no_change=300, **parameters).fit(X, y)
+    lasso = Lasso(alpha=20 / 200).fit(X, y)
+    assert not lasso.coef_[2:].any()
+    np.testing.assert_allclose(flat(model), np.r_[lasso.coef_, lasso.intercept_], atol=0.01)
+
+
+def test_clipping_by_norm_then_by_value_and_penalties_after_it(data):
+    start, plain, _ = start_and_end(data)
+    gradient = (start - plain) / 0.125
+    norm = np.linalg.norm(gradient)
+    by_norm = gradient * (0.5 * norm) / norm
+    limit = np.abs(by_norm).max() / 2
+    for parameters, expected in [
+        ({"clip_norm": 0.5 * norm}, by_norm),
+        ({"clip_norm": 2 * norm}, gradient),
+        ({"clip_value": limit}, np.clip(gradient, -limit, limit)),
+        ({"clip_norm": 0.5 * norm, "clip_value": limit}, np.clip(by_norm, -limit, limit)),
+    ]:
+        _, end, _ = start_and_end(data, **parameters)
+        np.testing.assert_allclose((start - end) / 0.125, expected, rtol=1e-11, atol=1e-13, err_msg=str(parameters))
+    _, end, model = start_and_end(data, clip_norm=0.5 * norm, alpha=0.6)
+    inner = slice(0, model.coefs_[0].size)
+    np.testing.assert_allclose((start - end)[inner] / 0.125, (by_norm + 0.6 / 60 * start)[inner], rtol=1e-11)
+
+
+def test_a_wide_huber_loss_is_the_squared_error_and_a_narrow_one_is_not(data):
+    parameters = {"max_iter": 5, "random_state": 0, "learning_rate_init": 0.01}
+    squared, wide, narrow = (
+        MLPRegressor(loss=loss, **parameters).fit(*data) for loss in ("squared_error", Huber(100.0), "huber")
+    )
+    np.testing.assert_allclose(wide.loss_curve_, squared.loss_curve_, rtol=1e-12)
+    np.testing.assert_allclose(flat(wide), flat(squared), rtol=1e-9)
+    assert narrow.loss_curve_[0] < 0.9 * squared.loss_curve_[0]
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_a_linear_huber_network_is_huber_regression(solver, data):
+    X, y = data
+    model = MLPRegressor(
+        loss=Huber(0.5), solver=solver, **LINEAR, random_state=0, max_iter=1500, learning_rate_init=0.02, tol=0.0
+    )
+    model.set_params(**({"tol": 1e-12} if solver == "lbfgs" else {"schedule": Cosine(), "n_iter_no_change": 1500}))
+    model.fit(X, y)
+
+    def huber(parameters):
+        return reference.huber(
+            (X @ parameters[:3] + parameters[3])[:, None], y[:, None], np.empty(0), np.empty((60, 1)), 0.5
+        )
+
+    best = scipy.optimize.minimize(huber, np.zeros(4), tol=1e-12)
+    np.testing.assert_allclose(flat(model), best.x, atol=2e-3)
+    assert huber(flat(model)) == pytest.approx(best.fun, rel=1e-5)
+
+
+@pytest.mark.parametrize("q", [0.25, 0.9])
+def test_a_linear_quantile_network_is_quantile_regression(q, data):
+    X, y = data
+    model = MLPRegressor(
+        loss=Quantile(q), **LINEAR, random_state=0, max_iter=1500, learning_rate_init=0.02, schedule=Cosine(), tol=0.0
+    )
+    model.set_params(n_iter_no_change=1500).fit(X, y)
+    theirs = QuantileRegressor(quantile=q, alpha=0).fit(X, y)
+    pinball = lambda prediction: np.maximum(q * (y - prediction), (q - 1) * (y - prediction)).mean()
+    assert pinball(model.predict(X)) == pytest.approx(pinball(theirs.predict(X)), rel=2e-3)
+    assert np.mean(y < model.predict(X)) == pytest.approx(q, abs=0.05)
+    with pytest.raises(ValueError, match="loss"):
+        MLPRegressor(loss="mae").fit(X, y)
+
+
+def test_early_stopping_on_these_losses_watches_minus_the_loss(data):
+    model = MLPRegressor(loss=Quantile(0.9), early_stopping=True, max_iter=6, random_state=0).fit(*data)
+    np.testing.assert_array_equal(model.validation_scores_, -np.array(model.validation_loss_curve_))
+
+
+def test_a_schedule_sets_the_rate_of_every_step(data):
+    """Against gradient descent with momentum in NumPy, its velocity free of the rate, as PyTorch has it."""
+    X, y = data
+    parameters = DESCENT | LINEAR | {"momentum": 0.8, "learning_rate_init": 0.1, "max_iter": 6}
+    start = flat(MLPRegressor(**parameters | {"max_iter": 1, "learning_rate_init": 1e-300}).fit(X, y))
+    model = MLPRegressor(schedule=Step(2, gamma=0.5), **parameters).fit(X, y)
+    velocity, p = 0.0, start
+    for epoch in range(6):
+        d = X @ p[:3] + p[3] - y
+        velocity = 0.8 * velocity + np.r_[X.T @ d, d.sum()] / 60
+        p = p - 0.1 * 0.5 ** (epoch // 2) * velocity
+    np.testing.assert_allclose(flat(model), p, rtol=1e-10)
+    assert model.history_.metrics["learning_rate"] == [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]
+
+
+@BOTH
+def test_schedules_of_all_kinds(Estimator, data):
+    X, y = data[0], (data[1] > 1).astype(int)
+    parameters = {"max_iter": 4, "random_state": 0, "batch_size": 16}
+    plain = Estimator(**parameters).fit(X, y)
+    same = Estimator(schedule=lambda t, rate: rate, **parameters).fit(X, y)
+    np.testing.assert_array_equal(flat(same), flat(plain))
+    stopped = Estimator(schedule=lambda t, rate: rate * (t < 2), **parameters).fit(X, y)
+    np.testing.assert_array_equal(flat(stopped), flat(Estimator(**parameters | {"max_iter": 2}).fit(X, y)))
+    # Per update: 4 epochs of 4 batches.
+    cycle = OneCycle(rising=0.5)
+    model = Estimator(schedule=cycle, **parameters).fit(X, y)
+    np.testing.assert_array_equal(model.history_.metrics["learning_rate"], cycle(np.arange(3, 16, 4), 1e-3, 16))
+    plateau = ReduceOnPlateau(monitor="loss", patience=0, threshold=1e9)
+    rates = Estimator(schedule=plateau, **parameters).fit(X, y).history_.metrics["learning_rate"]
+    np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-4, 1e-5])
+    with pytest.raises(ValueError, match="learning_rate: expected 'constant' with a schedule"):
+        Estimator(schedule=cycle, solver="sgd", learning_rate="adaptive").fit(X, y)
+    with pytest.raises(ValueError, match="callbacks: expected at most one LearningRateScheduler"):
+        Estimator(schedule=cycle, callbacks=[fastnn.LearningRateScheduler(cycle)]).fit(X, y)
+
+
+def test_callbacks_see_the_fit_and_end_it(data, tmp_path):
+    X, y = data
+    calls = []
+
+    class Recorder:
+        def on_fit_begin(self, fit, history):
+            calls.append("begin")
+
+        def on_batches_end(self, fit, history):
+            calls.append(fit.steps)
+
+        def on_epoch_end(self, fit, history):
+            calls.append(("epoch", fit.epochs, fit.estimator.predict(X[:1]).shape))
+
+        def on_fit_end(self, fit, history):
+            calls.append("end")
+
+    callbacks = [
+        Recorder(),
+        fastnn.CSVLogger(tmp_path / "log.csv"),
+        fastnn.Checkpoint(tmp_path / "net.safetensors"),
+        lambda fit, history: fit.epochs == 3,
+    ]
+    model = MLPRegressor(callbacks=callbacks, batch_size=20, random_state=0).fit(X, y)
+    assert calls == ["begin", *(part for i in (1, 2, 3) for part in (3 * i, ("epoch", i, (1,)))), "end"]
+    assert model.n_iter_ == 3
+    assert model.history_.metrics["loss"] == model.loss_curve_
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines[1:]] == [
+        [str(i), repr(float(model.loss_curve_[i - 1]))] for i in (1, 2, 3)
+    ]
+    assert fastnn.load(tmp_path / "net.safetensors").predict(X).ravel().tobytes() == model.predict(X).tobytes()
+    with pytest.raises(TypeError, match="callbacks: expected functions or objects with on_epoch_end, got 3"):
+        MLPRegressor(callbacks=[3]).fit(X, y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_callback_brings_back_the_best_parameters(dtype, data):
+    X, y = data[0].astype(dtype), data[1]
+    parameters = {"random_state": 0, "learning_rate_init": 0.3, "max_iter": 40, "n_iter_no_change": 40}
+    stopping = fastnn.EarlyStopping("val_loss", patience=3, restore_best=True)
+    model = MLPRegressor(callbacks=[stopping], **parameters).fit(X[:40], y[:40], X_val=X[40:], y_val=y[40:])
+    curve = model.validation_loss_curve_
+    assert len(curve) == int(np.argmin(curve)) + 4 < 40
+    d = model.predict(X[40:]).astype(float) - y[40:]
+    assert np.mean(d**2) / 2 == pytest.approx(min(curve), rel=1e-5)
+
+
+def test_the_validation_loss_is_scikit_learns(data):
+    X, y = data
+    labels = np.digitize(y, [0, 2])
+    weight = np.linspace(0.5, 2, 20)
+    model = MLPClassifier(max_iter=3, random_state=0).fit(
+        X[:40], labels[:40], X_val=X[40:], y_val=labels[40:], sample_weight_val=weight
+    )
+    expected = log_loss(labels[40:], model.predict_proba(X[40:]), sample_weight=weight)
+    assert len(model.validation_loss_curve_) == 3
+    assert model.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-12)
+    assert model.validation_scores_ is None
+    binary = MLPClassifier(max_iter=3, random_state=0).fit(X, y > 1, X_val=X[40:], y_val=y[40:] > 1)
+    assert binary.validation_loss_curve_[-1] == pytest.approx(
+        log_loss(y[40:] > 1, binary.predict_proba(X[40:])), rel=1e-12
+    )
+    two = np.c_[y, -y]
+    outputs = MLPRegressor(max_iter=3, random_state=0).fit(X, two, X_val=X[40:], y_val=two[40:])
+    assert outputs.validation_loss_curve_[-1] == pytest.approx(((outputs.predict(X[40:]) - two[40:]) ** 2).mean() / 2)
+    held_out = MLPClassifier(max_iter=3, random_state=0, early_stopping=True).fit(X, labels)
+    assert len(held_out.validation_loss_curve_) == len(held_out.validation_scores_) == 3
+    assert not hasattr(MLPClassifier(max_iter=3, random_state=0).fit(X, labels), "validation_loss_curve_")
+    counts = np.arange(60) % 3
+    poisson = MLPRegressor(loss="poisson", max_iter=2, random_state=0).fit(X, counts, X_val=X, y_val=counts)
+    rate = poisson.predict(X)
+    deviance = np.where(counts > 0, counts * np.log(np.maximum(counts, 1) / rate), 0) - counts + rate
+    assert poisson.validation_loss_curve_[-1] == pytest.approx(deviance.mean())
+
+
+def test_early_stopping_with_partial_fit(data):
+    """Every call scores the set; after n_iter_no_change calls and one more without progress the best comes back."""
+    X, y = data
+    labels = (y > 1).astype(int)
+    scores = iter([0.1, 0.5, 0.4, 0.4, 0.3, 0.9, 0.2])
+    parameters = {"early_stopping": True, "n_iter_no_change": 2, "random_state": 0, "scoring": lambda *_: next(scores)}
+    model, seen, stopped = MLPClassifier(**parameters), [], []
+    watched = {"X_val": X[40:], "y_val": labels[40:]}
+    for _ in range(7):
+        model.partial_fit(X[:40], labels[:40], classes=[0, 1], **watched)
+        seen.append(flat(model).copy())
+        stopped.append(model.early_stopped_)
+    assert stopped == [False] * 4 + [True] + [False] * 2
+    assert model.validation_scores_ == [0.1, 0.5, 0.4, 0.4, 0.3, 0.9, 0.2]
+    assert model.best_validation_score_ == 0.9
+    np.testing.assert_array_equal(seen[4], seen[1])
+    assert not np.array_equal(seen[3], seen[1])
+    # The sixth call went on from the best, and left that one as it was.
+    assert not np.array_equal(seen[5], seen[4])
+    assert len(model.validation_loss_curve_) == len(model.history_.epochs) == 7
+    with pytest.raises(ValueError, match="X_val, y_val: partial_fit with early_stopping=True expects both"):
+        model.partial_fit(X, labels)
+    with pytest.raises(ValueError, match="y_val: expected classes of y"):
+        model.partial_fit(X, labels, X_val=X, y_val=labels + 5)
+
+
+def test_partial_fits_are_the_epochs_of_a_fit_for_callbacks_and_schedules_too(data):
+    X, y = data
+    parameters = {"random_state": 0, "shuffle": False, "max_iter": 5, "schedule": Cosine(warmup=2)}
+    seen = []
+    whole = MLPRegressor(**parameters).fit(X, y)
+    parts = MLPRegressor(callbacks=[lambda fit, history: seen.append(history.epochs[-1])], **parameters)
+    for i in range(5):
+        parts.partial_fit(X, y)
+        if i == 2:
+            parts = pickle.loads(pickle.dumps(parts.set_params(callbacks=())))
+            parts.set_params(callbacks=[lambda fit, history: seen.append(history.epochs[-1])])
+    assert seen == [1, 2, 3, 4, 5]
+    assert flat(parts).tobytes() == flat(whole).tobytes()
+    assert parts.history_.metrics["learning_rate"] == whole.history_.metrics["learning_rate"]
+
+
+def test_progress_shows_losses_and_scores(data, capsys):
+    MLPRegressor(progress=True, early_stopping=True, max_iter=3, random_state=0).fit(*data)
+    written = capsys.readouterr().err
+    for text in ("epoch 3", "3/3", "val_loss=", "val_score=", " loss="):
+        assert text in written
+    MLPRegressor(max_iter=3, random_state=0).fit(*data)
+    assert capsys.readouterr().err == ""
+
+
+class Recorder:
+    """A callback of scikit-learn's protocol."""
+
+    max_propagation_depth = None
+
+    def __init__(self, most=10**9):
+        self.most, self.events, self.fitted = most, [], []
+
+    def setup(self, estimator, context):
+        self.events.append("setup")
+
+    def teardown(self, estimator, context):
+        self.events.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context):
+        self.events.append(("begin", context.task_name, context.task_id, context.max_subtasks))
+
+    def on_fit_task_end(self, estimator, context, *, X=None, y=None, metadata=None, fitted_estimator=None):
+        self.events.append(("end", context.task_name, context.task_id, len(X), len(y), sorted(metadata or ())))
+        self.fitted.append(fitted_estimator)
+        return context.task_name == "epoch" and context.task_id + 1 >= self.most
+
+
+@BOTH
+def test_scikit_learns_callback_protocol(Estimator, data):
+    X, y = data[0], (data[1] > 1).astype(int)
+    recorder = Recorder(most=3)
+    model = Estimator(max_iter=5, random_state=0).set_callbacks(recorder).fit(X, y, sample_weight=np.ones(60))
+    what = 60, 60, ["sample_weight"]
+    epochs = [part for i in range(3) for part in (("begin", "epoch", i, 0), ("end", "epoch", i, *what))]
+    assert recorder.events == ["setup", ("begin", "fit", 0, 5), *epochs, ("end", "fit", 0, *what), "teardown"]
+    assert model.n_iter_ == 3
+    # Each is the estimator of its epoch, untouched by later ones, and can be fitted without a trace in the first.
+    for i, fitted in enumerate(recorder.fitted[:3], 1):
+        twin = Estimator(max_iter=i, random_state=0).fit(X, y, sample_weight=np.ones(60))
+        np.testing.assert_array_equal(fitted.predict(X), twin.predict(X))
+    before = flat(model).copy()
+    recorder.fitted[-1].partial_fit(X, y)
+    np.testing.assert_array_equal(flat(model), before)
+
+    lbfgs = Recorder()
+    Estimator(solver="lbfgs", max_iter=5, random_state=0).set_callbacks(lbfgs).fit(X, y)
+    assert lbfgs.events == ["setup", ("begin", "fit", 0, 0), ("end", "fit", 0, 60, 60, []), "teardown"]
+
+
+def test_a_pipeline_hands_its_callbacks_on(data):
+    X, labels = data[0], (data[1] > 1).astype(int)
+    recorder = Recorder()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*StandardScaler does not support callbacks.*")
+        make_pipeline(StandardScaler(), MLPClassifier(max_iter=2)).set_callbacks(recorder).fit(X, labels)
+    assert [event[1:3] for event in recorder.events if event[0] == "end" and event[1] == "epoch"] == [
+        ("epoch", 0),
+        ("epoch", 1),
+    ]
+
+
+def test_scikit_learns_scoring_monitor(data):
+    X, labels = data[0], (data[1] > 1).astype(int)
+    monitor = ScoringMonitor(scoring="accuracy")
+    model = MLPClassifier(max_iter=4, random_state=0).set_callbacks(monitor).fit(X, labels)
+    logged = [row["accuracy"] for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert len(logged) == 4
+    assert logged[-1] == accuracy_score(labels, model.predict(X))
+
+
+MORE = {
+    "l1": 0.1,
+    "clip_norm": 5.0,
+    "clip_value": 0.5,
+    "schedule": Step(40),
+    "callbacks": [fastnn.EarlyStopping("loss", patience=100)],
+    "progress": True,
+}
+
+
+def never(fit, history):
+    return False
+
+
+@BOTH
+def test_lbfgs_refuses_what_belongs_to_epochs(Estimator, data):
+    for name, value in MORE.items():
+        with pytest.raises(ValueError, match=f"{name}: expected solver 'sgd' or 'adam' with it, got 'lbfgs'"):
+            Estimator(solver="lbfgs", **{name: value}).fit(data[0], data[1] > 1)
+    with pytest.raises(ValueError, match="X_val: expected solver 'sgd' or 'adam' with it"):
+        Estimator(solver="lbfgs").fit(data[0], data[1] > 1, X_val=data[0], y_val=data[1] > 1)
+    Estimator(solver="lbfgs", l1=0, callbacks=[], max_iter=3).fit(data[0], data[1] > 1)
+
+
+@BOTH
+def test_wrong_values_are_refused(Estimator, data):
+    for name, wrong in {
+        "l1": -1,
+        "clip_norm": 0,
+        "clip_value": -1,
+        "schedule": 0.1,
+        "callbacks": 3,
+        "progress": 2,
+    }.items():
+        with pytest.raises(ValueError, match=f"The '{name}' parameter of MLP.* must be"):
+            Estimator(**{name: wrong}).fit(data[0], data[1] > 1)
+
+
+@BOTH
+def test_all_of_it_together_is_an_estimator(Estimator):
+    # A function: objects remember what they have seen, which a check takes for parameters that a fit has changed.
+    model = Estimator(max_iter=60, **MORE | {"progress": False, "callbacks": [never]})
+    assert clone(model).get_params()["clip_norm"] == 5.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(model, on_fail=None, on_skip=None)
+    assert [result["check_name"] for result in results if result["status"] == "failed"] == []
+
+
+def test_fits_with_everything_are_the_same_on_any_number_of_threads(data):
+    def fitted(threads):
+        before = fastnn.get_num_threads()
+        fastnn.set_num_threads(threads)
+        try:
+            model = MLPRegressor(
+                hidden_layer_sizes=(64, 64),
+                max_iter=5,
+                random_state=0,
+                loss=Quantile(0.7),
+                **MORE | {"progress": False},
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                return flat(model.fit(*data)).tobytes()
+        finally:
+            fastnn.set_num_threads(before)
+
+    assert fitted(1) == fitted(2)
