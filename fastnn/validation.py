@@ -138,6 +138,32 @@ def enum_member(value, enum, name):
     raise TypeError(f"{name}: expected one of {names}, or a member of {enum.__name__}, got {shown(value)}")
 
 
+def _numbers_of(column):
+    """A column of a frame as float64, missing values as NaN; None if it holds no numbers."""
+    array = np.asarray(column)
+    if array.dtype.kind in "biuf":
+        return array.astype(np.float64)
+    # Numbers that pandas holds with a missing value of its own become objects there; their dtype tells.
+    if isinstance(column.dtype, np.dtype) or getattr(column.dtype, "kind", None) not in tuple("biuf"):
+        return None
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _from_columns(value, name):
+    """A frame, or one column of one, of which NumPy made objects: its columns are of kinds that have none in common."""
+    if hasattr(value, "collect"):
+        raise TypeError(f"{name}: expected an array of real numbers, got a {type(value).__name__}; collect it first")
+    if not hasattr(value, "columns"):
+        return _numbers_of(value) if hasattr(value, "to_numpy") and hasattr(value, "dtype") else None
+    pairs = value.items() if hasattr(value, "items") else ((column.name, column) for column in value)
+    arrays = []
+    for label, column in pairs:
+        arrays.append(_numbers_of(column))
+        if arrays[-1] is None:
+            raise TypeError(f"{name}: expected columns of real numbers, got column {shown(label)} of {column.dtype}")
+    return np.stack(arrays, axis=1)
+
+
 def real_array(value, name):
     """`value` as an array of real numbers: itself where it is one."""
     if isinstance(value, np.ma.MaskedArray):
@@ -146,6 +172,9 @@ def real_array(value, name):
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: expected an array of real numbers: {error}") from None
+    if array.dtype.kind not in "biuf" and array is not value:
+        columns = _from_columns(value, name)
+        array = array if columns is None else columns
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected an array of real numbers, got dtype {array.dtype}")
     return array
