@@ -728,7 +728,8 @@ class MLPRegressor(_Kernels, sklearn.neural_network.MLPRegressor):
     True
     >>> from fastnn.losses import Quantile
     >>> from fastnn.schedules import Cosine
-    >>> model = MLPRegressor(loss=Quantile(0.9), schedule=Cosine(), max_iter=50, n_iter_no_change=50, random_state=0)
+    >>> enough = lambda fit, history: fit.epochs == 20
+    >>> model = MLPRegressor(loss=Quantile(0.9), schedule=Cosine(), callbacks=[enough], random_state=0)
     >>> model.fit(X, y, X_val=X, y_val=y).validation_loss_curve_[-1] == model.history_.metrics["val_loss"][-1]
     True
     """
