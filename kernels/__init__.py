@@ -41,6 +41,7 @@ from .activation import (
 )
 from .codes import Activation, EstimatorLoss, Loss, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
+from .dropout import dropout
 from .embedded import apply, apply_into, gradient, jacobian, vjp, workspace
 from .loss import (
     binary_cross_entropy,
@@ -76,6 +77,7 @@ __all__ = [
     "binary_log_loss",
     "clip_by_norm",
     "clip_by_value",
+    "dropout",
     "elu",
     "elu_backward",
     "forward",

@@ -285,6 +285,21 @@ def _optimizer_rows():
         yield Row(name, gradient, ("gradient",), clip_bound, SPANS[1:], (65536,), moved, "GB/s")
 
 
+def _regular_rows():
+    """Dropout and normalisation of a batch."""
+
+    def dropout(shape, dtype, rng):
+        x = _sample(rng, shape, dtype)
+        number = 0x1234_5678_9ABC_DEF0 + x.size
+        return {"x": x, "rate": 0.3, "seed": number, "update": 7 + 2**33, "layer": shape[1], "out": np.empty_like(x)}
+
+    def dropout_bound(inputs, expected):
+        return {"out": _relative(expected["out"], inputs["x"].dtype, 2)}
+
+    moved = lambda shape: (None, 2 * shape[0] * shape[1])
+    yield Row("dropout", dropout, ("out",), dropout_bound, ROWS, (512, 128), moved, "GB/s")
+
+
 def _network_rows():
     def network(shape, dtype, rng):
         rows, *sizes = shape
@@ -348,5 +363,6 @@ CATALOG = (
     *_activation_rows(),
     *_loss_rows(),
     *_optimizer_rows(),
+    *_regular_rows(),
     *_network_rows(),
 )

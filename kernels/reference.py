@@ -340,6 +340,47 @@ def outer_update(x, dz, learning_rate, weight, bias):
     bias[...] = _wide(bias) - learning_rate * _wide(dz).sum(axis=0)
 
 
+# ---- Dropout and normalisation. x, out, dy, dx (m,n); scale, shift (n,)
+
+PHILOX_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+PHILOX_WEYL = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+LOW_WORD = np.uint64(0xFFFFFFFF)
+
+
+# Ten rounds: (c0, c1, c2, c3) = (hi(M1 c2) ^ c1 ^ k0, lo(M1 c2), hi(M0 c0) ^ c3 ^ k1, lo(M0 c0)) ; k += Weyl constants
+def philox(counter, key):
+    """Four 32-bit words of Philox 4x32-10 (Salmon et al. 2011) from four of a counter and two of a key, in uint64."""
+    c0, c1, c2, c3 = (np.asarray(word, np.uint64) for word in counter)
+    k0, k1 = (np.asarray(word, np.uint64) for word in key)
+    for _ in range(10):
+        first, second = PHILOX_MULTIPLIERS[0] * c0, PHILOX_MULTIPLIERS[1] * c2
+        c0 = (second >> np.uint64(32)) ^ c1 ^ k0
+        c1 = second & LOW_WORD
+        c2 = (first >> np.uint64(32)) ^ c3 ^ k1
+        c3 = first & LOW_WORD
+        k0, k1 = (k0 + PHILOX_WEYL[0]) & LOW_WORD, (k1 + PHILOX_WEYL[1]) & LOW_WORD
+    return c0, c1, c2, c3
+
+
+# Element e = 64 g + 16 w + i takes word w of the block 16 g + i
+def kept_units(size, rate, seed, update, layer):
+    """Which of a layer's elements, in the order in which they lie, dropout keeps."""
+    element = np.arange(size)
+    block = element // 64 * 16 + element % 16
+    low, high = int(update) & 0xFFFFFFFF, int(update) >> 32
+    counter = block, np.full(size, int(layer)), np.full(size, low), np.full(size, high)
+    words = np.array(philox(counter, (int(seed) & 0xFFFFFFFF, int(seed) >> 32 & 0xFFFFFFFF)))
+    return words[element // 16 % 4, element] >= min(int(rate * 2**32 + 0.5), 2**32 - 1)
+
+
+# out = x / (1 - rate) where kept, else 0 ; of dy it makes dx
+@_quiet
+def dropout(x, rate, seed, update, layer, out):
+    """Inverted dropout (Srivastava et al. 2014); the rate counts in whole 2^-32."""
+    kept = kept_units(x.size, rate, seed, update, layer).reshape(x.shape)
+    out[...] = np.where(kept, _wide(x) / (1.0 - min(int(rate * 2**32 + 0.5), 2**32 - 1) / 2**32), 0.0)
+
+
 # ---- Losses. prediction, target, gradient (m,n); sample_weight (m,) or empty. Fill `gradient`, return the value.
 
 
