@@ -57,6 +57,7 @@ from .loss import (
     softmax_cross_entropy,
 )
 from .network import Network, Optimization, forward, loss_and_gradient
+from .normalization import batch_norm, batch_norm_backward, batch_norm_running, layer_norm, layer_norm_backward
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
 
 __all__ = [
@@ -73,6 +74,9 @@ __all__ = [
     "adamw",
     "apply",
     "apply_into",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_running",
     "binary_cross_entropy",
     "binary_log_loss",
     "clip_by_norm",
@@ -96,6 +100,8 @@ __all__ = [
     "identity",
     "identity_backward",
     "jacobian",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",

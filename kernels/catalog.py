@@ -18,6 +18,7 @@ import numpy as np
 from . import reference
 from .codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss, Optimizer
 from .network import make_table, workspace_size
+from .normalization import EPS as NORMALIZATION_EPS
 from .optimizer import EPS_HAT, HYPER_SIZE
 
 # inputs(shape, dtype, rng) -> dict of arguments in order; outputs: names of those that the kernel fills or changes;
@@ -298,6 +299,91 @@ def _regular_rows():
 
     moved = lambda shape: (None, 2 * shape[0] * shape[1])
     yield Row("dropout", dropout, ("out",), dropout_bound, ROWS, (512, 128), moved, "GB/s")
+
+    def forward(shape, dtype, rng, running):
+        n = shape[1]
+        x = _sample(rng, shape, dtype) * _sample(rng, n, dtype) + 3 * _sample(rng, n, dtype)
+        inputs = {"x": x, "scale": _sample(rng, n, dtype), "shift": _sample(rng, n, dtype)}
+        if running:
+            variance = np.abs(_sample(rng, n, dtype)) + dtype(0.1)
+            inputs |= {"running_mean": _sample(rng, n, dtype), "running_variance": variance}
+        return inputs | {"out": np.full(shape, np.nan, dtype)}
+
+    def backward(shape, dtype, rng):
+        inputs = forward(shape, dtype, rng, False)
+        results = {name: np.full(shape[1], np.nan, dtype) for name in ("dscale", "dshift")}
+        dx = np.full(shape, np.nan, dtype)
+        return {"dy": _sample(rng, shape, dtype), "x": inputs["x"], "scale": inputs["scale"], "dx": dx, **results}
+
+    def steepness(inputs, axis):
+        """(error of x^, of size at most sqrt(count); 1 / sqrt(variance + eps)) over an axis, or by running averages.
+
+        x - mean is off by some roundings of x and its mean, and the root of its square's mean magnifies that error.
+        """
+        x = inputs["x"].astype(float)
+        variance = x.var(axis, keepdims=True) if axis is not None else inputs["running_variance"].astype(float)
+        factor = 1 / np.sqrt(variance + NORMALIZATION_EPS)
+        largest = np.abs(x).max(axis or 0, keepdims=True)
+        if axis is None:
+            largest = largest + np.abs(inputs["running_mean"])
+            return 4 * _eps(x_dtype(inputs)) * (1 + largest) * factor, factor
+        count = x.shape[axis]
+        return 4 * _eps(x_dtype(inputs)) * (1 + largest * factor) * np.sqrt(count), factor
+
+    x_dtype = lambda inputs: inputs["x"].dtype
+
+    def forward_bound(inputs, expected, axis):
+        error, _ = steepness(inputs, axis)
+        limit = np.abs(inputs["scale"]) * error + _relative(expected["out"], x_dtype(inputs), 4)
+        limit = limit + 4 * _eps(x_dtype(inputs)) * np.abs(inputs["shift"])
+        size = 1 + np.square(inputs["x"].astype(float)).max()
+        averages = 8 * _eps(x_dtype(inputs)) * (size + np.abs(inputs.get("running_variance", 0)))
+        return {"out": limit, "running_mean": averages, "running_variance": averages}
+
+    def backward_bound(inputs, expected, axis):
+        error, factor = steepness(inputs, axis)
+        d = np.abs(inputs["dy"].astype(float) * inputs["scale"])
+        count = inputs["x"].shape[axis]
+        # Of d - mean(d) - x^ mean(d x^), in which x^ is at most sqrt(count).
+        size = (d + d.mean(axis, keepdims=True)) * (8 * _eps(x_dtype(inputs)) * count + 2 * np.sqrt(count) * error)
+        sums = np.abs(inputs["dy"].astype(float)).sum(axis=0)
+        errors = (np.abs(inputs["dy"].astype(float)) * (error + 4 * _eps(x_dtype(inputs)) * np.sqrt(count))).sum(axis=0)
+        dshift = _relative(expected["dshift"], x_dtype(inputs), 4) + 4 * _eps(x_dtype(inputs)) * sums
+        return {"dx": factor * size, "dscale": errors, "dshift": dshift}
+
+    for name, axis in (("layer_norm", 1), ("batch_norm", 0)):
+        shapes = ROWS if axis == 1 else [shape for shape in ROWS if shape[0] > 1]
+        outputs = ("out", "running_mean", "running_variance") if axis == 0 else ("out",)
+        yield Row(
+            name,
+            lambda *what, running=axis == 0: forward(*what, running),
+            outputs,
+            lambda inputs, expected, axis=axis: forward_bound(inputs, expected, axis),
+            shapes,
+            (512, 128),
+            moved,
+            "GB/s",
+        )
+        yield Row(
+            f"{name}_backward",
+            backward,
+            ("dx", "dscale", "dshift"),
+            lambda inputs, expected, axis=axis: backward_bound(inputs, expected, axis),
+            shapes,
+            (512, 128),
+            lambda shape: (None, 3 * shape[0] * shape[1]),
+            "GB/s",
+        )
+    yield Row(
+        "batch_norm_running",
+        lambda *what: forward(*what, True),
+        ("out",),
+        lambda inputs, expected: forward_bound(inputs, expected, None),
+        ROWS,
+        (512, 128),
+        moved,
+        "GB/s",
+    )
 
 
 def _network_rows():

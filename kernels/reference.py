@@ -381,6 +381,63 @@ def dropout(x, rate, seed, update, layer, out):
     out[...] = np.where(kept, _wide(x) / (1.0 - min(int(rate * 2**32 + 0.5), 2**32 - 1) / 2**32), 0.0)
 
 
+NORMALIZATION_EPS = 1e-5
+NORMALIZATION_MOMENTUM = 0.1
+
+
+# x^ = (x - mean) / sqrt(variance + eps), over the axis
+def _normalized(x, axis):
+    deviation = np.sqrt(x.var(axis, keepdims=True) + NORMALIZATION_EPS)
+    return (x - x.mean(axis, keepdims=True)) / deviation, deviation
+
+
+# d = scale dy ; dx = (d - mean(d) - x^ mean(d x^)) / sqrt(variance + eps) ; dscale = sum dy x^ ; dshift = sum dy
+def _normalization_backward(dy, x, scale, axis, dx, dscale, dshift):
+    dy, (normalized, deviation) = _wide(dy), _normalized(_wide(x), axis)
+    d = _wide(scale) * dy
+    mean = lambda values: values.mean(axis, keepdims=True)
+    dx[...] = (d - mean(d) - normalized * mean(d * normalized)) / deviation
+    dscale[...] = (dy * normalized).sum(axis=0)
+    dshift[...] = dy.sum(axis=0)
+
+
+# out = scale x^ + shift, over each row
+@_quiet
+def layer_norm(x, scale, shift, out):
+    """Layer normalisation (Ba, Kiros & Hinton 2016)."""
+    out[...] = _wide(scale) * _normalized(_wide(x), 1)[0] + _wide(shift)
+
+
+@_quiet
+def layer_norm_backward(dy, x, scale, dx, dscale, dshift):
+    """Gradients by x, scale and shift."""
+    _normalization_backward(dy, x, scale, 1, dx, dscale, dshift)
+
+
+# out = scale x^ + shift, over each column ; running = 0.9 running + 0.1 (mean, or variance m / (m - 1))
+@_quiet
+def batch_norm(x, scale, shift, running_mean, running_variance, out):
+    """Batch normalisation in training (Ioffe & Szegedy 2015); updates the running averages."""
+    x, momentum = _wide(x), NORMALIZATION_MOMENTUM
+    out[...] = _wide(scale) * _normalized(x, 0)[0] + _wide(shift)
+    running_mean[...] = (1 - momentum) * _wide(running_mean) + momentum * x.mean(axis=0)
+    running_variance[...] = (1 - momentum) * _wide(running_variance) + momentum * x.var(axis=0, ddof=1)
+
+
+@_quiet
+def batch_norm_backward(dy, x, scale, dx, dscale, dshift):
+    """Gradients by x, scale and shift."""
+    _normalization_backward(dy, x, scale, 0, dx, dscale, dshift)
+
+
+# out = scale (x - running mean) / sqrt(running variance + eps) + shift
+@_quiet
+def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
+    """Batch normalisation in use."""
+    deviation = np.sqrt(_wide(running_variance) + NORMALIZATION_EPS)
+    out[...] = _wide(scale) * (_wide(x) - _wide(running_mean)) / deviation + _wide(shift)
+
+
 # ---- Losses. prediction, target, gradient (m,n); sample_weight (m,) or empty. Fill `gradient`, return the value.
 
 
