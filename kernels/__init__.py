@@ -39,7 +39,7 @@ from .activation import (
     tanh,
     tanh_backward,
 )
-from .codes import Activation, EstimatorLoss, Loss, Optimizer
+from .codes import Activation, EstimatorLoss, Loss, Normalization, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
 from .dropout import dropout
 from .embedded import apply, apply_into, gradient, jacobian, vjp, workspace
@@ -56,15 +56,18 @@ from .loss import (
     poisson,
     softmax_cross_entropy,
 )
-from .network import Network, Optimization, forward, loss_and_gradient
+from .network import Network, NormalizedNetwork, Optimization, forward, loss_and_gradient
 from .normalization import batch_norm, batch_norm_backward, batch_norm_running, layer_norm, layer_norm_backward
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
+from .regularized import normalized_forward, normalized_loss_and_gradient
 
 __all__ = [
     "Activation",
     "EstimatorLoss",
     "Loss",
     "Network",
+    "Normalization",
+    "NormalizedNetwork",
     "Optimization",
     "Optimizer",
     "activate",
@@ -114,6 +117,8 @@ __all__ = [
     "loss_and_gradient",
     "mae",
     "mse",
+    "normalized_forward",
+    "normalized_loss_and_gradient",
     "outer_update",
     "poisson",
     "reference",

@@ -16,8 +16,18 @@ from itertools import pairwise
 import numpy as np
 
 from . import reference
-from .codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss, Optimizer
-from .network import make_table, workspace_size
+from .codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss, Normalization, Optimizer
+from .network import (
+    IN,
+    NORMALIZATION,
+    OUT,
+    SCALE,
+    STATISTICS,
+    STATISTICS_SIZE,
+    WEIGHT,
+    make_table,
+    workspace_size,
+)
 from .normalization import EPS as NORMALIZATION_EPS
 from .optimizer import EPS_HAT, HYPER_SIZE
 
@@ -438,6 +448,66 @@ def _network_rows():
         ("gradient",),
         gradient_bound,
         shapes,
+        timed,
+        lambda shape: (6 * multiply_adds(shape) - 2 * shape[0] * shape[1] * shape[2], None),
+        "GFLOP/s",
+    )
+
+    def normalized(shape, dtype, rng):
+        """As `network`, layers normalised over the batch, over rows and not at all, in turn from the first."""
+        rows, *sizes = shape
+        layers = len(sizes) - 1
+        activations = [*[Activation.TANH, Activation.GELU, Activation.RELU][: layers - 1], Activation.IDENTITY]
+        codes = [(Normalization.BATCH, Normalization.LAYER, 0)[i % 3] for i in range(layers)]
+        table, count = make_table(sizes, activations, codes)
+        parameters, statistics = np.empty(count, dtype), _sample(rng, table[0, STATISTICS_SIZE], dtype)
+        for k, n, at, at_scale, at_mean, code in table[:, (IN, OUT, WEIGHT, SCALE, STATISTICS, NORMALIZATION)].tolist():
+            parameters[at : at + k * n + n] = _sample(rng, k * n + n, dtype, (k + 1) ** -0.5)
+            if code:
+                parameters[at_scale : at_scale + 2 * n] = 0.5 + rng.random(2 * n)
+            if code == Normalization.BATCH:
+                statistics[at_mean + n : at_mean + 2 * n] = 0.5 + rng.random(n)
+        workspace = np.full(max(workspace_size(table, parameters, rows, 2)), np.nan, dtype)
+        x = _sample(rng, (rows, sizes[0]), dtype)
+        return {"table": table, "parameters": parameters, "statistics": statistics, "x": x}, workspace
+
+    def normalized_forward(shape, dtype, rng):
+        inputs, workspace = normalized(shape, dtype, rng)
+        return {**inputs, "out": np.full((shape[0], shape[-1]), np.nan, dtype), "workspace": workspace}
+
+    def normalized_gradient(shape, dtype, rng):
+        inputs, workspace = normalized(shape, dtype, rng)
+        del inputs["statistics"]
+        return {
+            **inputs,
+            "y": _sample(rng, (shape[0], shape[-1]), dtype),
+            "sample_weight": np.empty(0, dtype),
+            "loss": int(Loss.MSE),
+            "gradient": np.full_like(inputs["parameters"], np.nan),
+            "workspace": workspace,
+        }
+
+    def steeper(limits, inputs, rows):
+        # A division by the deviation of few numbers, which may lie close together, magnifies errors and gradients.
+        few = min(rows, int(inputs["table"][:, OUT].min()))
+        return {name: limit * (32 if few > 8 else 1000) for name, limit in limits.items()}
+
+    yield Row(
+        "normalized_forward",
+        normalized_forward,
+        ("out",),
+        lambda inputs, expected: steeper(bound(inputs, expected, "out"), inputs, 9),
+        shapes,
+        timed,
+        lambda shape: (2 * multiply_adds(shape), None),
+        "GFLOP/s",
+    )
+    yield Row(
+        "normalized_loss_and_gradient",
+        normalized_gradient,
+        ("gradient",),
+        lambda inputs, expected: steeper(gradient_bound(inputs, expected), inputs, len(inputs["x"])),
+        [shape for shape in shapes if shape[0] > 1],
         timed,
         lambda shape: (6 * multiply_adds(shape) - 2 * shape[0] * shape[1] * shape[2], None),
         "GFLOP/s",

@@ -74,8 +74,9 @@ from .simd import (
 )
 from .threads import threads_for
 
-# The last four stand in the first layer's row, for the whole network. ROW_WORKSPACE: elements of workspace with which
-# one row goes through it. The columns from NORMALIZATION on are for regularized.py.
+# The last five stand in the first layer's row, for the whole network. KIND: PLAIN, or what a layer has. ROW_WORKSPACE:
+# elements of workspace with which one row goes through it. The other columns from NORMALIZATION on are for
+# regularized.py.
 (
     IN,
     OUT,
@@ -89,12 +90,15 @@ from .threads import threads_for
     STATISTICS,
     DROPOUT,
     EXTRA_RECORD,
+    KIND,
     ROW_WORKSPACE,
     EXTRA_SIZE,
     STATISTICS_SIZE,
     CONTEXT,
-) = range(16)
-TABLE_COLUMNS = 16
+) = range(17)
+TABLE_COLUMNS = 17
+# Networks with normalised layers may drop units too.
+PLAIN, DROPPING, NORMALIZING = range(3)
 # Of the dtype of tables and plans.
 NUMBERS = np.empty(0, np.int64)
 # Where a training plan has the address of its table.
@@ -166,6 +170,7 @@ def make_table(sizes, activations, normalizations=None, dropouts=None):
         extra += (2 * n + 1 if normalization else 0) + (n if dropout and not saves else 0)
     table[0, ROW_WORKSPACE] = max(forward_size(table, 1, 1, size, tile_columns(size)) for size in (4, 8))
     table[0, EXTRA_SIZE], table[0, STATISTICS_SIZE] = extra, statistics
+    table[0, KIND] = NORMALIZING if any(normalizations) else DROPPING if any(dropouts) else PLAIN
     return table, offset
 
 
@@ -450,7 +455,7 @@ def forward(table, parameters, x, out, workspace):
     """out = network(x).
 
     Args:
-        table: int64 (layers, 16), from `make_table`; no layer of it normalised.
+        table: int64 (layers, 17), from `make_table`; no layer of it normalised.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         out: (m, out) C-contiguous; must not overlap x.
@@ -892,7 +897,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     """The loss of a batch, and its gradient in the parameters' order.
 
     Args:
-        table: int64 (layers, 16), from `make_table`; no layer of it normalised.
+        table: int64 (layers, 17), from `make_table`; no layer of it normalised.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.

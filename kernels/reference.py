@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .codes import NEEDS_PRE_ACTIVATION, Activation, EstimatorLoss, Loss
+from .codes import NEEDS_PRE_ACTIVATION, Activation, EstimatorLoss, Loss, Normalization
 
 LEAKY_SLOPE = 0.01
 SELU_ALPHA = 1.6732632423543772848170429916717
@@ -686,7 +686,7 @@ def clip_by_norm(gradient, limit):
     return float(norm)
 
 
-# ---- Networks. table (layers, 8): in_features, out_features, offset of weight, offset of bias, activation, ...
+# ---- Networks. table (layers, 17): in_features, out_features, offset of weight, offset of bias, activation, ...
 # x (m, first in_features), out (m, last out_features). Between layers nothing is rounded; `workspace` is not used.
 
 
@@ -733,6 +733,84 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     ):
         dz = np.empty_like(dy)
         ACTIVATIONS[activation][1](dy, saved, dz)
+        gradient[weight_slice] = (layer_input.T @ dz).ravel()
+        gradient[bias_slice] = dz.sum(axis=0)
+        dy = dz @ weight.T
+    return value
+
+
+# ---- Networks with normalised layers: columns 7 to 9 of the table are normalisation (0, or a code), the offset of
+# scale and, behind it, shift, and in `statistics` that of the running mean and, behind it, the running variance.
+
+
+# a = x ; for each layer a = f(normalised(a W + b)), over the batch by running averages ; out = a
+@_quiet
+def normalized_forward(table, parameters, statistics, x, out, workspace):
+    """The network's output."""
+    a, statistics = _wide(x), _wide(statistics)
+    for row, (_, _, weight, bias, activation) in zip(table.tolist(), _layers(table, parameters), strict=True):
+        n, (normalization, at_scale, at_mean) = len(bias), row[7:10]
+        z = a @ weight + bias
+        if normalization:
+            scale, shift = np.split(_wide(parameters[at_scale : at_scale + 2 * n]), 2)
+            if normalization == Normalization.LAYER:
+                layer_norm(z.copy(), scale, shift, z)
+            else:
+                batch_norm_running(z.copy(), scale, shift, *np.split(statistics[at_mean : at_mean + 2 * n], 2), z)
+        a = np.empty_like(z)
+        ACTIVATIONS[activation][0](z, a)
+    out[...] = a
+
+
+NORMALIZATIONS = {
+    Normalization.LAYER: (lambda x, scale, shift, out: layer_norm(x, scale, shift, out), layer_norm_backward),
+    Normalization.BATCH: (
+        lambda x, scale, shift, out: batch_norm(x, scale, shift, np.zeros(x.shape[1]), np.zeros(x.shape[1]), out),
+        batch_norm_backward,
+    ),
+}
+
+
+# As loss_and_gradient, with u = normalised z between z and f(u)
+@_quiet
+def normalized_loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace):
+    """The loss of the network's output against y, by the statistics of the batch; fills `gradient`."""
+    a, record = _wide(x), []
+    for row, layer in zip(table.tolist(), _layers(table, parameters), strict=True):
+        _, _, weight, bias, activation = layer
+        n, (normalization, at_scale) = len(bias), row[7:9]
+        z = a @ weight + bias
+        u, scale = z.copy(), None
+        if normalization:
+            scale, shift = np.split(_wide(parameters[at_scale : at_scale + 2 * n]), 2)
+            NORMALIZATIONS[normalization][0](z, scale, shift, u)
+        output = np.empty_like(z)
+        ACTIVATIONS[activation][0](u, output)
+        saved = u if activation in NEEDS_PRE_ACTIVATION else output
+        record.append((a, z, scale, saved, normalization, slice(at_scale, at_scale + 2 * n), *layer))
+        a = output
+
+    dy = np.empty_like(a)
+    value = LOSSES[loss](a, y, sample_weight, dy)
+    for (
+        layer_input,
+        z,
+        scale,
+        saved,
+        normalization,
+        scales,
+        weight_slice,
+        bias_slice,
+        weight,
+        _,
+        activation,
+    ) in reversed(record):
+        dz = np.empty_like(dy)
+        ACTIVATIONS[activation][1](dy, saved, dz)
+        if normalization:
+            both = np.empty((2, len(scale)))
+            NORMALIZATIONS[normalization][1](dz.copy(), z, scale, dz, *both)
+            gradient[scales] = both.ravel()
         gradient[weight_slice] = (layer_input.T @ dz).ravel()
         gradient[bias_slice] = dz.sum(axis=0)
         dy = dz @ weight.T

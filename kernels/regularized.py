@@ -51,9 +51,12 @@ from .network import (
     EXTRA_RECORD,
     EXTRAS,
     IN,
+    KIND,
     NORMALIZATION,
+    NORMALIZING,
     NUMBERS,
     OUT,
+    PLAIN,
     RECORD,
     ROWS,
     SCALE,
@@ -115,17 +118,17 @@ Regular = namedtuple("Regular", "columns extras trains running seed update")
 
 def has_normalization(table):
     """Whether a layer is normalised."""
-    return bool((table[:, NORMALIZATION] > 0).any())
+    return table[0, KIND] == NORMALIZING
 
 
 def has_batch_normalization(table):
     """Whether a layer is normalised over the batch."""
-    return bool((table[:, NORMALIZATION] == BATCH).any())
+    return table[0, STATISTICS_SIZE] > 0
 
 
 def is_regularized(table):
     """Whether training differs from that of a plain network."""
-    return has_normalization(table) or bool((table[:, DROPOUT] > 0).any())
+    return table[0, KIND] != PLAIN
 
 
 @glue
@@ -178,7 +181,7 @@ def _activated(step, layer, row):
 
 
 @glue
-def _upper_gradient(step, regular, layer, row):
+def upper_gradient(step, regular, layer, row):
     """Where the gradient with respect to a layer's output comes to lie, and turns into du or dz."""
     if step.table[layer, NORMALIZATION] > 0:
         return extra_at(step, regular, layer, DU, row)
@@ -263,7 +266,7 @@ def _begin_backward(step, regular, layer, row, m, each, buffer):
     """
     table = step.table
     n, activation = table[layer, OUT], table[layer, ACTIVATION]
-    here = _upper_gradient(step, regular, layer, row)
+    here = upper_gradient(step, regular, layer, row)
     if regular.trains and table[layer, DROPOUT] > 0:
         drop_elements(here, here, row * n, m * n, _mask(step, regular, layer))
     saved = _activated(step, layer, row)
@@ -324,7 +327,7 @@ def backward_until(step, regular, row, m, layer, begun, each, stops, buffer, scr
             )
         if layer == 0:
             break
-        below = _upper_gradient(step, regular, layer - 1, row)
+        below = upper_gradient(step, regular, layer - 1, row)
         product(
             Operand(dz_of(step, layer, row), n, 1),
             transposed(weights_of(table, layer, step.parameters)),
@@ -366,7 +369,7 @@ def segment_worker(
                 advance(step.batch.weights, row if step.batch.weighted else 0),
                 step.batch.weighted,
             )
-            dy = _upper_gradient(step, regular, layers - 1, row)
+            dy = upper_gradient(step, regular, layers - 1, row)
             terms = advance(step.terms, terms_count(step.loss, row, n))
             loss_rows(step.loss, outputs_of(step, row), batch, dy, terms, m, n, step.scale)
         if backward != 0 or layer == layers:
@@ -659,7 +662,7 @@ def normalized_forward(table, parameters, statistics, x, out, workspace):
     """out = network(x) of a network with normalised layers, those normalised over the batch by running averages.
 
     Args:
-        table: int64 (layers, 16), from `make_table`.
+        table: int64 (layers, 17), from `make_table`.
         parameters: flat float32 or float64.
         statistics: flat, the running mean and variance of each layer normalised over the batch.
         x: (m, in), any strides.
