@@ -99,7 +99,7 @@ class Sequential:
     table = property(lambda self: self._table, doc="int64 (layers, 17): the architecture as kernels read it.")
     network = property(
         lambda self: self._network,
-        doc="NamedTuple (table, parameters), with statistics if a layer is normalised, for compiled code; shares memory.",
+        doc="NamedTuple (table, parameters), and statistics if layers are normalised, for compiled code; a live view.",
     )
     least_rows = property(lambda self: self._least_rows, doc="Rows of a batch to train on: 2 with batch normalization.")
 

@@ -357,8 +357,8 @@ class Trainer:
         least, shortest = self.net.least_rows, rows % batch_size or batch_size
         if shortest < least:
             raise ValueError(
-                f"batch_size: expected batches of at least {least} rows for batch normalization, got one of {shortest}, "
-                f"with {rows} rows in batches of {batch_size}"
+                f"batch_size: expected batches of at least {least} rows for batch normalization, got one of {shortest} "
+                f"where {rows} rows are taken {batch_size} at a time"
             )
 
     def _training_data(self, x, y, sample_weight, loss):

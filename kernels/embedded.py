@@ -39,7 +39,7 @@ from .network import (
     parameter_count,
     workspace_size,
 )
-from .normalized_sensitivity import find_normalized_jacobian, find_normalized_vjp
+from .normalized_sensitivity import find_normalized_sensitivity
 from .regularized import (
     find_conductor,
     find_normalized_forward,
@@ -233,7 +233,7 @@ def _plain_vjp(network, arguments):
 @glue
 def _normalized_vjp(network, arguments):
     statistics = address_of(flat_pointer(network.statistics))
-    call(find_normalized_vjp(network.parameters), (*arguments[:2], statistics, *arguments[2:]))
+    call(find_normalized_sensitivity(network.parameters), (*arguments[:2], statistics, *arguments[2:]))
     keep_alive(network.statistics)
 
 
@@ -245,7 +245,8 @@ def _plain_jacobian(network, arguments):
 @glue
 def _normalized_jacobian(network, arguments):
     statistics = address_of(flat_pointer(network.statistics))
-    call(find_normalized_jacobian(network.parameters), (*arguments[:2], statistics, *arguments[2:]))
+    found = find_normalized_sensitivity(network.parameters)
+    call(found, (*arguments[:2], statistics, *arguments[2:6], 0, *arguments[6:]))
     keep_alive(network.statistics)
 
 

@@ -1,6 +1,6 @@
 """`sensitivity` for networks with normalised layers; those normalised over the batch go by their running averages.
 
-The workers are those of sensitivity.py on the passes of regularized.py: with a batch's mean and deviation taken from
+The work is that of sensitivity.py by the passes of regularized.py: with a batch's mean and deviation taken from
 the running averages, and no sums over the batch in the backward, rows do not depend on each other.
 """
 
@@ -32,44 +32,36 @@ def _take_running(step, regular, statistics):
 
 
 @worker(lambda t: (int64[:, ::1], t[::1], intp, intp, intp, intp, intp, intp, intp, t[::1]))
-def normalized_vjp_worker(table, parameters, statistics, x, x_row, x_column, rows, dy, dx, workspace):
-    """Rows of x at an address, with their strides; dy and dx are contiguous at theirs."""
-    step = plan_rows(table, parameters, Operand(pointer_to(x, parameters), x_row, x_column), rows, workspace)
-    regular = plan_regular(table, rows, workspace, parameters)
-    _take_running(step, regular, pointer_to(statistics, parameters))
+def normalized_sensitivity_worker(table, parameters, statistics, x, x_row, x_column, rows, dy, out, workspace):
+    """Rows of x at an address, with their strides; dy and out are contiguous at theirs.
+
+    With dy, out receives the gradient with respect to x. Without, dy being 0, it receives the Jacobian of each row: rows
+    of the identity take the place of dy, SEEDS at a time. In one worker, for two would take twice as long to compile.
+    """
     last = table.shape[0] - 1
     inputs, outputs = table[0, IN], table[last, OUT]
-    buffer, scratch = step.scratch, advance(step.scratch, widest(table))
-    for row in range(0, rows, ROWS):
-        m = min(ROWS, rows - row)
-        forward_until(step, regular, row, m, -1, False, buffer, scratch)
-        source = advance(pointer_to(dy, parameters), row * outputs)
-        copy_elements(source, upper_gradient(step, regular, last, row), m * outputs)
-        backward_until(step, regular, row, m, last, False, True, False, buffer, scratch)
-        input_gradient(step, row, m, advance(pointer_to(dx, parameters), row * inputs), scratch)
-
-
-find_normalized_vjp = finder(normalized_vjp_worker)
-
-
-@worker(lambda t: (int64[:, ::1], t[::1], intp, intp, intp, intp, intp, intp, t[::1]))
-def normalized_jacobian_worker(table, parameters, statistics, x, x_row, x_column, rows, out, workspace):
-    """out (rows, out, in): for each sample rows of the identity go back through the network, SEEDS at a time."""
-    last = table.shape[0] - 1
-    inputs, outputs = table[0, IN], table[last, OUT]
-    for sample in range(rows):
-        source = Operand(advance(pointer_to(x, parameters), sample * x_row), 0, x_column)
+    whole = dy == 0
+    # A batch of dy goes through in one go; for Jacobians each sample does, and then what is counted are its outputs.
+    samples, total, block = (rows, outputs, SEEDS) if whole else (1, rows, ROWS)
+    for sample in range(samples):
+        source = Operand(advance(pointer_to(x, parameters), sample * x_row), 0 if whole else x_row, x_column)
         result = advance(pointer_to(out, parameters), sample * outputs * inputs)
-        step = plan_rows(table, parameters, source, min(SEEDS, outputs), workspace)
+        step = plan_rows(table, parameters, source, min(SEEDS, outputs) if whole else rows, workspace)
         regular = plan_regular(table, step.rows, workspace, parameters)
         _take_running(step, regular, pointer_to(statistics, parameters))
         buffer, scratch = step.scratch, advance(step.scratch, widest(table))
-        forward_until(step, regular, 0, 1, -1, False, buffer, scratch)
-        for first in range(0, outputs, SEEDS):
-            m = min(SEEDS, outputs - first)
-            identity_rows(upper_gradient(step, regular, last, 0), first, m, outputs)
-            backward_until(step, regular, 0, m, last, False, False, False, buffer, scratch)
-            input_gradient(step, 0, m, advance(result, first * inputs), scratch)
+        for first in range(0, total, block):
+            m = min(block, total - first)
+            row = 0 if whole else first
+            if first == 0 or not whole:
+                forward_until(step, regular, row, 1 if whole else m, -1, False, buffer, scratch)
+            upper = upper_gradient(step, regular, last, row)
+            if whole:
+                identity_rows(upper, first, m, outputs)
+            else:
+                copy_elements(advance(pointer_to(dy, parameters), row * outputs), upper, m * outputs)
+            backward_until(step, regular, row, m, last, False, not whole, False, buffer, scratch)
+            input_gradient(step, row, m, advance(result, first * inputs), scratch)
 
 
-find_normalized_jacobian = finder(normalized_jacobian_worker)
+find_normalized_sensitivity = finder(normalized_sensitivity_worker)
