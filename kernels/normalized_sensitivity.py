@@ -35,8 +35,8 @@ def _take_running(step, regular, statistics):
 def normalized_sensitivity_worker(table, parameters, statistics, x, x_row, x_column, rows, dy, out, workspace):
     """Rows of x at an address, with their strides; dy and out are contiguous at theirs.
 
-    With dy, out receives the gradient with respect to x. Without, dy being 0, it receives the Jacobian of each row: rows
-    of the identity take the place of dy, SEEDS at a time. In one worker, for two would take twice as long to compile.
+    With dy, out receives the gradient with respect to x. Without, dy being 0, it receives the Jacobian of each row:
+    rows of the identity take the place of dy, SEEDS at a time. One worker, for two would take twice as long to compile.
     """
     last = table.shape[0] - 1
     inputs, outputs = table[0, IN], table[last, OUT]
