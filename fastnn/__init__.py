@@ -9,7 +9,7 @@
 from . import activations, callbacks, initializers, kernels, losses, optimizers, schedules
 from .callbacks import Checkpoint, CSVLogger, EarlyStopping, LearningRateScheduler
 from .history import History
-from .kernels.codes import Activation, Loss
+from .kernels.codes import Activation, Loss, Normalization
 from .kernels.embedded import apply, apply_into, gradient, jacobian, vjp, workspace
 from .kernels.threads import get_num_threads, set_num_threads
 from .layer import Dense
@@ -32,6 +32,7 @@ __all__ = [
     "History",
     "LearningRateScheduler",
     "Loss",
+    "Normalization",
     "RMSprop",
     "Sequential",
     "Trainer",

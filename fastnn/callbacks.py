@@ -94,7 +94,7 @@ class EarlyStopping:
     """
 
     # epoch: the last one seen; stop: what was answered to it.
-    _State = namedtuple("_State", "epoch best best_epoch wait stop parameters")
+    _State = namedtuple("_State", "epoch best best_epoch wait stop parameters statistics")
     # By this name pickle finds it.
     _State.__qualname__ = "EarlyStopping._State"
 
@@ -115,23 +115,23 @@ class EarlyStopping:
 
     def on_fit_begin(self, trainer, history):
         """Forget earlier fits."""
-        self._state = self._State(None, None, None, 0, False, None)
+        self._state = self._State(None, None, None, 0, False, None, None)
 
     def on_epoch_end(self, trainer, history):
         """True if patience is at its end."""
         last, epoch, number = self._state, history.epochs[-1], monitored(history, self.monitor)
         if last.epoch == epoch:
             return last.stop
-        best, best_epoch, parameters = last.best, last.best_epoch, last.parameters
+        best, best_epoch, parameters, statistics = last.best, last.best_epoch, last.parameters, last.statistics
         wait = last.wait + 1
         if self._better(number, math.inf * self._sign if best is None else best):
             best, best_epoch = number, epoch
             if self.restore_best:
-                parameters = trainer.net.parameters.copy()
+                parameters, statistics = trainer.net.parameters.copy(), trainer.net.statistics.copy()
             if self.baseline is None or self._better(number, self.baseline):
                 wait = 0
         # One assignment: an interrupt finds the old state or the new one.
-        self._state = self._State(epoch, best, best_epoch, wait, wait >= self.patience, parameters)
+        self._state = self._State(epoch, best, best_epoch, wait, wait >= self.patience, parameters, statistics)
         return self._state.stop
 
     def _better(self, number, than):
@@ -140,7 +140,7 @@ class EarlyStopping:
     def on_fit_end(self, trainer, history):
         """Take the best parameters."""
         if self._state.parameters is not None:
-            trainer.net.parameters = self._state.parameters
+            trainer.net.parameters, trainer.net.statistics = self._state.parameters, self._state.statistics
 
     def state_dict(self):
         """Best number, its epoch and its parameters, and how long there was none."""

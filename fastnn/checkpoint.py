@@ -61,6 +61,7 @@ def write_checkpoint(trainer, path):
     record = {
         "loss": _fields(trainer.loss),
         "optimizer": _fields(trainer.optimizer),
+        "seed": trainer.seed,
         "moments": trainer.moments,
         "steps": trainer.steps,
         "epochs": trainer.epochs,
@@ -78,7 +79,8 @@ def read_checkpoint(kind, path):
         raise ValueError(f"{path}: a model without a training; fastnn.load reads it")
     try:
         record = _decode(json.loads(text), tensors)
-        trainer = kind(net, _from_fields(losses.get, record["loss"]), _from_fields(optimizers.get, record["optimizer"]))
+        loss, optimizer = _from_fields(losses.get, record["loss"]), _from_fields(optimizers.get, record["optimizer"])
+        trainer = kind(net, loss, optimizer, seed=seed_number(record["seed"]))
         history = None if record["history"] is None else _history(**record["history"])
         position = None if record["position"] is None else _position(**record["position"])
         if (history is None) != (position is None):

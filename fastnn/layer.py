@@ -6,10 +6,19 @@ import numpy as np
 
 from . import initializers
 from .kernels.activation import activate, activate_backward
-from .kernels.codes import NEEDS_PRE_ACTIVATION, Activation
+from .kernels.codes import NEEDS_PRE_ACTIVATION, Activation, Normalization
 from .kernels.dense import linear, linear_backward_input, linear_backward_parameters
 from .resources import aligned_empty
-from .validation import as_parameters, as_samples, enum_member, float_dtype, seed_number, some_rows, whole_number
+from .validation import (
+    as_parameters,
+    as_samples,
+    enum_member,
+    float_dtype,
+    real_number,
+    seed_number,
+    some_rows,
+    whole_number,
+)
 
 
 class Context(NamedTuple):
@@ -20,16 +29,40 @@ class Context(NamedTuple):
     single: bool
 
 
+def _vector(name, attribute, index, what):
+    """A property of a layer: one of its vectors that not every layer has."""
+
+    def get(layer):
+        vectors = getattr(layer._held(), attribute)
+        if len(vectors) <= index:
+            raise AttributeError(f"{name}: {layer!r} has none")
+        return vectors[index]
+
+    def assign(layer, value):
+        get(layer)[...] = as_parameters(value, (layer.out_features,), layer.dtype, name)
+
+    return property(get, assign, doc=f"(out_features,), {what}: a live view; assigning an array copies it in.")
+
+
 class Dense:
-    """y = f(x @ weight + bias).
+    """y = f(x @ weight + bias), or y = dropout(f(normalized(x @ weight + bias))).
 
     Alone, a layer holds its own parameters. Put into a `Sequential`, its `weight` and `bias` become views of the
     model's flat vector, with the values that it already had, or else a start drawn from the model's seed.
+
+    Normalised pre-activations have mean 0 and variance 1, with eps = 1e-5, and are then multiplied by `scale` and moved
+    by `shift`, parameters that start as 1 and 0. "layer" takes mean and variance over the units of each row (Ba, Kiros
+    and Hinton 2016). "batch" takes those of each unit over the batch that is trained on (Ioffe and Szegedy 2015), and
+    outside of training `running_mean` and `running_variance`, to which each update adds a tenth of the batch's.
+    Dropout (Srivastava et al. 2014) sets units to 0 in training and divides the others by 1 - rate; it does nothing
+    outside of training. Formulas and constants are PyTorch's.
 
     Args:
         in_features: columns of x.
         out_features: columns of y.
         activation: a name or a `fastnn.Activation`.
+        normalization: "layer", "batch" or None.
+        dropout: the rate, the probability with which a unit is dropped: 0 <= rate < 1. It counts in whole 2^-32.
         weight_initializer: a name or a callable, see `fastnn.initializers`; None is the activation's default.
         dtype: float32 or float64; None is the model's, or float32 for a layer alone.
         seed: a start of the layer's own, whatever the model's seed; None takes the model's, or a random one.
@@ -47,58 +80,90 @@ class Dense:
     """
 
     def __init__(
-        self, in_features, out_features, activation="identity", *, weight_initializer=None, dtype=None, seed=None
+        self,
+        in_features,
+        out_features,
+        activation="identity",
+        *,
+        normalization=None,
+        dropout=0.0,
+        weight_initializer=None,
+        dtype=None,
+        seed=None,
     ):
         self._in_features = whole_number(in_features, "in_features", 1)
         self._out_features = whole_number(out_features, "out_features", 1)
         self._activation = enum_member(activation, Activation, "activation")
+        self._normalization = (
+            None if normalization is None else enum_member(normalization, Normalization, "normalization")
+        )
+        self._dropout = real_number(dropout, "dropout", 0, below=1)
         self._initializer = initializers.get(weight_initializer, self._activation)
         self.asked_dtype = None if dtype is None else float_dtype(dtype)
         self._seed = seed_number(seed)
-        self._parameters = None  # drawn when they are first asked for: a model draws them into its own vector
+        # Drawn when they are first asked for: a model draws them into its own vectors.
+        self._parameters = self._statistics = None
         self.in_model = False
 
     # Fixed: memory and the model's table are laid out by them.
     in_features = property(lambda self: self._in_features, doc="Columns of x.")
     out_features = property(lambda self: self._out_features, doc="Columns of y.")
     activation = property(lambda self: self._activation, doc="A `fastnn.Activation`.")
+    normalization = property(lambda self: self._normalization, doc="A `fastnn.Normalization`, or None.")
+    dropout = property(lambda self: self._dropout, doc="The probability with which training drops a unit.")
 
     @property
     def parameter_count(self):
-        return (self.in_features + 1) * self.out_features
+        return (self.in_features + (1 if self.normalization is None else 3)) * self.out_features
 
-    def fill(self, parameters, rng):
-        """Put the layer's values, or a start, into a part of a model's vector: for `Sequential` alone."""
+    @property
+    def statistics_count(self):
+        """Running averages, which are no parameters."""
+        return 2 * self.out_features if self.normalization == Normalization.BATCH else 0
+
+    def fill(self, parameters, statistics, rng):
+        """Put the layer's values, or a start, into a part of a model's vectors: for `Sequential` alone."""
         if self._parameters is not None:
             parameters[:] = self._parameters
+            statistics[:] = self._statistics
         else:
-            self._draw(parameters, rng)
+            self._draw(parameters, statistics, rng)
 
-    def place(self, parameters):
-        """Take the part of a model's vector that `fill` has filled as the layer's own: for `Sequential` alone."""
-        self._hold(parameters)
+    def place(self, parameters, statistics):
+        """Take the part of a model's vectors that `fill` has filled as the layer's own: for `Sequential` alone."""
+        self._hold(parameters, statistics)
         self.in_model = True
 
-    def _draw(self, parameters, rng):
+    def _draw(self, parameters, statistics, rng):
         if self._seed is not None:
             rng = initializers.generator(self._seed)
-        weight, bias = self._split(parameters)
+        weight, bias, *normalization = self._split(parameters)
         weight[...] = initializers.draw(self._initializer, rng, self.in_features, self.out_features, parameters.dtype)
         bias[...] = 0
+        # scale and shift, mean and variance
+        for array, value in zip((*normalization, *self._halves(statistics)), (1, 0, 0, 1), strict=False):
+            array[...] = value
 
     def _split(self, parameters):
         end = self.in_features * self.out_features
-        return parameters[:end].reshape(self.in_features, self.out_features), parameters[end:]
+        weight = parameters[:end].reshape(self.in_features, self.out_features)
+        return weight, *(
+            parameters[start : start + self.out_features] for start in range(end, parameters.size, self.out_features)
+        )
 
-    def _hold(self, parameters):
-        self._parameters = parameters
-        self._weight, self._bias = self._split(parameters)
+    def _halves(self, statistics):
+        return statistics.reshape(-1, self.out_features)
+
+    def _hold(self, parameters, statistics):
+        self._parameters, self._statistics = parameters, statistics
+        self._weight, self._bias, *self._scale_and_shift = self._split(parameters)
 
     def _held(self):
         if self._parameters is None:
             parameters = aligned_empty(self.parameter_count, self.dtype, "parameters")
-            self._draw(parameters, initializers.generator(None))
-            self._hold(parameters)
+            statistics = aligned_empty(self.statistics_count, self.dtype, "statistics")
+            self._draw(parameters, statistics, initializers.generator(None))
+            self._hold(parameters, statistics)
         return self
 
     @property
@@ -126,6 +191,19 @@ class Dense:
     def bias(self, value):
         self.bias[...] = as_parameters(value, self.bias.shape, self.dtype, "bias")
 
+    scale = _vector("scale", "_scale_and_shift", 0, "factors of the normalised pre-activations")
+    shift = _vector("shift", "_scale_and_shift", 1, "added to the normalised and scaled pre-activations")
+    running_mean = _vector("running_mean", "_running", 0, "of the pre-activations, over batches")
+    running_variance = _vector("running_variance", "_running", 1, "of the pre-activations, over batches")
+
+    @property
+    def _running(self):
+        return self._halves(self._statistics)
+
+    def _refuse_by_hand(self, name):
+        if self.normalization is not None or self.dropout > 0:
+            raise ValueError(f"{name}: a layer with normalization or dropout works in a model alone")
+
     def forward(self, x):
         """y = f(x @ weight + bias), and what `backward` needs.
 
@@ -136,8 +214,10 @@ class Dense:
             (y, context): y (rows, out_features) or (out_features,).
 
         Raises:
-            ValueError, TypeError: x has another shape, or is not an array of real numbers.
+            ValueError, TypeError: x has another shape, or is not an array of real numbers; or the layer has
+                normalization or dropout, which depend on the training that a model is in.
         """
+        self._refuse_by_hand("forward")
         x, single = as_samples(x, self.in_features, self.dtype)
         y = np.empty((x.shape[0], self.out_features), self.dtype)
         if self.activation in NEEDS_PRE_ACTIVATION:
@@ -163,6 +243,7 @@ class Dense:
             ValueError, TypeError: dy has another shape than y, or no rows, or is not an array of real numbers; the
                 context is not of this layer.
         """
+        self._refuse_by_hand("backward")
         dy = np.ascontiguousarray(as_samples(dy, self.out_features, self.dtype, "dy")[0])
         if not isinstance(context, Context):
             raise TypeError(f"context: expected what forward returned, got {type(context).__name__}")
@@ -189,15 +270,22 @@ class Dense:
 
     def __getstate__(self):
         # The parameters, of which a layer in a model has only a view, stand for the initializer that made them.
-        state = self._held().__dict__ | {"_parameters": self._parameters.copy(), "in_model": False}
-        for name in ("_weight", "_bias", "_initializer"):
+        own = {
+            "_parameters": self._held()._parameters.copy(),
+            "_statistics": self._statistics.copy(),
+            "in_model": False,
+        }
+        state = self.__dict__ | own
+        for name in ("_weight", "_bias", "_scale_and_shift", "_initializer"):
             del state[name]
         return state
 
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._initializer = initializers.get(None, self.activation)
-        self._hold(self._parameters)
+        self._hold(self._parameters, self._statistics)
 
     def __repr__(self):
-        return f"Dense({self.in_features}, {self.out_features}, activation={self.activation.name.lower()!r})"
+        more = "" if self.normalization is None else f", normalization={self.normalization.name.lower()!r}"
+        more += f", dropout={self.dropout:g}" if self.dropout else ""
+        return f"Dense({self.in_features}, {self.out_features}, activation={self.activation.name.lower()!r}{more})"

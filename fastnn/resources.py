@@ -6,7 +6,8 @@ import threading
 import numpy as np
 
 from .kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN, GRAIN, grain_of
-from .kernels.network import ROWS, forward_driver, forward_plan, workspace_size
+from .kernels.network import ROWS, forward_driver, workspace_size
+from .kernels.regularized import forward_plan_of
 from .kernels.threads import threads_for
 from .validation import shown
 
@@ -47,7 +48,7 @@ class Resources:
     """
 
     def __init__(self, network):
-        self._table, self._parameters = network
+        self._network, self._table, self._parameters = network, network.table, network.parameters
         self._size = self._parameters.size
         # So many rows are never shared, whatever the limit.
         self._serial_rows = (2 * FEW_ROWS_GRAIN - 1) // self._size
@@ -75,7 +76,7 @@ class Resources:
                 scratch.inference = aligned_empty(size, self._parameters.dtype, "workspace of predict")
                 scratch.inference_rows, scratch.inference_threads, scratch.plans = rows, count, {}
                 scratch.small_rows = -1
-            plan = forward_plan(self._table, self._parameters, scratch.inference, threads)
+            plan = forward_plan_of(self._network, scratch.inference, threads)
             scratch.plans[threads] = forward_driver(threads), plan.ctypes.data, plan
             if threads == 1:
                 planned = rows if rows < ROWS else math.inf

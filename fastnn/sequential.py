@@ -5,20 +5,18 @@ import copy
 import numpy as np
 
 from . import initializers, losses
-from .kernels.codes import Activation
-from .kernels.network import (
-    Network,
-    gradient_worker,
-    loss_and_gradient_parallel,
-    make_table,
-    rows_worker,
-)
+from .kernels.codes import Activation, Normalization
+from .kernels.dropout import rate_threshold
+from .kernels.network import Network, NormalizedNetwork, loss_and_gradient_parallel, make_table
+from .kernels.normalization import EPS
+from .kernels.regularized import gradient_sweeps, has_batch_normalization, has_normalization
 from .layer import Dense
 from .resources import Resources, aligned_empty
 from .validation import (
     as_parameters,
     as_samples,
     as_training_data,
+    enough_rows,
     enum_member,
     float_dtype,
     listed,
@@ -64,17 +62,31 @@ class Sequential:
         sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
         # First, for sizes that are too large for memory may be too large for the table's numbers too.
         self._parameters = aligned_empty(sum(layer.parameter_count for layer in layers), dtype, "parameters")
-        self._table = make_table(sizes, [layer.activation for layer in layers])[0]
+        self._statistics = aligned_empty(sum(layer.statistics_count for layer in layers), dtype, "statistics")
+        self._table = make_table(
+            sizes,
+            [layer.activation for layer in layers],
+            [layer.normalization or 0 for layer in layers],
+            [rate_threshold(layer.dropout) for layer in layers],
+        )[0]
         # Kernels follow it without a check.
         self._table.flags.writeable = False
-        ends = np.cumsum([layer.parameter_count for layer in layers])
-        parts = np.split(self._parameters, ends[:-1])
+        parts = list(
+            zip(
+                _parts(self._parameters, [layer.parameter_count for layer in layers]),
+                _parts(self._statistics, [layer.statistics_count for layer in layers]),
+                strict=True,
+            )
+        )
         # A user's initializer may raise: until all have done their part, no layer belongs to the model.
         for layer, part in zip(layers, parts, strict=True):
-            layer.fill(part, rng)
+            layer.fill(*part, rng)
         for layer, part in zip(layers, parts, strict=True):
-            layer.place(part)
+            layer.place(*part)
         self._network = Network(self._table, self._parameters)
+        if has_normalization(self._table):
+            self._network = NormalizedNetwork(self._table, self._parameters, self._statistics)
+        self._least_rows = 2 if has_batch_normalization(self._table) else 1
         self._in_features, self._out_features = sizes[0], sizes[-1]
         # Trainers draw on them too.
         self.resources = Resources(self._network)
@@ -83,22 +95,38 @@ class Sequential:
     dtype = property(lambda self: self._dtype, doc="float32 or float64.")
     in_features = property(lambda self: self._in_features, doc="Columns of x.")
     out_features = property(lambda self: self._out_features, doc="Columns of the result.")
-    parameter_count = property(lambda self: self._parameters.size, doc="Weights and biases in all.")
-    table = property(lambda self: self._table, doc="int64 (layers, 8): the architecture as kernels read it.")
+    parameter_count = property(lambda self: self._parameters.size, doc="Weights, biases, scales and shifts in all.")
+    table = property(lambda self: self._table, doc="int64 (layers, 17): the architecture as kernels read it.")
     network = property(
         lambda self: self._network,
-        doc="NamedTuple (table, parameters) for compiled code; shares memory with the model.",
+        doc="NamedTuple (table, parameters), and statistics if layers are normalised, for compiled code; a live view.",
     )
+    least_rows = property(lambda self: self._least_rows, doc="Rows of a batch to train on: 2 with batch normalization.")
 
     @property
     def parameters(self):
-        """All parameters, flat: weight row by row, then bias, layer after layer. A live view; assigning copies in."""
+        """All parameters, flat: weight row by row, bias, scale and shift if there are, layer after layer.
+
+        A live view; assigning copies in.
+        """
         # A new view every time: setting its shape or its flags leaves the model's own array alone.
         return self._parameters[:]
 
     @parameters.setter
     def parameters(self, values):
         self._parameters[:] = as_parameters(values, self._parameters.shape, self._dtype, "parameters")
+
+    @property
+    def statistics(self):
+        """Running mean and running variance of each layer with batch normalization, flat; training updates them.
+
+        A live view; assigning copies in.
+        """
+        return self._statistics[:]
+
+    @statistics.setter
+    def statistics(self, values):
+        self._statistics[:] = as_parameters(values, self._statistics.shape, self._dtype, "statistics")
 
     @property
     def num_threads(self):
@@ -156,8 +184,11 @@ class Sequential:
     def loss_and_gradient(self, x, y, loss="mse", sample_weight=None):
         """The loss of a batch, and its gradient with respect to the parameters.
 
+        A function of its arguments and the parameters alone: nothing is dropped, and batch normalization goes by the
+        statistics of this batch, every row counting as one, and leaves its running averages as they are.
+
         Args:
-            x: (rows, in_features), at least one row.
+            x: (rows, in_features), at least one row, with batch normalization two.
             y: (rows, out_features), or (rows,) for one output; for softmax_cross_entropy (rows,) class labels or
                 (rows, out_features) probabilities.
             loss: a name, a `fastnn.Loss` or an object of `fastnn.losses`.
@@ -177,6 +208,7 @@ class Sequential:
         """
         loss = losses.get(loss)
         data = as_training_data(x, y, sample_weight, self, loss.code)
+        enough_rows(data[0].shape[0], self._least_rows)
         return self.checked_loss_and_gradient(loss.code, loss.parameter, *data)
 
     def checked_loss_and_gradient(self, loss, parameter, x, y, sample_weight):
@@ -188,9 +220,7 @@ class Sequential:
         gradient = np.empty_like(self._parameters)
         loss_and_gradient_parallel.ready(self._dtype)
         value = loss_and_gradient_parallel(
-            rows_worker.address(self._dtype),
-            gradient_worker.address(self._dtype),
-            self._table,
+            *gradient_sweeps(self._table, self._dtype, threads),
             self._parameters,
             x,
             y,
@@ -256,8 +286,46 @@ class Sequential:
 
         return CFunction(self)
 
+    def folded(self):
+        """An equal model without batch normalization: its running averages are worked into weights and biases.
+
+        `predict` gives the same to rounding, and sooner. Activations, layer normalization and dropout stay; parameters
+        are the new model's own, so training one of the two leaves the other alone.
+
+        >>> import numpy as np
+        >>> net = MLP([4, 16, 1], normalization="batch", seed=0)
+        >>> x = np.random.default_rng(0).normal(size=(64, 4))
+        >>> history = net.fit(x, x[:, :1], epochs=3, seed=0)
+        >>> plain = net.folded()
+        >>> plain.layers[0], bool(np.allclose(plain.predict(x), net.predict(x), atol=1e-5))
+        (Dense(4, 16, activation='relu'), True)
+        """
+        layers = []
+        for layer in self._layers:
+            batch = layer.normalization == Normalization.BATCH
+            folded = Dense(
+                layer.in_features,
+                layer.out_features,
+                layer.activation,
+                normalization=None if batch else layer.normalization,
+                dropout=layer.dropout,
+                weight_initializer="zeros",
+                dtype=self._dtype,
+            )
+            weight, bias = layer.weight.astype(np.float64), layer.bias.astype(np.float64)
+            if batch:
+                factor = layer.scale / np.sqrt(layer.running_variance.astype(np.float64) + EPS)
+                weight, bias = weight * factor, (bias - layer.running_mean) * factor + layer.shift
+            elif layer.normalization is not None:
+                folded.scale, folded.shift = layer.scale, layer.shift
+            folded.weight, folded.bias = weight, bias
+            layers.append(folded)
+        return Sequential(layers, dtype=self._dtype, num_threads=self._num_threads)
+
     def save(self, path):
-        """Write architecture and parameters to a safetensors file, whole or not at all; `fastnn.load` reads it.
+        """Write architecture, parameters and running averages to a safetensors file, whole or not at all.
+
+        `fastnn.load` reads it.
 
         Raises:
             OSError: the file cannot be written.
@@ -316,6 +384,11 @@ class Sequential:
         return f"Sequential([{', '.join(map(repr, self._layers))}], dtype={self._dtype.name!r})"
 
 
+def _parts(memory, counts):
+    """Memory cut into one part for each layer."""
+    return np.split(memory, np.cumsum(counts)[:-1])
+
+
 def _check_layers(layers, dtype):
     if not layers:
         raise ValueError("layers: expected at least one layer, got none")
@@ -335,13 +408,24 @@ def _check_layers(layers, dtype):
             )
 
 
-def MLP(sizes, activation="relu", output_activation="identity", *, dtype="float32", seed=None, num_threads=None):
+def MLP(
+    sizes,
+    activation="relu",
+    output_activation="identity",
+    *,
+    normalization=None,
+    dropout=0.0,
+    dtype="float32",
+    seed=None,
+    num_threads=None,
+):
     """A `Sequential` of dense layers from the sizes between them.
 
     Args:
         sizes: in_features, the out_features of every hidden layer, and those of the last layer.
         activation: of the hidden layers; a name or a `fastnn.Activation`, or a list with one for each of them.
         output_activation: of the last layer. Leave it "identity" for losses that take logits.
+        normalization, dropout: of the hidden layers, as in `Dense`.
         dtype, seed, num_threads: as in `Sequential`.
 
     Raises:
@@ -359,5 +443,7 @@ def MLP(sizes, activation="relu", output_activation="identity", *, dtype="float3
     if len(activations) != hidden:
         raise ValueError(f"activation: expected one for each of {hidden} hidden layers, got {len(activations)}")
     activations.append(enum_member(output_activation, Activation, "output_activation"))
-    pairs = zip(sizes[:-1], sizes[1:], activations, strict=True)
-    return Sequential([Dense(*pair) for pair in pairs], dtype=dtype, seed=seed, num_threads=num_threads)
+    more = [{"normalization": normalization, "dropout": dropout}] * hidden + [{}]
+    each = zip(sizes[:-1], sizes[1:], activations, more, strict=True)
+    layers = [Dense(*given, **options) for *given, options in each]
+    return Sequential(layers, dtype=dtype, seed=seed, num_threads=num_threads)

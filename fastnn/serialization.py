@@ -4,13 +4,16 @@ Tensors layers.<i>.weight (in_features, out_features) and layers.<i>.bias (out_f
 {"format": "fastnn", "version": "1", "architecture": JSON {"dtype": ..., "layers": [{"in_features", "out_features",
 "activation"}, ...]}}. Nothing in a file is executed, and nothing is allocated that the file does not hold.
 
+A layer may have "normalization" and "dropout" too; then tensors scale and shift, and for "batch" running_mean and
+running_variance, (out_features,) each, stand beside its weight and bias.
+
 A checkpoint (see `checkpoint`) has metadata "training" besides, and tensors whose names begin with "training.".
 """
 
 import json
 
 from .files import write_whole
-from .kernels.codes import Activation
+from .kernels.codes import Activation, Normalization
 from .layer import Dense
 from .sequential import Sequential
 from .validation import enum_member, file_path, float_dtype, shortened, shown
@@ -26,26 +29,40 @@ MOST_NAMES = 5
 
 
 def _architecture(network):
-    return {
-        "dtype": network.dtype.name,
-        "layers": [
-            {
-                "in_features": layer.in_features,
-                "out_features": layer.out_features,
-                "activation": layer.activation.name.lower(),
-            }
-            for layer in network.layers
-        ],
+    return {"dtype": network.dtype.name, "layers": [_layer_entry(layer) for layer in network.layers]}
+
+
+def _layer_entry(layer):
+    entry = {
+        "in_features": layer.in_features,
+        "out_features": layer.out_features,
+        "activation": layer.activation.name.lower(),
     }
+    # A plain network's file is one that versions without these read.
+    if layer.normalization is not None:
+        entry["normalization"] = layer.normalization.name.lower()
+    if layer.dropout:
+        entry["dropout"] = layer.dropout
+    return entry
+
+
+def _vectors(normalization):
+    """Names of a layer's tensors besides its weight."""
+    names = ["bias"]
+    if normalization is not None:
+        names += ["scale", "shift"]
+    if normalization == Normalization.BATCH:
+        names += ["running_mean", "running_variance"]
+    return names
 
 
 def _tensors(network):
-    """Views of all weights and biases by their names in a file."""
-    tensors = {}
-    for i, layer in enumerate(network.layers):
-        tensors[f"layers.{i}.weight"] = layer.weight
-        tensors[f"layers.{i}.bias"] = layer.bias
-    return tensors
+    """Views of all weights and vectors by their names in a file."""
+    return {
+        f"layers.{i}.{name}": getattr(layer, name)
+        for i, layer in enumerate(network.layers)
+        for name in ("weight", *_vectors(layer.normalization))
+    }
 
 
 def save(network, path):
@@ -116,9 +133,10 @@ def _read(file, training):
         raise ValueError(f"architecture: expected at most {most} characters for {len(names)} tensors, got {len(text)}")
     dtype, sizes = _read_architecture(text)
     expected = {}
-    for i, (in_features, out_features, _) in enumerate(sizes):
+    for i, ((in_features, out_features, _), more) in enumerate(sizes):
         expected[f"layers.{i}.weight"] = [in_features, out_features]
-        expected[f"layers.{i}.bias"] = [out_features]
+        for name in _vectors(more["normalization"]):
+            expected[f"layers.{i}.{name}"] = [out_features]
     if names != set(expected):
         odd = sorted(shortened(name) for name in names ^ set(expected))
         told = ", ".join(odd[:MOST_NAMES]) + (f" and {len(odd) - MOST_NAMES} more" if len(odd) > MOST_NAMES else "")
@@ -131,19 +149,32 @@ def _read(file, training):
             raise ValueError(f"{name}: expected dtype {stored}, got {tensor.get_dtype()}")
         if list(tensor.get_shape()) != shape:
             raise ValueError(f"{name}: expected shape {shown(shape)}, got {shown(list(tensor.get_shape()))}")
-    network = Sequential([Dense(*size, weight_initializer="zeros") for size in sizes], dtype=dtype)
+    layers = [Dense(*size, weight_initializer="zeros", **more) for size, more in sizes]
+    network = Sequential(layers, dtype=dtype)
     for name, view in _tensors(network).items():
         view[...] = file.get_tensor(name)
     return network, metadata.get(TRAINING), {name: file.get_tensor(name) for name in extra if training}
 
 
 def _read_architecture(text):
-    """(dtype, [(in_features, out_features, activation), ...]) from the JSON of a file."""
+    """(dtype, [((in_features, out_features, activation), keywords of the layer), ...]) from the JSON of a file."""
     try:
         architecture = json.loads(text)
         dtype = float_dtype(architecture["dtype"])
         sizes = [
-            (layer["in_features"], layer["out_features"], enum_member(layer["activation"], Activation, "activation"))
+            (
+                (
+                    layer["in_features"],
+                    layer["out_features"],
+                    enum_member(layer["activation"], Activation, "activation"),
+                ),
+                {
+                    "normalization": enum_member(layer["normalization"], Normalization, "normalization")
+                    if "normalization" in layer
+                    else None,
+                    "dropout": layer.get("dropout", 0.0),
+                },
+            )
             for layer in architecture["layers"]
         ]
     except (KeyError, TypeError, IndexError, json.JSONDecodeError, RecursionError) as error:

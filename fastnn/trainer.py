@@ -14,12 +14,14 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .history import History
 from .interrupts import Interrupts
 from .kernels.jit import aside
-from .kernels.network import RATES, Optimization, train_planned, training_plan
+from .kernels.network import RATES, Optimization, train_planned
+from .kernels.regularized import begin_updates, is_regularized
+from .kernels.regularized import training_plan_of as training_plan
 from .metrics import loss_of, named, prediction_of
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar
 from .sequential import Sequential
-from .validation import as_training_data, flag, refuse_overlap, seed_number, whole_number
+from .validation import as_training_data, enough_rows, flag, refuse_overlap, seed_number, whole_number
 
 # One call of the kernel should last about this many seconds: Ctrl-C, checkpoints and progress wait for its end.
 CALL_SECONDS = 0.05
@@ -46,6 +48,8 @@ class Trainer:
         loss: a name, a `fastnn.Loss` or an object of `fastnn.losses`. Another one may be assigned; a fit that runs
             keeps the one for which it has checked its data.
         optimizer: an object of `fastnn.optimizers`, or a name; None is SGD().
+        seed: of what `step` drops from layers with dropout, together with the number of the update; a fit has a seed of
+            its own. None draws one.
         num_threads: most threads to use; None is the model's limit. Results do not depend on it.
 
     Attributes:
@@ -63,10 +67,13 @@ class Trainer:
     True
     """
 
-    def __init__(self, net, loss="mse", optimizer=None, *, num_threads=None):
+    def __init__(self, net, loss="mse", optimizer=None, *, seed=None, num_threads=None):
         if not isinstance(net, Sequential):
             raise TypeError(f"net: expected a Sequential, got {type(net).__name__}")
         self._net = net
+        seed = seed_number(seed)
+        self._seed = secrets.randbits(63) if seed is None else seed
+        self._regularized = is_regularized(net.table)
         self.loss = loss
         self.num_threads = num_threads
         self.steps = self.epochs = 0
@@ -79,6 +86,7 @@ class Trainer:
 
     # Fixed: the moments are laid out by it.
     net = property(lambda self: self._net, doc="The `Sequential` that is trained.")
+    seed = property(lambda self: self._seed, doc="Of what `step` drops, a whole number.")
 
     @property
     def loss(self):
@@ -148,7 +156,9 @@ class Trainer:
         """
         loss = self._loss
         data = self._training_data(x, y, sample_weight, loss.code)
-        return float(self._run((*data, NO_ORDER), 1, data[0].shape[0], loss)[0])
+        rows = data[0].shape[0]
+        enough_rows(rows, self.net.least_rows)
+        return float(self._run((*data, NO_ORDER), 1, rows, loss, self._seed)[0])
 
     def fit(
         self,
@@ -169,10 +179,12 @@ class Trainer:
 
         Args:
             x, y, sample_weight: as in `Sequential.loss_and_gradient`.
-            batch_size: rows of a batch; the last of an epoch may have fewer. None takes all rows.
+            batch_size: rows of a batch; the last of an epoch may have fewer, but with batch normalization none may have
+                one alone. None takes all rows.
             epochs: how often to go through the data.
             shuffle: visit the rows in a new order every epoch, fixed by (seed, epoch) alone.
-            seed: a whole number below 2**64; None draws one, see `History.seed`.
+            seed: a whole number below 2**64, from which follow the orders and, with the numbers of the updates, what is
+                dropped; None draws one, see `History.seed`.
             validation_data: (x, y) or (x, y, sample_weight) on which loss and metrics are worked out after every epoch.
             callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that
                 `fastnn.callbacks` lists; True as result ends the fit.
@@ -204,6 +216,7 @@ class Trainer:
         task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
         rows = task.data[0].shape[0]
         batch_size = rows if batch_size is None else min(rows, whole_number(batch_size, "batch_size", 1))
+        self._check_batches(rows, batch_size)
         epochs = whole_number(epochs, "epochs", 0)
         shuffle = flag(shuffle, "shuffle")
         seed = seed_number(seed)
@@ -251,6 +264,7 @@ class Trainer:
         rows = task.data[0].shape[0]
         if rows != position.rows:
             raise ValueError(f"x: expected the fit's {position.rows} rows, got {rows}")
+        self._check_batches(rows, position.batch_size)
         return self._go_on(task)
 
     def save(self, path):
@@ -338,6 +352,15 @@ class Trainer:
         progress = None if progress is None else flag(progress, "progress")
         return _Task(loss, data, watched, functions, callback_list(callbacks), progress)
 
+    def _check_batches(self, rows, batch_size):
+        """Refuse batches of fewer rows than the network can be trained on, of which an epoch's last is the shortest."""
+        least, shortest = self.net.least_rows, rows % batch_size or batch_size
+        if shortest < least:
+            raise ValueError(
+                f"batch_size: expected batches of at least {least} rows for batch normalization, got one of {shortest} "
+                f"where {rows} rows are taken {batch_size} at a time"
+            )
+
     def _training_data(self, x, y, sample_weight, loss):
         """What `as_training_data` returns, in memory that training does not change."""
         data = as_training_data(x, y, sample_weight, self.net, loss)
@@ -345,6 +368,7 @@ class Trainer:
             # An array with memory of its own has no base.
             if array.base is not None:
                 refuse_overlap(array, self.net.network.parameters, name, "the parameters")
+                refuse_overlap(array, self.net.statistics, name, "the running averages")
         return data
 
     def _go_on(self, task):
@@ -399,7 +423,7 @@ class Trainer:
 
     def _snapshot(self, last):
         """What an epoch changes, in the copies of the last one if they still fit."""
-        arrays = self.net.network.parameters, *self._states
+        arrays = self.net.network.parameters, self.net.statistics, *self._states
         if last is None or [copy.size for copy in last.copies] != [array.size for array in arrays]:
             copies = [np.empty_like(array) for array in arrays]
         else:
@@ -431,7 +455,7 @@ class Trainer:
             self._plan(size, loss)
             with held:
                 began = time.perf_counter()
-                found = self._run(part, count, size, loss, rates)
+                found = self._run(part, count, size, loss, self.history.seed, rates)
                 now = time.perf_counter()
                 self._check(found, first, before)
                 position.advance(found, now - mark, rates)
@@ -487,10 +511,11 @@ class Trainer:
         # A copy made by a callback stands where the fit stands; it can resume, with callbacks of its own.
         return self.__dict__ | own | {"_position": self.position()}
 
-    def _run(self, part, count, batch_size, loss, rates=None):
+    def _run(self, part, count, batch_size, loss, seed, rates=None):
         """One call of the kernel: updates on `count` batches; returns their losses.
 
-        part: x, y, weights and order. rates: a learning rate for each update, float64; None means the optimizer's.
+        part: x, y, weights and order. seed: of what is dropped. rates: a learning rate for each update, float64; None
+        means the optimizer's.
         """
         # -inf is no loss: what is left of it counts the updates that were not done, should an interrupt come.
         batch_losses = np.empty(count)
@@ -499,6 +524,8 @@ class Trainer:
         done = self._steps
         if rates is not None:
             plan.numbers[RATES] = rates.ctypes.data
+        if self._regularized:
+            begin_updates(plan.numbers, seed, done + 1)
         try:
             train_planned(plan.address, *part, batch_size, done + 1, batch_losses)
         finally:

@@ -216,6 +216,12 @@ def some_rows(x, name="x"):
     return x
 
 
+def enough_rows(rows, least, name="x"):
+    """Raise ValueError if a batch has fewer rows than a network can be trained on."""
+    if rows < least:
+        raise ValueError(f"{name}: expected at least {least} rows of a batch for batch normalization, got {rows}")
+
+
 def as_parameters(values, shape, dtype, name):
     """Values to copy into parameters of this shape."""
     array = real_array(values, name)

@@ -39,8 +39,9 @@ from .activation import (
     tanh,
     tanh_backward,
 )
-from .codes import Activation, EstimatorLoss, Loss, Optimizer
+from .codes import Activation, EstimatorLoss, Loss, Normalization, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
+from .dropout import dropout
 from .embedded import apply, apply_into, gradient, jacobian, vjp, workspace
 from .loss import (
     binary_cross_entropy,
@@ -56,14 +57,18 @@ from .loss import (
     quantile,
     softmax_cross_entropy,
 )
-from .network import Network, Optimization, forward, loss_and_gradient
+from .network import Network, NormalizedNetwork, Optimization, forward, loss_and_gradient
+from .normalization import batch_norm, batch_norm_backward, batch_norm_running, layer_norm, layer_norm_backward
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
+from .regularized import normalized_forward, normalized_loss_and_gradient
 
 __all__ = [
     "Activation",
     "EstimatorLoss",
     "Loss",
     "Network",
+    "Normalization",
+    "NormalizedNetwork",
     "Optimization",
     "Optimizer",
     "activate",
@@ -73,10 +78,14 @@ __all__ = [
     "adamw",
     "apply",
     "apply_into",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_running",
     "binary_cross_entropy",
     "binary_log_loss",
     "clip_by_norm",
     "clip_by_value",
+    "dropout",
     "elu",
     "elu_backward",
     "forward",
@@ -95,6 +104,8 @@ __all__ = [
     "identity",
     "identity_backward",
     "jacobian",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -107,6 +118,8 @@ __all__ = [
     "loss_and_gradient",
     "mae",
     "mse",
+    "normalized_forward",
+    "normalized_loss_and_gradient",
     "outer_update",
     "poisson",
     "quantile",

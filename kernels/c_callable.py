@@ -16,15 +16,29 @@ from numba import types
 
 from .jit import call
 from .network import IN, NUMBERS, ROW_WORKSPACE, sample_worker
+from .regularized import normalized_sample_worker
 from .simd import keep_alive, pointer, pointer_to
 
 
 def _evaluation(network):
     """A function (x, y) for compiled code: y = network(x), both pointers."""
-    table, parameters = network
+    table, parameters, *statistics = network
     dtype = parameters.dtype
-    worker, layers, size = sample_worker.address(dtype), table.shape[0], int(table[0, ROW_WORKSPACE])
+    layers, size = table.shape[0], int(table[0, ROW_WORKSPACE])
     table_address, parameters_address = table.ctypes.data, parameters.ctypes.data
+    if statistics:
+        worker, statistics_address = normalized_sample_worker.address(dtype), statistics[0].ctypes.data
+
+        @numba.njit(nogil=True, error_model="numpy")
+        def evaluate_normalized(x, y):
+            workspace = np.empty(size, dtype)
+            numbers, values = pointer_to(table_address, NUMBERS), pointer_to(parameters_address, workspace)
+            running = pointer_to(statistics_address, workspace)
+            call(worker, (numbers, layers, values, running, x, 1, y, pointer(workspace)))
+            keep_alive(workspace)
+
+        return evaluate_normalized
+    worker = sample_worker.address(dtype)
 
     @numba.njit(nogil=True, error_model="numpy")
     def evaluate(x, y):

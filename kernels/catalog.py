@@ -16,8 +16,19 @@ from itertools import pairwise
 import numpy as np
 
 from . import reference
-from .codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss, Optimizer
-from .network import make_table, workspace_size
+from .codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss, Normalization, Optimizer
+from .network import (
+    IN,
+    NORMALIZATION,
+    OUT,
+    SCALE,
+    STATISTICS,
+    STATISTICS_SIZE,
+    WEIGHT,
+    make_table,
+    workspace_size,
+)
+from .normalization import EPS as NORMALIZATION_EPS
 from .optimizer import EPS_HAT, HYPER_SIZE
 
 # inputs(shape, dtype, rng) -> dict of arguments in order; outputs: names of those that the kernel fills or changes;
@@ -288,6 +299,106 @@ def _optimizer_rows():
         yield Row(name, gradient, ("gradient",), clip_bound, SPANS[1:], (65536,), moved, "GB/s")
 
 
+def _regular_rows():
+    """Dropout and normalisation of a batch."""
+
+    def dropout(shape, dtype, rng):
+        x = _sample(rng, shape, dtype)
+        number = 0x1234_5678_9ABC_DEF0 + x.size
+        return {"x": x, "rate": 0.3, "seed": number, "update": 7 + 2**33, "layer": shape[1], "out": np.empty_like(x)}
+
+    def dropout_bound(inputs, expected):
+        return {"out": _relative(expected["out"], inputs["x"].dtype, 2)}
+
+    moved = lambda shape: (None, 2 * shape[0] * shape[1])
+    yield Row("dropout", dropout, ("out",), dropout_bound, ROWS, (512, 128), moved, "GB/s")
+
+    def forward(shape, dtype, rng, running):
+        n = shape[1]
+        x = _sample(rng, shape, dtype) * _sample(rng, n, dtype) + 3 * _sample(rng, n, dtype)
+        inputs = {"x": x, "scale": _sample(rng, n, dtype), "shift": _sample(rng, n, dtype)}
+        if running:
+            variance = np.abs(_sample(rng, n, dtype)) + dtype(0.1)
+            inputs |= {"running_mean": _sample(rng, n, dtype), "running_variance": variance}
+        return inputs | {"out": np.full(shape, np.nan, dtype)}
+
+    def backward(shape, dtype, rng):
+        inputs = forward(shape, dtype, rng, False)
+        results = {name: np.full(shape[1], np.nan, dtype) for name in ("dscale", "dshift")}
+        dx = np.full(shape, np.nan, dtype)
+        return {"dy": _sample(rng, shape, dtype), "x": inputs["x"], "scale": inputs["scale"], "dx": dx, **results}
+
+    def steepness(inputs, axis):
+        """(error of x^, of size at most sqrt(count); 1 / sqrt(variance + eps)) over an axis, or by running averages.
+
+        x - mean is off by some roundings of x and its mean, and the root of its square's mean magnifies that error.
+        """
+        x = inputs["x"].astype(float)
+        variance = x.var(axis, keepdims=True) if axis is not None else inputs["running_variance"].astype(float)
+        factor = 1 / np.sqrt(variance + NORMALIZATION_EPS)
+        largest = np.abs(x).max(axis or 0, keepdims=True)
+        if axis is None:
+            largest = largest + np.abs(inputs["running_mean"])
+            return 4 * _eps(x_dtype(inputs)) * (1 + largest) * factor, factor
+        count = x.shape[axis]
+        return 4 * _eps(x_dtype(inputs)) * (1 + largest * factor) * np.sqrt(count), factor
+
+    x_dtype = lambda inputs: inputs["x"].dtype
+
+    def forward_bound(inputs, expected, axis):
+        error, _ = steepness(inputs, axis)
+        limit = np.abs(inputs["scale"]) * error + _relative(expected["out"], x_dtype(inputs), 4)
+        limit = limit + 4 * _eps(x_dtype(inputs)) * np.abs(inputs["shift"])
+        size = 1 + np.square(inputs["x"].astype(float)).max()
+        averages = 8 * _eps(x_dtype(inputs)) * (size + np.abs(inputs.get("running_variance", 0)))
+        return {"out": limit, "running_mean": averages, "running_variance": averages}
+
+    def backward_bound(inputs, expected, axis):
+        error, factor = steepness(inputs, axis)
+        d = np.abs(inputs["dy"].astype(float) * inputs["scale"])
+        count = inputs["x"].shape[axis]
+        # Of d - mean(d) - x^ mean(d x^), in which x^ is at most sqrt(count).
+        size = (d + d.mean(axis, keepdims=True)) * (8 * _eps(x_dtype(inputs)) * count + 2 * np.sqrt(count) * error)
+        sums = np.abs(inputs["dy"].astype(float)).sum(axis=0)
+        errors = (np.abs(inputs["dy"].astype(float)) * (error + 4 * _eps(x_dtype(inputs)) * np.sqrt(count))).sum(axis=0)
+        dshift = _relative(expected["dshift"], x_dtype(inputs), 4) + 4 * _eps(x_dtype(inputs)) * sums
+        return {"dx": factor * size, "dscale": errors, "dshift": dshift}
+
+    for name, axis in (("layer_norm", 1), ("batch_norm", 0)):
+        shapes = ROWS if axis == 1 else [shape for shape in ROWS if shape[0] > 1]
+        outputs = ("out", "running_mean", "running_variance") if axis == 0 else ("out",)
+        yield Row(
+            name,
+            lambda *what, running=axis == 0: forward(*what, running),
+            outputs,
+            lambda inputs, expected, axis=axis: forward_bound(inputs, expected, axis),
+            shapes,
+            (512, 128),
+            moved,
+            "GB/s",
+        )
+        yield Row(
+            f"{name}_backward",
+            backward,
+            ("dx", "dscale", "dshift"),
+            lambda inputs, expected, axis=axis: backward_bound(inputs, expected, axis),
+            shapes,
+            (512, 128),
+            lambda shape: (None, 3 * shape[0] * shape[1]),
+            "GB/s",
+        )
+    yield Row(
+        "batch_norm_running",
+        lambda *what: forward(*what, True),
+        ("out",),
+        lambda inputs, expected: forward_bound(inputs, expected, None),
+        ROWS,
+        (512, 128),
+        moved,
+        "GB/s",
+    )
+
+
 def _network_rows():
     def network(shape, dtype, rng):
         rows, *sizes = shape
@@ -345,11 +456,72 @@ def _network_rows():
         "GFLOP/s",
     )
 
+    def normalized(shape, dtype, rng):
+        """As `network`, layers normalised over the batch, over rows and not at all, in turn from the first."""
+        rows, *sizes = shape
+        layers = len(sizes) - 1
+        activations = [*[Activation.TANH, Activation.GELU, Activation.RELU][: layers - 1], Activation.IDENTITY]
+        codes = [(Normalization.BATCH, Normalization.LAYER, 0)[i % 3] for i in range(layers)]
+        table, count = make_table(sizes, activations, codes)
+        parameters, statistics = np.empty(count, dtype), _sample(rng, table[0, STATISTICS_SIZE], dtype)
+        for k, n, at, at_scale, at_mean, code in table[:, (IN, OUT, WEIGHT, SCALE, STATISTICS, NORMALIZATION)].tolist():
+            parameters[at : at + k * n + n] = _sample(rng, k * n + n, dtype, (k + 1) ** -0.5)
+            if code:
+                parameters[at_scale : at_scale + 2 * n] = 0.5 + rng.random(2 * n)
+            if code == Normalization.BATCH:
+                statistics[at_mean + n : at_mean + 2 * n] = 0.5 + rng.random(n)
+        workspace = np.full(max(workspace_size(table, parameters, rows, 2)), np.nan, dtype)
+        x = _sample(rng, (rows, sizes[0]), dtype)
+        return {"table": table, "parameters": parameters, "statistics": statistics, "x": x}, workspace
+
+    def normalized_forward(shape, dtype, rng):
+        inputs, workspace = normalized(shape, dtype, rng)
+        return {**inputs, "out": np.full((shape[0], shape[-1]), np.nan, dtype), "workspace": workspace}
+
+    def normalized_gradient(shape, dtype, rng):
+        inputs, workspace = normalized(shape, dtype, rng)
+        del inputs["statistics"]
+        return {
+            **inputs,
+            "y": _sample(rng, (shape[0], shape[-1]), dtype),
+            "sample_weight": np.empty(0, dtype),
+            "loss": int(Loss.MSE),
+            "gradient": np.full_like(inputs["parameters"], np.nan),
+            "workspace": workspace,
+        }
+
+    def steeper(limits, inputs, rows):
+        # A division by the deviation of few numbers, which may lie close together, magnifies errors and gradients.
+        few = min(rows, int(inputs["table"][:, OUT].min()))
+        return {name: limit * (32 if few > 8 else 1000) for name, limit in limits.items()}
+
+    yield Row(
+        "normalized_forward",
+        normalized_forward,
+        ("out",),
+        lambda inputs, expected: steeper(bound(inputs, expected, "out"), inputs, 9),
+        shapes,
+        timed,
+        lambda shape: (2 * multiply_adds(shape), None),
+        "GFLOP/s",
+    )
+    yield Row(
+        "normalized_loss_and_gradient",
+        normalized_gradient,
+        ("gradient",),
+        lambda inputs, expected: steeper(gradient_bound(inputs, expected), inputs, len(inputs["x"])),
+        [shape for shape in shapes if shape[0] > 1],
+        timed,
+        lambda shape: (6 * multiply_adds(shape) - 2 * shape[0] * shape[1] * shape[2], None),
+        "GFLOP/s",
+    )
+
 
 CATALOG = (
     *_linear_rows(),
     *_activation_rows(),
     *_loss_rows(),
     *_optimizer_rows(),
+    *_regular_rows(),
     *_network_rows(),
 )

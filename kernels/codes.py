@@ -29,6 +29,13 @@ NEEDS_PRE_ACTIVATION = frozenset({Activation.GELU, Activation.GELU_TANH, Activat
 ROW_WISE = frozenset({Activation.SOFTMAX, Activation.LOG_SOFTMAX})
 
 
+class Normalization(IntEnum):
+    """Over what a layer's pre-activations are normalised: the units of a row, or the rows of a batch."""
+
+    LAYER = 1
+    BATCH = 2
+
+
 class Loss(IntEnum):
     """The cross-entropies take logits, poisson the logarithm of the rate; huber and quantile have a parameter."""
 

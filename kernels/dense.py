@@ -14,7 +14,7 @@ from .epilogue import Activate, Store, finish, make_update
 from .gemm import Operand, product, product_scratch, row_product
 from .jit import call, glue, inner, kernel, parallel_kernel, plain, serial_in_njit, worker
 from .microkernel import panel_columns
-from .optimizer import SGD, Rule, update_elements
+from .optimizer import plain_rule, update_elements
 from .simd import advance, constant, flat_pointer, itemsize, keep_alive, lanes_of, load_vector, pointer, store_vector
 from .threads import threads_for
 
@@ -301,7 +301,7 @@ def linear_backward_parameters(x, dz, dweight, dbias):
 def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
     inputs, n = weight.shape
     batch = dz.shape[0]
-    rule = Rule(SGD, learning_rate, 0.0, 0.0, 0.0, 0.0, 1.0, False, 1.0, np.inf)
+    rule = plain_rule(learning_rate)
     first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
     if last > first:
         scratch = new_scratch(weight, last - first, n, batch, True, False)

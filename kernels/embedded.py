@@ -1,5 +1,7 @@
 """A network in the user's own compiled code: it goes there as `Network(table, parameters)`, a named tuple of arrays.
 
+Networks with normalised layers go as `NormalizedNetwork(table, parameters, statistics)`, for other workers.
+
     apply, apply_into   out = network(x)
     vjp                 dx = dy^T d network(x) / dx
     jacobian            out[i, j] = d network(x)[i] / d x[j]
@@ -22,25 +24,35 @@ from .dense import operand
 from .jit import OPTIONS, call, glue, inner, kernel
 from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter
 from .network import (
-    BIAS,
     IN,
     OUT,
     ROW_WORKSPACE,
+    STATISTICS_SIZE,
     Network,
+    NormalizedNetwork,
     batch_loss,
     find_forward,
     find_gradient,
     find_rows,
     find_sample,
     forward_arguments,
+    parameter_count,
     workspace_size,
+)
+from .normalized_sensitivity import find_normalized_sensitivity
+from .regularized import (
+    find_conductor,
+    find_normalized_forward,
+    find_normalized_sample,
+    find_regularized_gradient,
+    has_normalization,
 )
 from .sensitivity import SEEDS, find_jacobian, find_vjp
 from .simd import address_of, flat_pointer, keep_alive, pointer
 
 LOSSES = len(Loss)
 BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, SMALL_WORKSPACE = range(10)
-OUT_ON_X, DX_ON_X, GRADIENT_ON_X, BAD_PARAMETER = range(10, 14)
+OUT_ON_X, DX_ON_X, GRADIENT_ON_X, ONE_ROW, BAD_PARAMETER = range(10, 15)
 
 
 @inner
@@ -72,6 +84,8 @@ def _refuse(code):
         raise ValueError("dx: expected memory of its own, got an array that overlaps x")
     if code == GRADIENT_ON_X:
         raise ValueError("gradient: expected memory of its own, got an array that overlaps x")
+    if code == ONE_ROW:
+        raise ValueError("x: expected at least two rows, since a layer is normalised over the batch")
     raise ValueError("workspace: too small for this batch; fastnn.workspace(network, batch) makes one")
 
 
@@ -146,12 +160,18 @@ def _agree(error, dimensions, arrays):
 
 def _check(network, dimensions, written, **arrays):
     """The same for arrays that Python hands over, and what the compiler does not see."""
-    if not isinstance(network, Network):
+    if not isinstance(network, (Network, NormalizedNetwork)):
         raise TypeError(f"network: expected the network of a model, got {type(network).__name__}")
-    table, parameters = network
-    dtype, last = parameters.dtype, table[-1]
-    if parameters.size != last[BIAS] + last[OUT]:
-        raise ValueError(f"network: expected {last[BIAS] + last[OUT]} parameters, got {parameters.size}")
+    table, parameters, *statistics = network
+    dtype, count = parameters.dtype, parameter_count(table)
+    if parameters.size != count:
+        raise ValueError(f"network: expected {count} parameters, got {parameters.size}")
+    if has_normalization(table) != bool(statistics):
+        raise TypeError(f"network: expected another kind for this table, got {type(network).__name__}")
+    for array in statistics:
+        if array.size != table[0, STATISTICS_SIZE] or array.dtype != dtype:
+            expected = f"{table[0, STATISTICS_SIZE]} statistics of {dtype}"
+            raise ValueError(f"network: expected {expected}, got {array.size} of {array.dtype}")
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
             got = getattr(array, "dtype", type(array).__name__)
@@ -165,6 +185,92 @@ def _check(network, dimensions, written, **arrays):
         for other, array in arrays.items():
             if other != name and np.may_share_memory(arrays[name], array):
                 raise ValueError(f"{name}: expected memory of its own, it overlaps {other}")
+
+
+def _by_kind(plain, normalized):
+    """A function for compiled code that is `plain` or `normalized`, by the type of the network that it is given."""
+
+    def function(network, arguments):
+        raise NotImplementedError("called from compiled code only")
+
+    def choose(network, arguments):
+        if network.instance_class is NormalizedNetwork:
+            return lambda network, arguments: normalized(network, arguments)
+        return lambda network, arguments: plain(network, arguments)
+
+    overload(function, strict=False, inline="always", jit_options=OPTIONS)(choose)
+    return function
+
+
+@glue
+def _plain_sample(network, arguments):
+    call(find_sample(network.parameters), arguments)
+
+
+@glue
+def _normalized_sample(network, arguments):
+    statistics = flat_pointer(network.statistics)
+    call(find_normalized_sample(network.parameters), (*arguments[:3], statistics, *arguments[3:]))
+    keep_alive(network.statistics)
+
+
+@glue
+def _plain_forward(network, arguments):
+    call(find_forward(network.parameters), (*arguments, 0, 0, 1))
+
+
+@glue
+def _normalized_forward(network, arguments):
+    statistics = address_of(flat_pointer(network.statistics))
+    found = find_normalized_forward(network.parameters)
+    call(found, (*arguments[:2], statistics, *arguments[3:], 0, 0, 1))
+    keep_alive(network.statistics)
+
+
+@glue
+def _plain_vjp(network, arguments):
+    call(find_vjp(network.parameters), arguments)
+
+
+@glue
+def _normalized_vjp(network, arguments):
+    statistics = address_of(flat_pointer(network.statistics))
+    call(find_normalized_sensitivity(network.parameters), (*arguments[:2], statistics, *arguments[2:]))
+    keep_alive(network.statistics)
+
+
+@glue
+def _plain_jacobian(network, arguments):
+    call(find_jacobian(network.parameters), arguments)
+
+
+@glue
+def _normalized_jacobian(network, arguments):
+    statistics = address_of(flat_pointer(network.statistics))
+    found = find_normalized_sensitivity(network.parameters)
+    call(found, (*arguments[:2], statistics, *arguments[2:6], 0, *arguments[6:]))
+    keep_alive(network.statistics)
+
+
+@glue
+def _plain_sweeps(network, arguments):
+    call(find_rows(network.parameters), (*arguments[:-1], 0, 1))
+    call(find_gradient(network.parameters), (*arguments, 0, 1))
+
+
+@glue
+def _normalized_sweeps(network, arguments):
+    # Only layers normalised over the batch have statistics, and need more than one row.
+    _require((arguments[9] > 1) | (network.table[0, STATISTICS_SIZE] == 0), ONE_ROW)
+    call(find_conductor(network.parameters), (*arguments[:-1], 0, 1))
+    call(find_regularized_gradient(network.parameters), (*arguments, 0, 1))
+
+
+_call_sample = _by_kind(_plain_sample, _normalized_sample)
+_call_forward = _by_kind(_plain_forward, _normalized_forward)
+_call_vjp = _by_kind(_plain_vjp, _normalized_vjp)
+_call_jacobian = _by_kind(_plain_jacobian, _normalized_jacobian)
+_call_sweeps = _by_kind(_plain_sweeps, _normalized_sweeps)
 
 
 def _compiled(choose):
@@ -189,7 +295,7 @@ def _apply_sample(network, x, out, workspace):
     _require(workspace.size >= table[0, ROW_WORKSPACE], SMALL_WORKSPACE)
     step, target, scratch = x.strides[0] // x.itemsize, flat_pointer(out), flat_pointer(workspace)
     arguments = (flat_pointer(table), table.shape[0], flat_pointer(parameters), pointer(x), step, target, scratch)
-    call(find_sample(parameters), arguments)
+    _call_sample(network, arguments)
     _keep(network, x, out, workspace)
 
 
@@ -202,8 +308,7 @@ def _apply_batch(network, x, out, workspace):
     _require(_batch_apart(x, out), OUT_ON_X)
     _require(workspace.size >= _inference_size(table, parameters, rows), SMALL_WORKSPACE)
     target, scratch = flat_pointer(out), flat_pointer(workspace)
-    arguments = forward_arguments(table, parameters, operand(x), rows, target, scratch, workspace.size)
-    call(find_forward(parameters), (*arguments, 0, 0, 1))
+    _call_forward(network, forward_arguments(table, parameters, 0, operand(x), rows, target, scratch, workspace.size))
     _keep(network, x, out, workspace)
 
 
@@ -219,7 +324,7 @@ def apply_into(network, x, out, workspace):
     """out = network(x) on this thread, without an allocation.
 
     Args:
-        network: Network(table, parameters), the `network` of a model.
+        network: the `network` of a model.
         x: (in,) or (m, in) of the network's dtype, any strides.
         out: (out,) or (m, out) C-contiguous; must not overlap x.
         workspace: from `workspace(network, m)`.
@@ -280,8 +385,8 @@ def workspace(network, batch):
     batch = batch.__index__()
     if batch < 1:
         raise ValueError(f"batch: expected at least 1, got {batch}")
-    table, parameters = network
-    return np.empty(max(workspace_size(table, parameters, max(batch, SEEDS), 1)), parameters.dtype)
+    sizes = workspace_size(network.table, network.parameters, max(batch, SEEDS), 1)
+    return np.empty(max(sizes), network.parameters.dtype)
 
 
 def _choose_apply(network, x):
@@ -330,7 +435,7 @@ def _vjp(network, x, x_row, x_column, rows, dy, dx, workspace):
     table, parameters = network.table, network.parameters
     _require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     source, upper, lower = address_of(pointer(x)), address_of(flat_pointer(dy)), address_of(flat_pointer(dx))
-    call(find_vjp(parameters), (table, parameters, source, x_row, x_column, rows, upper, lower, workspace))
+    _call_vjp(network, (table, parameters, source, x_row, x_column, rows, upper, lower, workspace))
     _keep(network, x, dy, workspace)
     keep_alive(dx)
 
@@ -366,7 +471,7 @@ def vjp(network, x, dy, dx, workspace):
     """dx = dy^T d network(x) / dx, row by row, on this thread, without an allocation.
 
     Args:
-        network: Network(table, parameters), the `network` of a model.
+        network: the `network` of a model.
         x: (in,) or (m, in) of the network's dtype, any strides.
         dy: (out,) or (m, out) C-contiguous, the gradient of some number with respect to the output.
         dx: (in,) or (m, in) C-contiguous, receives its gradient with respect to x; must not overlap x or dy.
@@ -396,7 +501,7 @@ def _jacobian(network, x, x_row, x_column, rows, out, workspace):
     table, parameters = network.table, network.parameters
     _require(workspace.size >= _training_size(table, parameters, SEEDS), SMALL_WORKSPACE)
     source, result = address_of(pointer(x)), address_of(flat_pointer(out))
-    call(find_jacobian(parameters), (table, parameters, source, x_row, x_column, rows, result, workspace))
+    _call_jacobian(network, (table, parameters, source, x_row, x_column, rows, result, workspace))
     _keep(network, x, out, workspace)
 
 
@@ -431,7 +536,7 @@ def jacobian(network, x, out, workspace):
     """out[..., i, j] = d network(x)[..., i] / d x[..., j] on this thread, without an allocation.
 
     Args:
-        network: Network(table, parameters), the `network` of a model.
+        network: the `network` of a model.
         x: (in,) or (m, in) of the network's dtype, any strides.
         out: (out, in) or (m, out, in) C-contiguous; must not overlap x.
         workspace: from `workspace(network, batch)`, any batch.
@@ -476,8 +581,7 @@ def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
     _require(_batch_apart(x, gradient), GRADIENT_ON_X)
     _require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     data = (table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
-    call(find_rows(parameters), (*data, 0, 1))
-    call(find_gradient(parameters), (*data, gradient, 0, 1))
+    _call_sweeps(network, (*data, gradient))
     value = batch_loss(table, parameters, workspace, code, rows, weight)
     _keep(network, x, y, gradient)
     keep_alive(workspace)
@@ -529,8 +633,11 @@ def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=No
 def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     """The loss of a batch on this thread; `gradient` receives its gradient. Nothing is allocated.
 
+    A function of what it is given: nothing is dropped, and layers normalised over the batch go by the statistics of
+    this batch, of at least two rows then, and leave their running averages alone.
+
     Args:
-        network: Network(table, parameters), the `network` of a model.
+        network: the `network` of a model.
         x: (m, in) of the network's dtype, any strides, at least one row.
         y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
         loss: a `Loss`.

@@ -244,7 +244,7 @@ def aside(function, *arguments):
 # The way from a user's compiled code to workers. It refers to this memory by name, and finds in row i (TOKEN, address)
 # of a worker for one dtype, or zeros while that is not compiled; in row 0 the function to ask for it. So a cached
 # function of the user's holds no machine code of ours, and if it was compiled against other sources it finds no TOKEN.
-SLOTS = np.zeros((64, 2), np.int64)
+SLOTS = np.zeros((128, 2), np.int64)
 SLOTS_NAME = "fastnn_worker_slots"
 TOKEN = int(SOURCE_DIGEST[:15], 16)
 llvm.add_symbol(SLOTS_NAME, SLOTS.ctypes.data)

@@ -28,7 +28,7 @@ import numpy as np
 from numba import carray, float64, int64, intp, types
 
 from .activation import IDENTITY, SOFTMAX
-from .codes import NEEDS_PRE_ACTIVATION, Activation
+from .codes import NEEDS_PRE_ACTIVATION, Activation, Normalization
 from .dense import (
     FEW_ROWS,
     FEW_ROWS_GRAIN,
@@ -86,35 +86,66 @@ from .simd import (
 )
 from .threads import threads_for
 
-# ROW_WORKSPACE: elements of workspace with which one row goes through the network, in the first layer's row.
-IN, OUT, WEIGHT, BIAS, ACTIVATION, RECORD, Z_RECORD, ROW_WORKSPACE = range(8)
-TABLE_COLUMNS = 8
+# The last five stand in the first layer's row, for the whole network. KIND: PLAIN, or what a layer has. ROW_WORKSPACE:
+# elements of workspace with which one row goes through it. The other columns from NORMALIZATION on are for
+# regularized.py.
+(
+    IN,
+    OUT,
+    WEIGHT,
+    BIAS,
+    ACTIVATION,
+    RECORD,
+    Z_RECORD,
+    NORMALIZATION,
+    SCALE,
+    STATISTICS,
+    DROPOUT,
+    EXTRA_RECORD,
+    KIND,
+    ROW_WORKSPACE,
+    EXTRA_SIZE,
+    STATISTICS_SIZE,
+    CONTEXT,
+) = range(17)
+TABLE_COLUMNS = 17
+# Networks with normalised layers may drop units too.
+PLAIN, DROPPING, NORMALIZING = range(3)
 # Of the dtype of tables and plans.
 NUMBERS = np.empty(0, np.int64)
+# Where a training plan has the address of its table.
+TABLE_AT = 4
 # Where a training plan may hold the address of an array with a learning rate for each update; 0 means that of hyper.
 # A call runs many updates: an array costs an update 8 bytes to read, a call for each of them a microsecond and more.
 RATES = 19
 # Where it holds the bits of the loss's parameter, a float64.
 LOSS_PARAMETER = 20
 
+# Parts of a layer in what a training step of regularized.py keeps besides.
+EXTRAS = 4
 # Every part of a workspace, and every layer's rows in it, begin on a cache line: vectors across two cost double.
 LINE = 16
 # Rows that go through the layers together, so that their activations stay in cache from layer to layer.
 ROWS = 256
 
-# What a user's compiled code holds of a network; both arrays are shared with the Python object.
+# What a user's compiled code holds of a network; all arrays are shared with the Python object. Of another type where
+# layers are normalised, so that the code for that is compiled for such networks alone.
 Network = namedtuple("Network", "table parameters")
-# The class is known by a name that tells the version, for Numba's cache keeps by it what a user compiled for networks:
-# after an upgrade that machine code is not found again.
-Network.__name__ = Network.__qualname__ = f"Network_{SOURCE_DIGEST}"
-globals()[Network.__name__] = Network
+NormalizedNetwork = namedtuple("NormalizedNetwork", "table parameters statistics")
+# The classes are known by names that tell the version, for Numba's cache keeps by them what a user compiled for
+# networks: after an upgrade that machine code is not found again.
+_KINDS = {kind.__name__: kind for kind in (Network, NormalizedNetwork)}
+for _name, _kind in _KINDS.items():
+    _kind.__name__ = _kind.__qualname__ = f"{_name}_{SOURCE_DIGEST}"
+    globals()[_kind.__name__] = _kind
 
 
 def __getattr__(name):
     """The networks of other versions, which a user's cache or pickles still mention: a class that nothing takes."""
-    if not name.startswith("Network_"):
+    kind = _KINDS.get(name.rpartition("_")[0])
+    if kind is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = other = namedtuple(name, Network._fields, module=__name__)
+    globals()[name] = other = namedtuple(name, kind._fields, module=__name__)
     return other
 
 
@@ -130,18 +161,46 @@ Step = namedtuple(
 )
 
 
-def make_table(sizes, activations):
-    """The layer table of a network with these feature counts and activation codes, and its number of parameters."""
-    table = np.zeros((len(activations), TABLE_COLUMNS), np.int64)
-    offset = record = z_record = 0
-    for row, (k, n), activation in zip(table, pairwise(sizes), activations, strict=True):
+def make_table(sizes, activations, normalizations=None, dropouts=None):
+    """The layer table of a network with these feature counts and activation codes, and its number of parameters.
+
+    For each layer there may be a normalisation code, or 0, and a dropout rate as `dropout.rate_threshold` gives it.
+    """
+    layers = len(activations)
+    table = np.zeros((layers, TABLE_COLUMNS), np.int64)
+    normalizations = [0] * layers if normalizations is None else normalizations
+    dropouts = [0] * layers if dropouts is None else dropouts
+    offset = record = z_record = extra = statistics = 0
+    each = zip(table, pairwise(sizes), activations, normalizations, dropouts, strict=True)
+    for row, (k, n), activation, normalization, dropout in each:
         saves = Activation(activation) in NEEDS_PRE_ACTIVATION
-        row[:7] = k, n, offset, offset + k * n, activation, record, z_record if saves else -1
+        row[: Z_RECORD + 1] = k, n, offset, offset + k * n, activation, record, z_record if saves else -1
         offset += k * n + n
+        row[NORMALIZATION : EXTRA_RECORD + 1] = normalization, offset, statistics, dropout, extra
+        offset += 2 * n if normalization else 0
         record += n
         z_record += n if saves else 0
+        statistics += 2 * n if normalization == Normalization.BATCH else 0
+        extra += (2 * n + 1 if normalization else 0) + (n if dropout and not saves else 0)
     table[0, ROW_WORKSPACE] = max(forward_size(table, 1, 1, size, tile_columns(size)) for size in (4, 8))
+    table[0, EXTRA_SIZE], table[0, STATISTICS_SIZE] = extra, statistics
+    table[0, KIND] = NORMALIZING if any(normalizations) else DROPPING if any(dropouts) else PLAIN
     return table, offset
+
+
+@plain
+def parameter_count(table):
+    """The size of the flat vector that a table describes."""
+    last = table.shape[0] - 1
+    return table[last, BIAS] + table[last, OUT] * (3 if table[last, NORMALIZATION] > 0 else 1)
+
+
+@plain
+def extra_size(table, rows):
+    """Elements that a training step of regularized.py takes besides, at the end of a workspace."""
+    if table[0, EXTRA_SIZE] == 0:
+        return 0
+    return rows * table[0, EXTRA_SIZE] + 2 * table[0, STATISTICS_SIZE] + LINE * (EXTRAS * table.shape[0] + 2)
 
 
 @plain
@@ -214,7 +273,8 @@ def training_size(table, inputs, targets, rows, threads, size, nr, parameters):
     last = table[table.shape[0] - 1, OUT]
     per_row = 2 * activations + z + last + inputs + targets + 1
     lines = LINE * (3 * table.shape[0] + 8)
-    return rows * per_row + parameters + lines + threads * training_scratch(table, rows, size, nr)
+    scratch = threads * training_scratch(table, rows, size, nr)
+    return rows * per_row + parameters + lines + scratch + extra_size(table, rows)
 
 
 @plain
@@ -271,17 +331,18 @@ def forward_rows(table, parameters, x, first, last, out, workspace):
             source = Operand(target, n, 1)
 
 
-def _forward_types(t):
-    """table, parameters, x (address, row stride, column stride), rows, out, workspace (addresses), its size, layer."""
-    return int64[:, ::1], t[::1], intp, intp, intp, intp, intp, intp, intp, intp
+def forward_types(t):
+    """table, parameters; addresses of statistics and x, x's strides; rows, out, workspace, its size, layer."""
+    return int64[:, ::1], t[::1], intp, intp, intp, intp, intp, intp, intp, intp, intp
 
 
 @glue
-def forward_arguments(table, parameters, x, rows, out, workspace, size):
+def forward_arguments(table, parameters, statistics, x, rows, out, workspace, size):
     """A worker's arguments from an Operand and pointers: fewer than arrays would be, and a sample is a row."""
     return (
         table,
         parameters,
+        statistics,
         address_of(x.pointer),
         x.row_stride,
         x.column_stride,
@@ -292,9 +353,9 @@ def forward_arguments(table, parameters, x, rows, out, workspace, size):
     )
 
 
-@worker(lambda t: (*_forward_types(t), intp, intp))
-def forward_worker(table, parameters, x, x_row, x_column, rows, out, workspace, size, layer, index, parts):
-    """One thread's rows, with its part of the workspace; `layer` is there for the signature of `layer_worker`."""
+@worker(lambda t: (*forward_types(t), intp, intp))
+def forward_worker(table, parameters, statistics, x, x_row, x_column, rows, out, workspace, size, layer, index, parts):
+    """One thread's rows, with its part of the workspace; some arguments are there for other workers' sake."""
     forward_rows(
         table,
         flat_pointer(parameters),
@@ -318,8 +379,8 @@ def sample_worker(table, layers, parameters, x, x_step, out, workspace):
 find_sample = finder(sample_worker)
 
 
-@worker(lambda t: (*_forward_types(t), intp, intp))
-def layer_worker(table, parameters, x, x_row, x_column, m, out, workspace, size, layer, index, parts):
+@worker(lambda t: (*forward_types(t), intp, intp))
+def layer_worker(table, parameters, statistics, x, x_row, x_column, m, out, workspace, size, layer, index, parts):
     """One thread's columns of one layer, for a batch of too few rows to share; threads have one part of workspace."""
     layers, width = table.shape[0], widest(table)
     p = pointer_to(workspace, parameters)
@@ -353,19 +414,25 @@ def forward_plan(table, parameters, workspace, threads):
     """
     dtype = parameters.dtype
     # The worker that a single thread will not call is not compiled.
-    workers = forward_worker.address(dtype), layer_worker.address(dtype) if threads > 1 else 0
+    layer_address = layer_worker.address(dtype) if threads > 1 else 0
+    return plan_of(forward_worker.address(dtype), layer_address, table, parameters, workspace, threads, 0)
+
+
+def plan_of(rows_address, layer_address, table, parameters, workspace, threads, statistics):
+    """The plan with these workers; without one for layers, few rows are not shared. statistics: an address."""
     arrays = [number for array in (table, parameters, workspace) for number in (array.ctypes.data, array.size)]
-    return np.array([*workers, *arrays, threads], np.int64)
+    return np.array([rows_address, layer_address, *arrays, threads, statistics], np.int64)
 
 
 @glue
 def _planned(plan, x, out):
     """The numbers of a plan, and the arguments of its workers but for the layer."""
-    numbers = carray(pointer_to(plan, NUMBERS), 9)
+    numbers = carray(pointer_to(plan, NUMBERS), 10)
     table = carray(pointer_to(numbers[2], NUMBERS), (numbers[3] // TABLE_COLUMNS, TABLE_COLUMNS))
     parameters = carray(pointer_to(numbers[4], out), numbers[5])
     workspace = pointer_to(numbers[6], out)
-    arguments = forward_arguments(table, parameters, operand(x), x.shape[0], flat_pointer(out), workspace, numbers[7])
+    source, target = operand(x), flat_pointer(out)
+    arguments = forward_arguments(table, parameters, numbers[9], source, x.shape[0], target, workspace, numbers[7])
     return numbers, table, arguments
 
 
@@ -384,7 +451,7 @@ def forward_shared(plan, x, out):
     """
     numbers, table, arguments = _planned(plan, x, out)
     threads = numbers[8]
-    by_rows = x.shape[0] > FEW_ROWS
+    by_rows = x.shape[0] > FEW_ROWS or numbers[1] == 0
     # One launch in the source: each one would be compiled, for a third of a second.
     for layer in range(1 if by_rows else table.shape[0]):
         work = x.shape[0] * table[layer, IN] * table[layer, OUT]
@@ -402,19 +469,19 @@ def forward(table, parameters, x, out, workspace):
     """out = network(x).
 
     Args:
-        table: int64 (layers, 8), see the top of this file.
+        table: int64 (layers, 17), from `make_table`; no layer of it normalised.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         out: (m, out) C-contiguous; must not overlap x.
         workspace: at least `workspace_size(table, parameters, m, 1)[0]` elements; from Python, room for more threads
             lets more of them work.
     """
-    threads = _threads_that_fit(table, parameters, x.shape[0], workspace, 0)
+    threads = threads_that_fit(table, parameters, x.shape[0], workspace, 0)
     plan = forward_plan(table, parameters, workspace, threads)
     forward_driver(threads)(plan.ctypes.data, x, out)
 
 
-def _threads_that_fit(table, parameters, rows, workspace, which):
+def threads_that_fit(table, parameters, rows, workspace, which):
     threads = threads_for(rows * parameters.size, grain_of(rows))
     while threads > 1 and workspace_size(table, parameters, rows, threads)[which] > workspace.size:
         threads -= 1
@@ -712,7 +779,7 @@ def penalty_in_loss(table, parameters, hyper, weight):
     return (0.5 * l2 * squares + l1 * sizes) / weight if weight != 0.0 else 0.0
 
 
-def _step_types(t):
+def step_types(t):
     """table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight"""
     return int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], int64[::1], t[::1], intp, float64, intp, intp, float64
 
@@ -753,7 +820,7 @@ def _part_of_gradient(
     sweep_weights(step, sink, sink, index, parts, scratch_of(step, index))
 
 
-@worker(lambda t: (*_step_types(t), intp, intp))
+@worker(lambda t: (*step_types(t), intp, intp))
 def rows_worker(
     table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
 ):
@@ -766,7 +833,7 @@ def rows_worker(
 find_rows = finder(rows_worker)
 
 
-@worker(lambda t: (*_step_types(t), t[::1], intp, intp))
+@worker(lambda t: (*step_types(t), t[::1], intp, intp))
 def gradient_worker(
     table,
     parameters,
@@ -823,7 +890,7 @@ def update_sinks(parameters, weight, optimizer, hyper, state1, state2, number):
     return make_update(penalised, all_of, first, second, 0), make_update(rule, all_of, first, second, 0)
 
 
-@worker(lambda t: (*_step_types(t), intp, float64[::1], t[::1], t[::1], intp, intp, intp))
+@worker(lambda t: (*step_types(t), intp, float64[::1], t[::1], t[::1], intp, intp, intp))
 def update_worker(
     table,
     parameters,
@@ -890,6 +957,12 @@ def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradi
     return batch_loss(table, parameters, workspace, loss, rows, weight)
 
 
+@glue
+def _callers(table, threads):
+    """Threads on which to call the worker of the first sweep: one with a CONTEXT shares out the work itself."""
+    return 1 if table[0, CONTEXT] != 0 else threads
+
+
 def _data_types(t):
     """x, y, sample_weight"""
     return read_only(t, 2, "A"), read_only(t, 2), read_only(t, 1)
@@ -915,7 +988,7 @@ def loss_and_gradient_parallel(
     order = table[0, :0]
     weight = batch_weight(sample_weight, order, 0, rows)
     data = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight)
-    run(rows_address, data, threads)
+    run(rows_address, data, _callers(table, threads))
     run(gradient_address, (*data, gradient), threads)
     return batch_loss(table, parameters, workspace, loss, rows, weight)
 
@@ -925,7 +998,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     """The loss of a batch, and its gradient in the parameters' order.
 
     Args:
-        table: int64 (layers, 8), see the top of this file.
+        table: int64 (layers, 17), from `make_table`; no layer of it normalised.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
@@ -939,7 +1012,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     Returns:
         The loss, a float.
     """
-    threads = _threads_that_fit(table, parameters, x.shape[0], workspace, 1)
+    threads = threads_that_fit(table, parameters, x.shape[0], workspace, 1)
     dtype = parameters.dtype
     loss_and_gradient_parallel.ready(dtype)
     return loss_and_gradient_parallel(
@@ -958,7 +1031,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     )
 
 
-def training_plan(network, optimization, loss, workspace, threads, loss_parameter=None):
+def training_plan(network, optimization, loss, workspace, threads, loss_parameter=None, sweeps=None):
     """What `train_planned` needs besides the data, as an int64 array; keep it and its arrays as long as it is used.
 
     Args:
@@ -968,15 +1041,17 @@ def training_plan(network, optimization, loss, workspace, threads, loss_paramete
         workspace: at least `workspace_size(table, parameters, batch_size, threads)[1]` elements.
         threads: 1 launches none.
         loss_parameter: huber's delta, quantile's q; None is 1 or 1/2. Other losses have none.
+        sweeps: the workers of rows, gradient and update, if not those of plain networks.
     """
     dtype = network.parameters.dtype
     train_planned.ready(dtype)
     # Workers that will not be called are not compiled.
+    rows, gradient, update = sweeps or (rows_worker, gradient_worker, update_worker)
     if optimization.hyper[CLIP_NORM] > 0:
-        workers = rows_worker.address(dtype), 0, gradient_worker.address(dtype), flat_update_worker.address(dtype)
+        workers = rows.address(dtype), 0, gradient.address(dtype), flat_update_worker.address(dtype)
     else:
-        workers = rows_worker.address(dtype), update_worker.address(dtype), 0, 0
-    arrays = (*network, *optimization[1:], workspace)
+        workers = rows.address(dtype), update.address(dtype), 0, 0
+    arrays = (network.table, network.parameters, *optimization[1:], workspace)
     spans = [number for array in arrays for number in (array.ctypes.data, array.size)]
     parameter = np.float64(default_parameter(loss) if loss_parameter is None else loss_parameter).view(np.int64)
     # The last are RATES and LOSS_PARAMETER.
@@ -1000,7 +1075,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
     """
     numbers = carray(pointer_to(plan, NUMBERS), 21)
     rows_address, update_address, gradient_address, flat_address = numbers[0], numbers[1], numbers[2], numbers[3]
-    table = carray(pointer_to(numbers[4], NUMBERS), (numbers[5] // TABLE_COLUMNS, TABLE_COLUMNS))
+    table = carray(pointer_to(numbers[TABLE_AT], NUMBERS), (numbers[5] // TABLE_COLUMNS, TABLE_COLUMNS))
     parameters = carray(pointer_to(numbers[6], y), numbers[7])
     hyper = carray(pointer_to(numbers[8], losses), numbers[9])
     state1 = carray(pointer_to(numbers[10], y), numbers[11])
@@ -1021,7 +1096,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
             hyper[LEARNING_RATE] = load(pointer_to(numbers[RATES], losses), number)
         rule = (optimizer, hyper, state1, state2, first_step + number)
         penalty = penalty_in_loss(table, parameters, hyper, weight)
-        run(rows_address, batch, threads)
+        run(rows_address, batch, _callers(table, threads))
         if clip > 0.0:
             # The norm needs the whole gradient, so here it does travel through memory.
             run(gradient_address, (*batch, gradient), threads)

@@ -91,6 +91,12 @@ def penalty_scale(hyper, weight):
 
 
 @inner
+def plain_rule(rate):
+    """Gradient descent at a rate, and nothing else."""
+    return Rule(SGD, rate, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, False, 1.0, np.inf)
+
+
+@inner
 def with_penalties(rule, l1, l2):
     """The rule with l1 sign(p) + l2 p added to the gradient."""
     return Rule(

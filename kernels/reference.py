@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .codes import NEEDS_PRE_ACTIVATION, Activation, EstimatorLoss, Loss
+from .codes import NEEDS_PRE_ACTIVATION, Activation, EstimatorLoss, Loss, Normalization
 
 LEAKY_SLOPE = 0.01
 SELU_ALPHA = 1.6732632423543772848170429916717
@@ -340,6 +340,104 @@ def outer_update(x, dz, learning_rate, weight, bias):
     bias[...] = _wide(bias) - learning_rate * _wide(dz).sum(axis=0)
 
 
+# ---- Dropout and normalisation. x, out, dy, dx (m,n); scale, shift (n,)
+
+PHILOX_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+PHILOX_WEYL = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+LOW_WORD = np.uint64(0xFFFFFFFF)
+
+
+# Ten rounds: (c0, c1, c2, c3) = (hi(M1 c2) ^ c1 ^ k0, lo(M1 c2), hi(M0 c0) ^ c3 ^ k1, lo(M0 c0)) ; k += Weyl constants
+def philox(counter, key):
+    """Four 32-bit words of Philox 4x32-10 (Salmon et al. 2011) from four of a counter and two of a key, in uint64."""
+    c0, c1, c2, c3 = (np.asarray(word, np.uint64) for word in counter)
+    k0, k1 = (np.asarray(word, np.uint64) for word in key)
+    for _ in range(10):
+        first, second = PHILOX_MULTIPLIERS[0] * c0, PHILOX_MULTIPLIERS[1] * c2
+        c0 = (second >> np.uint64(32)) ^ c1 ^ k0
+        c1 = second & LOW_WORD
+        c2 = (first >> np.uint64(32)) ^ c3 ^ k1
+        c3 = first & LOW_WORD
+        k0, k1 = (k0 + PHILOX_WEYL[0]) & LOW_WORD, (k1 + PHILOX_WEYL[1]) & LOW_WORD
+    return c0, c1, c2, c3
+
+
+# Element e = 64 g + 16 w + i takes word w of the block 16 g + i
+def kept_units(size, rate, seed, update, layer):
+    """Which of a layer's elements, in the order in which they lie, dropout keeps."""
+    element = np.arange(size)
+    block = element // 64 * 16 + element % 16
+    low, high = int(update) & 0xFFFFFFFF, int(update) >> 32
+    counter = block, np.full(size, int(layer)), np.full(size, low), np.full(size, high)
+    words = np.array(philox(counter, (int(seed) & 0xFFFFFFFF, int(seed) >> 32 & 0xFFFFFFFF)))
+    return words[element // 16 % 4, element] >= min(int(rate * 2**32 + 0.5), 2**32 - 1)
+
+
+# out = x / (1 - rate) where kept, else 0 ; of dy it makes dx
+@_quiet
+def dropout(x, rate, seed, update, layer, out):
+    """Inverted dropout (Srivastava et al. 2014); the rate counts in whole 2^-32."""
+    kept = kept_units(x.size, rate, seed, update, layer).reshape(x.shape)
+    out[...] = np.where(kept, _wide(x) / (1.0 - min(int(rate * 2**32 + 0.5), 2**32 - 1) / 2**32), 0.0)
+
+
+NORMALIZATION_EPS = 1e-5
+NORMALIZATION_MOMENTUM = 0.1
+
+
+# x^ = (x - mean) / sqrt(variance + eps), over the axis
+def _normalized(x, axis):
+    deviation = np.sqrt(x.var(axis, keepdims=True) + NORMALIZATION_EPS)
+    return (x - x.mean(axis, keepdims=True)) / deviation, deviation
+
+
+# d = scale dy ; dx = (d - mean(d) - x^ mean(d x^)) / sqrt(variance + eps) ; dscale = sum dy x^ ; dshift = sum dy
+def _normalization_backward(dy, x, scale, axis, dx, dscale, dshift):
+    dy, (normalized, deviation) = _wide(dy), _normalized(_wide(x), axis)
+    d = _wide(scale) * dy
+    mean = lambda values: values.mean(axis, keepdims=True)
+    dx[...] = (d - mean(d) - normalized * mean(d * normalized)) / deviation
+    dscale[...] = (dy * normalized).sum(axis=0)
+    dshift[...] = dy.sum(axis=0)
+
+
+# out = scale x^ + shift, over each row
+@_quiet
+def layer_norm(x, scale, shift, out):
+    """Layer normalisation (Ba, Kiros & Hinton 2016)."""
+    out[...] = _wide(scale) * _normalized(_wide(x), 1)[0] + _wide(shift)
+
+
+@_quiet
+def layer_norm_backward(dy, x, scale, dx, dscale, dshift):
+    """Gradients by x, scale and shift."""
+    _normalization_backward(dy, x, scale, 1, dx, dscale, dshift)
+
+
+# out = scale x^ + shift, over each column ; running = 0.9 running + 0.1 (mean, or variance m / (m - 1))
+@_quiet
+def batch_norm(x, scale, shift, running_mean, running_variance, out):
+    """Batch normalisation in training (Ioffe & Szegedy 2015); updates the running averages."""
+    x, momentum = _wide(x), NORMALIZATION_MOMENTUM
+    out[...] = _wide(scale) * _normalized(x, 0)[0] + _wide(shift)
+    running_mean[...] = (1 - momentum) * _wide(running_mean) + momentum * x.mean(axis=0)
+    running_variance[...] = (1 - momentum) * _wide(running_variance) + momentum * x.var(axis=0, ddof=1)
+
+
+@_quiet
+def batch_norm_backward(dy, x, scale, dx, dscale, dshift):
+    """Gradients by x, scale and shift."""
+    _normalization_backward(dy, x, scale, 0, dx, dscale, dshift)
+
+
+# out = scale (x - running mean) / sqrt(running variance + eps) + shift
+@_quiet
+def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
+    """Batch normalisation in use."""
+    deviation = np.sqrt(_wide(running_variance) + NORMALIZATION_EPS)
+    out[...] = _wide(scale) * (_wide(x) - _wide(running_mean)) / deviation + _wide(shift)
+
+
 # ---- Losses. prediction, target, gradient (m,n); sample_weight (m,) or empty. Fill `gradient`, return the value.
 
 
@@ -500,6 +598,11 @@ LOSSES = {
 }
 
 
+def _loss_of(loss, parameter, prediction, target, sample_weight, gradient):
+    given = loss in (Loss.HUBER, Loss.QUANTILE) and parameter is not None
+    return LOSSES[loss](prediction, target, sample_weight, gradient, *([parameter] if given else []))
+
+
 # ---- Optimisers. parameters p, gradient g, state1, state2: flat; p and the states change in place. step t = 1, 2, ...
 # hyper: [0] learning rate lr, [1] momentum mu or beta1, [2] beta2 or alpha, [3] eps, [4] weight decay wd, [5] nesterov,
 # [9] adam's "epsilon hat".
@@ -598,7 +701,7 @@ def clip_by_norm(gradient, limit):
     return float(norm)
 
 
-# ---- Networks. table (layers, 8): in_features, out_features, offset of weight, offset of bias, activation, ...
+# ---- Networks. table (layers, 17): in_features, out_features, offset of weight, offset of bias, activation, ...
 # x (m, first in_features), out (m, last out_features). Between layers nothing is rounded; `workspace` is not used.
 
 
@@ -641,14 +744,93 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
         a = output
 
     dy = np.empty_like(a)
-    given = loss in (Loss.HUBER, Loss.QUANTILE) and loss_parameter is not None
-    value = LOSSES[loss](a, y, sample_weight, dy, *([loss_parameter] if given else []))
+    value = _loss_of(loss, loss_parameter, a, y, sample_weight, dy)
 
     for (weight_slice, bias_slice, weight, _, activation), (layer_input, saved) in zip(
         reversed(layers), reversed(record), strict=True
     ):
         dz = np.empty_like(dy)
         ACTIVATIONS[activation][1](dy, saved, dz)
+        gradient[weight_slice] = (layer_input.T @ dz).ravel()
+        gradient[bias_slice] = dz.sum(axis=0)
+        dy = dz @ weight.T
+    return value
+
+
+# ---- Networks with normalised layers: columns 7 to 9 of the table are normalisation (0, or a code), the offset of
+# scale and, behind it, shift, and in `statistics` that of the running mean and, behind it, the running variance.
+
+
+# a = x ; for each layer a = f(normalised(a W + b)), over the batch by running averages ; out = a
+@_quiet
+def normalized_forward(table, parameters, statistics, x, out, workspace):
+    """The network's output."""
+    a, statistics = _wide(x), _wide(statistics)
+    for row, (_, _, weight, bias, activation) in zip(table.tolist(), _layers(table, parameters), strict=True):
+        n, (normalization, at_scale, at_mean) = len(bias), row[7:10]
+        z = a @ weight + bias
+        if normalization:
+            scale, shift = np.split(_wide(parameters[at_scale : at_scale + 2 * n]), 2)
+            if normalization == Normalization.LAYER:
+                layer_norm(z.copy(), scale, shift, z)
+            else:
+                batch_norm_running(z.copy(), scale, shift, *np.split(statistics[at_mean : at_mean + 2 * n], 2), z)
+        a = np.empty_like(z)
+        ACTIVATIONS[activation][0](z, a)
+    out[...] = a
+
+
+NORMALIZATIONS = {
+    Normalization.LAYER: (lambda x, scale, shift, out: layer_norm(x, scale, shift, out), layer_norm_backward),
+    Normalization.BATCH: (
+        lambda x, scale, shift, out: batch_norm(x, scale, shift, np.zeros(x.shape[1]), np.zeros(x.shape[1]), out),
+        batch_norm_backward,
+    ),
+}
+
+
+# As loss_and_gradient, with u = normalised z between z and f(u)
+@_quiet
+def normalized_loss_and_gradient(
+    table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None
+):
+    """The loss of the network's output against y, by the statistics of the batch; fills `gradient`."""
+    a, record = _wide(x), []
+    for row, layer in zip(table.tolist(), _layers(table, parameters), strict=True):
+        _, _, weight, bias, activation = layer
+        n, (normalization, at_scale) = len(bias), row[7:9]
+        z = a @ weight + bias
+        u, scale = z.copy(), None
+        if normalization:
+            scale, shift = np.split(_wide(parameters[at_scale : at_scale + 2 * n]), 2)
+            NORMALIZATIONS[normalization][0](z, scale, shift, u)
+        output = np.empty_like(z)
+        ACTIVATIONS[activation][0](u, output)
+        saved = u if activation in NEEDS_PRE_ACTIVATION else output
+        record.append((a, z, scale, saved, normalization, slice(at_scale, at_scale + 2 * n), *layer))
+        a = output
+
+    dy = np.empty_like(a)
+    value = _loss_of(loss, loss_parameter, a, y, sample_weight, dy)
+    for (
+        layer_input,
+        z,
+        scale,
+        saved,
+        normalization,
+        scales,
+        weight_slice,
+        bias_slice,
+        weight,
+        _,
+        activation,
+    ) in reversed(record):
+        dz = np.empty_like(dy)
+        ACTIVATIONS[activation][1](dy, saved, dz)
+        if normalization:
+            both = np.empty((2, len(scale)))
+            NORMALIZATIONS[normalization][1](dz.copy(), z, scale, dz, *both)
+            gradient[scales] = both.ravel()
         gradient[weight_slice] = (layer_input.T @ dz).ravel()
         gradient[bias_slice] = dz.sum(axis=0)
         dy = dz @ weight.T

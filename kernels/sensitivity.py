@@ -32,10 +32,9 @@ SEEDS = 32
 
 
 @glue
-def _backward_input(step, row, m, each, dx, scratch):
-    """From dz of the last layer to the gradient with respect to the input, m contiguous rows at dx."""
+def input_gradient(step, row, m, dx, scratch):
+    """From dz of the first layer to the gradient with respect to the input, m contiguous rows at dx."""
     n, k = step.table[0, OUT], step.table[0, IN]
-    backward_hidden(step, row, m, each, scratch)
     product(
         Operand(dz_of(step, 0, row), n, 1),
         transposed(weights_of(step.table, 0, step.parameters)),
@@ -50,6 +49,15 @@ def _backward_input(step, row, m, each, dx, scratch):
     )
 
 
+@glue
+def identity_rows(out, first, m, n):
+    """Rows first .. first + m of the identity of n columns."""
+    for i in range(m * n):
+        store(out, i, constant(0.0, load(out, i)))
+    for i in range(m):
+        store(out, i * n + first + i, constant(1.0, load(out, 0)))
+
+
 @worker(lambda t: (int64[:, ::1], t[::1], intp, intp, intp, intp, intp, intp, t[::1]))
 def vjp_worker(table, parameters, x, x_row, x_column, rows, dy, dx, workspace):
     """Rows of x at an address, with their strides; dy and dx are contiguous at theirs."""
@@ -60,7 +68,8 @@ def vjp_worker(table, parameters, x, x_row, x_column, rows, dy, dx, workspace):
         m = min(ROWS, rows - row)
         forward_saving(step, row, m, step.scratch, scratch)
         backward_output(step, advance(pointer_to(dy, parameters), row * outputs), row, m, True)
-        _backward_input(step, row, m, True, advance(pointer_to(dx, parameters), row * inputs), scratch)
+        backward_hidden(step, row, m, True, scratch)
+        input_gradient(step, row, m, advance(pointer_to(dx, parameters), row * inputs), scratch)
 
 
 find_vjp = finder(vjp_worker)
@@ -81,12 +90,10 @@ def jacobian_worker(table, parameters, x, x_row, x_column, rows, out, workspace)
         forward_saving(step, 0, 1, step.scratch, scratch)
         for first in range(0, outputs, SEEDS):
             m = min(SEEDS, outputs - first)
-            for i in range(m * outputs):
-                store(scratch, i, constant(0.0, load(scratch, i)))
-            for i in range(m):
-                store(scratch, i * outputs + first + i, constant(1.0, load(scratch, 0)))
+            identity_rows(scratch, first, m, outputs)
             backward_output(step, scratch, 0, m, False)
-            _backward_input(step, 0, m, False, advance(result, first * inputs), scratch)
+            backward_hidden(step, 0, m, False, scratch)
+            input_gradient(step, 0, m, advance(result, first * inputs), scratch)
 
 
 find_jacobian = finder(jacobian_worker)

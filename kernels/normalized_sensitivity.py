@@ -1,0 +1,67 @@
+"""`sensitivity` for networks with normalised layers; those normalised over the batch go by their running averages.
+
+The work is that of sensitivity.py by the passes of regularized.py: with a batch's mean and deviation taken from
+the running averages, and no sums over the batch in the backward, rows do not depend on each other.
+"""
+
+from numba import int64, intp
+
+from .activation import copy_elements
+from .gemm import Operand
+from .jit import finder, glue, worker
+from .network import IN, NORMALIZATION, OUT, ROWS, STATISTICS, plan_rows, widest
+from .normalization import BATCH, running_factors
+from .regularized import backward_until, columns_of, forward_until, plan_regular, upper_gradient
+from .sensitivity import SEEDS, identity_rows, input_gradient
+from .simd import advance, constant, load, pointer_to, store
+
+
+@glue
+def _take_running(step, regular, statistics):
+    """Fill in what a batch's statistics would be, and zeros for the sums of the backward."""
+    table = step.table
+    for layer in range(table.shape[0]):
+        if table[layer, NORMALIZATION] == BATCH:
+            n = table[layer, OUT]
+            mean, sums = columns_of(step, regular, layer)
+            running = advance(statistics, table[layer, STATISTICS])
+            copy_elements(running, mean, n)
+            running_factors(advance(running, n), advance(mean, n), n)
+            for j in range(2 * n):
+                store(sums, j, constant(0.0, load(mean, 0)))
+
+
+@worker(lambda t: (int64[:, ::1], t[::1], intp, intp, intp, intp, intp, intp, intp, t[::1]))
+def normalized_sensitivity_worker(table, parameters, statistics, x, x_row, x_column, rows, dy, out, workspace):
+    """Rows of x at an address, with their strides; dy and out are contiguous at theirs.
+
+    With dy, out receives the gradient with respect to x. Without, dy being 0, it receives the Jacobian of each row:
+    rows of the identity take the place of dy, SEEDS at a time. One worker, for two would take twice as long to compile.
+    """
+    last = table.shape[0] - 1
+    inputs, outputs = table[0, IN], table[last, OUT]
+    whole = dy == 0
+    # A batch of dy goes through in one go; for Jacobians each sample does, and then what is counted are its outputs.
+    samples, total, block = (rows, outputs, SEEDS) if whole else (1, rows, ROWS)
+    for sample in range(samples):
+        source = Operand(advance(pointer_to(x, parameters), sample * x_row), 0 if whole else x_row, x_column)
+        result = advance(pointer_to(out, parameters), sample * outputs * inputs)
+        step = plan_rows(table, parameters, source, min(SEEDS, outputs) if whole else rows, workspace)
+        regular = plan_regular(table, step.rows, workspace, parameters)
+        _take_running(step, regular, pointer_to(statistics, parameters))
+        buffer, scratch = step.scratch, advance(step.scratch, widest(table))
+        for first in range(0, total, block):
+            m = min(block, total - first)
+            row = 0 if whole else first
+            if first == 0 or not whole:
+                forward_until(step, regular, row, 1 if whole else m, -1, False, buffer, scratch)
+            upper = upper_gradient(step, regular, last, row)
+            if whole:
+                identity_rows(upper, first, m, outputs)
+            else:
+                copy_elements(advance(pointer_to(dy, parameters), row * outputs), upper, m * outputs)
+            backward_until(step, regular, row, m, last, False, not whole, False, buffer, scratch)
+            input_gradient(step, row, m, advance(result, first * inputs), scratch)
+
+
+find_normalized_sensitivity = finder(normalized_sensitivity_worker)
