@@ -9,7 +9,7 @@ Loops go through vectors (`simd.load_vector`), branch-free; one switch stands ou
 import numpy as np
 from numba import intp, prange
 
-from . import elementary
+from . import elementary, normal, sigmoids
 from .codes import NEEDS_PRE_ACTIVATION, Activation
 from .jit import call, glue, inner, kernel, parallel_kernel, serial_in_njit, worker
 from .simd import (
@@ -49,13 +49,13 @@ SELU_SCALE = 1.0507009873554804934193349852946  # Klambauer et al. 2017
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SLOPE = 1.75809934084737685994021752081  # their product; that of the rounded numbers is off by 1.1 ULP
 SQRT_2_OVER_PI = 0.79788456080286535588
-GELU_CUBIC = elementary.GELU_CUBIC
+GELU_CUBIC = sigmoids.GELU_CUBIC
 SIXTH = 1.0 / 6.0
 
 # Picoseconds an element, float32 on one Zen 4 core, in the order of the codes; and those from which another thread
 # pays: an empty parallel region costs 2 us.
-COSTS = (100, 100, 100, 280, 280, 350, 340, 530, 710, 510, 390, 100, 100, 300, 300)
-PARALLEL_COST = 2_500_000
+COSTS = (100, 100, 100, 280, 280, 255, 245, 530, 330, 330, 255, 100, 100, 300, 300)
+PARALLEL_COST = 2_000_000
 
 
 @inner
@@ -125,22 +125,22 @@ def activate_elements(activation, z, y, count):
             store_vector(y, i, count, select(v > constant(0.0, v), constant(scale, v) * v, negative))
     elif activation == SIGMOID:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, elementary.sigmoid(load_vector(z, i, count)))
+            store_vector(y, i, count, sigmoids.sigmoid(load_vector(z, i, count)))
     elif activation == TANH:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, elementary.tanh(load_vector(z, i, count)))
+            store_vector(y, i, count, sigmoids.tanh(load_vector(z, i, count)))
     elif activation == SOFTPLUS:
         for i in range(0, count, lanes_of(z)):
             store_vector(y, i, count, elementary.softplus(load_vector(z, i, count)))
     elif activation == GELU:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, elementary.gelu(load_vector(z, i, count)))
+            store_vector(y, i, count, normal.gelu(load_vector(z, i, count)))
     elif activation == GELU_TANH:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, elementary.gelu_tanh(load_vector(z, i, count)))
+            store_vector(y, i, count, sigmoids.gelu_tanh(load_vector(z, i, count)))
     elif activation == SILU:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, elementary.silu(load_vector(z, i, count)))
+            store_vector(y, i, count, sigmoids.silu(load_vector(z, i, count)))
     elif activation == HARDSIGMOID:
         for i in range(0, count, lanes_of(z)):
             store_vector(y, i, count, _hardsigmoid(load_vector(z, i, count)))
@@ -189,14 +189,14 @@ def activate_elements_backward(activation, dy, saved, dz, count):
         # Phi(z) + z phi(z)
         for i in range(0, count, lanes_of(saved)):
             z = load_vector(saved, i, count)
-            slope = elementary.normal_cdf(z) + _product(z, elementary.normal_pdf(z))
+            slope = normal.normal_cdf(z) + _product(z, normal.normal_pdf(z))
             store_vector(dz, i, count, load_vector(dy, i, count) * slope)
     elif activation == GELU_TANH:
         # s + 2 z s (1 - s) u'(z) with s = sigmoid(2 u), u' = sqrt(2/pi) (1 + 3 * 0.044715 z^2)
         for i in range(0, count, lanes_of(saved)):
             z = load_vector(saved, i, count)
             one = constant(1.0, z)
-            s, rest = elementary.sigmoid_pair(constant(2.0, z) * _gelu_tanh_inner(z))
+            s, rest = sigmoids.sigmoid_pair(constant(2.0, z) * _gelu_tanh_inner(z))
             du = constant(SQRT_2_OVER_PI, z) * fma(constant(3 * GELU_CUBIC, z) * z, z, one)
             slope = s + _product(constant(2.0, z) * z * du, s * rest)
             store_vector(dz, i, count, load_vector(dy, i, count) * slope)
@@ -204,7 +204,7 @@ def activate_elements_backward(activation, dy, saved, dz, count):
         # s (1 + z (1 - s))
         for i in range(0, count, lanes_of(saved)):
             z = load_vector(saved, i, count)
-            s, rest = elementary.sigmoid_pair(z)
+            s, rest = sigmoids.sigmoid_pair(z)
             store_vector(dz, i, count, load_vector(dy, i, count) * (s + _product(z, s * rest)))
     elif activation == HARDSIGMOID:
         for i in range(0, count, lanes_of(saved)):

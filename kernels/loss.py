@@ -30,7 +30,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from . import elementary
+from . import elementary, sigmoids
 from .activation import exp_elements
 from .codes import EstimatorLoss, Loss
 from .jit import inner, kernel
@@ -130,7 +130,7 @@ def _elements(loss, prediction, target, gradient, terms, count, weight, scale):
     elif loss == LOG_COSH:
         for i in range(0, count, lanes_of(prediction)):
             d = load_vector(prediction, i, count) - load_vector(target, i, count)
-            store_vector(gradient, i, count, slope * elementary.tanh(d))
+            store_vector(gradient, i, count, slope * sigmoids.tanh(d))
             store_vector(terms, i, count, w * elementary.log_cosh(d))
     elif loss == POISSON:
         for i in range(0, count, lanes_of(prediction)):
@@ -141,7 +141,7 @@ def _elements(loss, prediction, target, gradient, terms, count, weight, scale):
     elif loss == BINARY_CROSS_ENTROPY:
         for i in range(0, count, lanes_of(prediction)):
             p, t = load_vector(prediction, i, count), load_vector(target, i, count)
-            store_vector(gradient, i, count, slope * (elementary.sigmoid(p) - t))
+            store_vector(gradient, i, count, slope * (sigmoids.sigmoid(p) - t))
             positive = select(p < zero, zero, p)
             store_vector(terms, i, count, w * (fma(-t, p, positive) + elementary.softplus(-abs(p))))
     elif loss == HALF_SQUARED_ERROR:
@@ -159,7 +159,7 @@ def _elements(loss, prediction, target, gradient, terms, count, weight, scale):
     elif loss == BINARY_LOG_LOSS:
         for i in range(0, count, lanes_of(prediction)):
             p, t = load_vector(prediction, i, count), load_vector(target, i, count)
-            # Not elementary.sigmoid: 1 - q has to lose the digits that scikit-learn's loses.
+            # Not sigmoids.sigmoid: 1 - q has to lose the digits that scikit-learn's loses.
             q = one / (one + elementary.exp(-p))
             store_vector(gradient, i, count, slope * (q - t))
             q = _kept_inside(q)

@@ -12,10 +12,10 @@ import sys
 import numba
 import numpy as np
 import pytest
+from vector_loops import FUNCTIONS, over_vectors, scalar
 
 import fastnn
 from fastnn import kernels
-from fastnn.kernels import elementary
 
 KERNELS = pathlib.Path(kernels.__file__).parent
 PACKAGE = pathlib.Path(fastnn.__file__).parent
@@ -106,34 +106,13 @@ def test_without_a_writable_cache_kernels_still_work(tmp_path):
     assert run(code, **settings) == "True [-0.5  0.5]"
 
 
-FUNCTIONS = [
-    "exp",
-    "expm1",
-    "sigmoid",
-    "tanh",
-    "softplus",
-    "log",
-    "log_cosh",
-    "normal_cdf",
-    "normal_pdf",
-    "gelu",
-    "gelu_tanh",
-    "silu",
-]
-
-
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads x86 assembly")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_float32_loops_are_vectors_of_float32(name):
-    function = getattr(elementary, name)
-
-    @numba.njit(error_model="numpy")
-    def loop(x, out):
-        for i in range(len(x)):
-            out[i] = function(x[i])
-
+    function = FUNCTIONS[name]
+    loop = over_vectors(scalar(lambda a, b: function(a)))
     array = numba.float32[::1]
-    loop.compile((array, array))
+    loop.compile((array, array, array))
     assembly = next(iter(loop.inspect_asm().values()))
     doubles = re.findall(r"\bv?(?:add|sub|mul|div|fn?m(?:add|sub)\d+)[ps]d\b", assembly)
     assert not doubles, f"double arithmetic: {set(doubles)}"

@@ -5,48 +5,11 @@ import math
 import numba
 import numpy as np
 import pytest
+from vector_loops import FUNCTIONS, over_vectors, scalar
 
-from fastnn.kernels import elementary
-from fastnn.kernels.simd import (
-    constant,
-    flat_pointer,
-    fma,
-    lanes_of,
-    load_vector,
-    select,
-    store_vector,
-)
+from fastnn.kernels.simd import constant, fma, select
 
 SIZES = (0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100)
-FUNCTIONS = [
-    "exp",
-    "expm1",
-    "sigmoid",
-    "tanh",
-    "softplus",
-    "log",
-    "log1p",
-    "log_cosh",
-    "erf",
-    "normal_cdf",
-    "normal_pdf",
-]
-
-
-def over_vectors(function):
-    @numba.njit(error_model="numpy")
-    def loop(x, y, out):
-        p, q, r = flat_pointer(x), flat_pointer(y), flat_pointer(out)
-        for i in range(0, x.size, lanes_of(p)):
-            store_vector(r, i, x.size, function(load_vector(p, i, x.size), load_vector(q, i, x.size)))
-
-    return loop
-
-
-def scalar(function):
-    return numba.njit(function, error_model="numpy", forceinline=True)
-
-
 OPERATIONS = {
     "add": (lambda a, b: a + b, np.add),
     "sub": (lambda a, b: a - b, np.subtract),
@@ -102,7 +65,7 @@ def test_nothing_outside_the_span_is_written(size, dtype, rng):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_vector_has_the_bits_of_its_numbers(name, dtype, rng):
     """A row alone, at the end of a span or amid it, gives the same: lanes and their order change nothing."""
-    function = getattr(elementary, name)
+    function = FUNCTIONS[name]
     vectors = over_vectors(scalar(lambda a, b: function(a)))
 
     @numba.njit(error_model="numpy")
