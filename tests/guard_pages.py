@@ -26,10 +26,13 @@ from fastnn.kernels.activation import (
 )
 from fastnn.kernels.catalog import CATALOG, hyper_parameters
 from fastnn.kernels.codes import ROW_WISE, Activation, Loss, Optimizer
+from fastnn.kernels.dropout import rate_threshold
 from fastnn.kernels.network import (
     ROW_WORKSPACE,
     ROWS,
+    STATISTICS_SIZE,
     Network,
+    NormalizedNetwork,
     Optimization,
     forward_driver,
     forward_plan,
@@ -42,6 +45,8 @@ from fastnn.kernels.network import (
     workspace_size,
 )
 from fastnn.kernels.optimizer import CLIP_NORM, CLIP_VALUE, MOMENTUM
+from fastnn.kernels.regularized import begin_updates, forward_plan_of, training_plan_of
+from fastnn.kernels.sensitivity import SEEDS
 
 DTYPES = np.float32, np.float64
 LARGEST = 70
@@ -393,6 +398,77 @@ def training(run):
             run.same_bits(train, what, outputs, side)
 
 
+def normalized(run):
+    """Networks with normalised layers and dropout: inference, derivatives by the input, updates."""
+    rng = np.random.default_rng(10)
+    cases = [case for case in some_networks(rng, NETWORKS // 3) if FULL or case[0] <= ROWS + 1]
+    for (rows, sizes, codes, dtype), side in itertools.product(cases, SIDES):
+        kinds = [0, 1, 2] if rows > 1 else [0, 1]
+        kinds = [int(rng.choice(kinds)) for _ in codes]
+        kinds[-1] = kinds[-1] or 1
+        dropouts = [rate_threshold(rate) for rate in rng.random(len(codes)) * rng.integers(0, 2, len(codes))]
+        table, count = make_table(sizes, codes, kinds, dropouts)
+        inputs = {
+            "table": table,
+            "parameters": (rng.standard_normal(count) * 0.2).astype(dtype),
+            "statistics": (0.5 + rng.random(table[0, STATISTICS_SIZE])).astype(dtype),
+            "x": rng.standard_normal((rows, sizes[0])).astype(dtype),
+        }
+        what, out = (np.dtype(dtype), rows, sizes, codes, kinds, side), np.full((rows, sizes[-1]), np.nan, dtype)
+        threads = 1 + run.cases % 3
+        dy, dx = rng.standard_normal(out.shape).astype(dtype), np.full_like(inputs["x"], np.nan)
+        jacobian, training = np.full((rows, sizes[-1], sizes[0]), np.nan, dtype), scratch(inputs, rows, 1, 1)
+        for name, function, more, result, room in (
+            ("forward", normalized_forward(threads), {"out": out}, "out", scratch(inputs, rows, threads, 0)),
+            ("apply_into", with_statistics(embedded.apply_into), {"out": out}, "out", scratch(inputs, rows, 1, 0)),
+            ("vjp", with_statistics(embedded.vjp), {"dy": dy, "dx": dx}, "dx", training),
+            ("jacobian", with_statistics(embedded.jacobian), {"out": jacobian}, "out", scratch(inputs, SEEDS, 1, 1)),
+        ):
+            if name == "apply_into" and rows == 1:
+                room = np.full(table[0, ROW_WORKSPACE], np.nan, dtype)
+            run.begin(name, *what, "threads", threads)
+            run.same_bits(function, inputs | more | {"workspace": room}, (result, "workspace"), side)
+
+        more, loss = training_inputs(inputs, rows, sizes[-1], dtype, rng, run.cases)
+        optimizer = list(Optimizer)[run.cases % len(Optimizer)]
+        hyper = hyper_parameters(optimizer)
+        hyper[CLIP_NORM] = 0.1 * (run.cases % 2)
+        more |= {
+            "hyper": hyper,
+            "state1": np.zeros_like(inputs["parameters"]),
+            "state2": np.zeros_like(inputs["parameters"]),
+            "losses": np.full(2, np.nan),
+            "workspace": scratch(inputs, rows, threads, 1),
+        }
+
+        def train(table, parameters, statistics, x, *rest, optimizer=optimizer, loss=loss, threads=threads, rows=rows):
+            y, weight, hyper, state1, state2, losses, workspace = rest
+            network = NormalizedNetwork(table, parameters, statistics)
+            optimization = Optimization(int(optimizer), hyper, state1, state2)
+            plan = training_plan_of(network, optimization, loss, workspace, threads)
+            begin_updates(plan, 5, 1)
+            order = np.arange(2 * rows) % rows
+            train_planned(plan.ctypes.data, x, y, weight, order, rows, 1, losses)
+
+        outputs = "parameters", "statistics", "state1", "state2", "losses", "workspace"
+        run.begin("train", optimizer.name, loss.name, *what, "threads", threads)
+        run.same_bits(train, inputs | more, outputs, side)
+
+
+def normalized_forward(threads):
+    def forward(table, parameters, statistics, x, out, workspace):
+        plan = forward_plan_of(NormalizedNetwork(table, parameters, statistics), workspace, threads)
+        forward_driver(threads)(plan.ctypes.data, x, out)
+
+    return forward
+
+
+def with_statistics(function):
+    return lambda table, parameters, statistics, *rest: function(
+        NormalizedNetwork(table, parameters, statistics), *rest
+    )
+
+
 def compiled_code(run):
     """apply_into and gradient, with no more workspace than their checks ask for, and an element less."""
     rng = np.random.default_rng(8)
@@ -472,7 +548,18 @@ def python(run):
 
 GROUPS = {
     function.__name__: function
-    for function in (activations, products, losses, optimizers, networks, gradients, training, compiled_code, python)
+    for function in (
+        activations,
+        products,
+        losses,
+        optimizers,
+        networks,
+        gradients,
+        training,
+        normalized,
+        compiled_code,
+        python,
+    )
 }
 
 

@@ -106,14 +106,16 @@ def digest(array):
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def hashes(dtypes=DTYPES, num_threads=None):
-    """{case: [hash of the parameters, hash of the predictions]}"""
+def hashes(dtypes=DTYPES, num_threads=None, with_regularized=True):
+    """{case: [hash of the parameters, hash of the predictions]}; regularised networks are kernels of their own."""
     found = {}
     for case in cases(dtypes):
         net = case.trained(num_threads)
         found[case.name] = [digest(net.parameters), digest(net.predict(case.x))]
     for dtype in dtypes:
         found[f"{dtype} shuffled"] = shuffled(dtype, num_threads)
+        if with_regularized:
+            found[f"{dtype} regularized"] = regularized(dtype, num_threads)
     return found
 
 
@@ -125,13 +127,30 @@ def shuffled(dtype, num_threads=None):
     return [digest(net.parameters), digest(net.predict(case.x))]
 
 
+def regularized(dtype, num_threads=None):
+    """[hash of parameters and running averages, hash of predictions] of a fit with normalised layers and dropout."""
+    case = Case(0, dtype)
+    kinds = "batch", "layer", None
+    layers = [
+        fastnn.Dense(k, n, "gelu", normalization=kind, dropout=0.25)
+        for k, n, kind in zip(case.sizes, case.sizes[1:], kinds, strict=False)
+    ]
+    net = fastnn.Sequential(layers, dtype=dtype, seed=0, num_threads=num_threads)
+    for layer in net.layers:
+        layer.weight = numbers(layer.weight.shape, 3 * 10**6 + layer.in_features) / np.sqrt(layer.in_features)
+        layer.bias = numbers(layer.bias.shape, 4 * 10**6) / 8
+    net.fit(case.x, case.y, case.loss, fastnn.Adam(), batch_size=64, epochs=3, seed=2**63 + 11)
+    return [digest(np.concatenate((net.parameters, net.statistics))), digest(net.predict(case.x))]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="renew golden.json")
     parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="find them once for each number")
+    parser.add_argument("--plain", action="store_true", help="without regularised networks, and their compilation")
     options = parser.parse_args()
-    runs = [hashes(options.dtypes, threads) for threads in options.threads]
+    runs = [hashes(options.dtypes, threads, not options.plain) for threads in options.threads]
     if options.write:
         GOLDEN.write_text(json.dumps(runs[0], indent=1) + "\n")
     try:

@@ -88,7 +88,7 @@ def plain_forward(net, parameters, x, seed=None, update=None):
             kept = reference.kept_units(a.size, layer.dropout, seed, update, index).reshape(a.shape)
             # Rates count in whole 2^-32.
             a = a * kept / (1 - round(layer.dropout * 2**32) / 2**32)
-    return a, np.array(averages).ravel()
+    return a, np.concatenate([*averages, []])
 
 
 def plain_loss(loss, prediction, y, weights=None):
