@@ -5,7 +5,8 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 
 from .kernels import optimizer as layout
 from .kernels.codes import Optimizer
-from .kernels.network import RATES, Optimization, train_planned, training_plan
+from .kernels.network import RATES, Optimization, train_planned
+from .kernels.regularized import begin_updates, is_regularized, training_plan_of
 
 
 class Descent:
@@ -15,10 +16,11 @@ class Descent:
         schedule: scikit-learn's object.
         scheduler: the `LearningRateScheduler` of a schedule of fastnn's, or None.
         steps: updates done so far.
+        seed: of what dropout drops.
     """
 
-    def __init__(self, schedule, scheduler=None):
-        self.schedule, self.scheduler = schedule, scheduler
+    def __init__(self, schedule, scheduler=None, seed=0):
+        self.schedule, self.scheduler, self.seed = schedule, scheduler, seed
         self.steps = 0
         self._states = None
 
@@ -78,14 +80,16 @@ class Descent:
         # A plan holds addresses: it is good for one workspace.
         if self._planned is None or self._planned[0] is not workspace or self._planned[1] != threads:
             code, parameter = self._objective
-            plan = training_plan(self._net.network, self._optimization, code, workspace, threads, parameter)
+            plan = training_plan_of(self._net.network, self._optimization, code, workspace, threads, parameter)
             self._planned = workspace, threads, plan
         plan = self._planned[2]
         batch_losses = np.empty(count)
         first, self.steps = self.steps + 1, self.steps + count
         plan[RATES] = 0 if rates is None else rates.ctypes.data
+        if is_regularized(self._net.table):
+            begin_updates(plan, self.seed, first)
         train_planned(plan.ctypes.data, x, y, weight, order, batch_size, first, batch_losses)
         return batch_losses
 
     def __getstate__(self):
-        return {name: self.__dict__[name] for name in ("schedule", "scheduler", "_states", "steps")}
+        return {name: self.__dict__[name] for name in ("schedule", "scheduler", "seed", "_states", "steps")}

@@ -38,10 +38,11 @@ from .descent import Descent
 from .estimator_fit import EstimatorFit, Tasks
 from .initializers import zeros
 from .kernels import optimizer as layout
-from .kernels.codes import ROW_WISE, Activation, EstimatorLoss
+from .kernels.codes import ROW_WISE, Activation, EstimatorLoss, Normalization
 from .layer import Dense
 from .schedules import Schedule
 from .sequential import Sequential
+from .validation import enough_rows
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -83,6 +84,8 @@ _MORE_CONSTRAINTS = {
     "schedule": [Schedule, callable, None],
     "callbacks": [list, tuple],
     "progress": ["boolean"],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "normalization": [StrOptions({code.name.lower() for code in Normalization}), None],
 }
 _MORE_DEFAULTS = {
     "scoring": None,
@@ -92,11 +95,18 @@ _MORE_DEFAULTS = {
     "schedule": None,
     "callbacks": (),
     "progress": False,
+    "dropout": 0.0,
+    "normalization": None,
 }
 # Those that lbfgs knows nothing of.
-_OF_EPOCHS = ("l1", "clip_norm", "clip_value", "schedule", "callbacks", "progress")
+_OF_EPOCHS = ("l1", "clip_norm", "clip_value", "schedule", "callbacks", "progress", "dropout", "normalization")
 # One call of the kernel does about so many multiply-adds, a tenth of a second: Ctrl-C waits for its end.
 _CALL_WORK = 5_000_000_000
+# Which attributes of an estimator hold which arrays of the layers. Those of normalised layers, with their start: the
+# last layer, which is never normalised, has none.
+_ARRAYS = {"coefs_": "weight", "intercepts_": "bias"}
+_SCALES = {"scales_": ("scale", 1.0), "shifts_": ("shift", 0.0)}
+_AVERAGES = {"running_means_": ("running_mean", 0.0), "running_variances_": ("running_variance", 1.0)}
 # Sparse rows become dense ones in pieces of about so many bytes.
 _DENSE_BYTES = 1 << 24
 
@@ -142,25 +152,41 @@ class _Kernels(CallbackSupportMixin):
         if "_networks" not in self.__dict__:
             self._networks = _Networks()
         sizes = (self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_))
-        key = dtype, self.activation if isinstance(self.activation, str) else tuple(self.activation), sizes
+        activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
+        kind = self.__dict__.get("_normalization")
+        key = dtype, activation, sizes, self.dropout, kind
         net = self._networks.by_key.get(key)
         if net is None:
-            codes = [*_activation_codes(self.activation, len(sizes) - 2), Activation.IDENTITY]
-            layers = zip(sizes[:-1], sizes[1:], codes, strict=True)
-            net = Sequential([Dense(*layer, weight_initializer=zeros) for layer in layers], dtype=dtype)
-            self._networks.by_key[key] = net
-        for layer, coef, intercept in zip(net.layers, self.coefs_, self.intercepts_, strict=True):
-            if layer.weight is not coef:
-                layer.weight[...] = coef
-            if layer.bias is not intercept:
-                layer.bias[...] = intercept
+            hidden = len(sizes) - 2
+            codes = [*_activation_codes(self.activation, hidden), Activation.IDENTITY]
+            more = [{"dropout": self.dropout, "normalization": kind}] * hidden + [{}]
+            layers = zip(sizes[:-1], sizes[1:], codes, more, strict=True)
+            layers = [Dense(*given, weight_initializer=zeros, **options) for *given, options in layers]
+            net = self._networks.by_key[key] = Sequential(layers, dtype=dtype)
+        for name, part in self._parts().items():
+            for layer, array in zip(net.layers, getattr(self, name), strict=name in _ARRAYS):
+                view = getattr(layer, part)
+                if view is not array:
+                    view[...] = array
         return net
+
+    def _parts(self):
+        """Attributes with a list of arrays each, and what those are of a layer."""
+        return _ARRAYS | {name: part for name, (part, _) in self._normalizing().items()}
+
+    def _normalizing(self):
+        # That of the fit: the parameter may have been set anew since.
+        kind = self.__dict__.get("_normalization")
+        if kind is None:
+            return {}
+        return _SCALES | (_AVERAGES if kind == "batch" else {})
 
     def _bind(self):
         """Make coefs_ and intercepts_ views of a network; returns it."""
         net = self._network(_working_dtype(*self.coefs_, *self.intercepts_))
-        for name, part in (("coefs_", "weight"), ("intercepts_", "bias")):
-            views = [getattr(layer, part) for layer in net.layers]
+        for name, part in self._parts().items():
+            layers = net.layers if name in _ARRAYS else net.layers[:-1]
+            views = [getattr(layer, part) for layer in layers]
             held = getattr(self, name)
             if isinstance(held, list):
                 # In place: the list may be the one with the best parameters too.
@@ -186,6 +212,23 @@ class _Kernels(CallbackSupportMixin):
         for name in ("validation_loss_curve_", "early_stopped_"):
             self.__dict__.pop(name, None)
         super()._initialize(y, layer_units, dtype)
+        self._normalization = self.normalization
+        for name, (_, start) in (_SCALES | _AVERAGES).items():
+            if name in self._normalizing():
+                setattr(self, name, [np.full(units, start, dtype) for units in layer_units[1:-1]])
+            else:
+                self.__dict__.pop(name, None)
+        self._best_others = self._others()
+
+    def _others(self):
+        """Copies of the arrays that scikit-learn's class has not, by attribute."""
+        return {name: [array.copy() for array in getattr(self, name)] for name in self._normalizing()}
+
+    def _update_no_improvement_count(self, early_stopping, X, y, sample_weight):
+        best = self.best_validation_score_
+        super()._update_no_improvement_count(early_stopping, X, y, sample_weight)
+        if early_stopping and self.best_validation_score_ != best:
+            self._best_others = self._others()
 
     def __sklearn_is_fitted__(self):
         # Without this, every prediction would look through all attributes for one that a fit has left.
@@ -332,7 +375,7 @@ class _Kernels(CallbackSupportMixin):
 
     def _as_fitted(self):
         """Attributes that make a copy of this estimator one with parameters of its own."""
-        own = {name: [array.copy() for array in getattr(self, name)] for name in ("coefs_", "intercepts_")}
+        own = {name: [array.copy() for array in getattr(self, name)] for name in self._parts()}
         return own | {"_networks": _Networks()}
 
     def _score(self, X, y, sample_weight=None):
@@ -368,7 +411,9 @@ class _Kernels(CallbackSupportMixin):
         begins = not incremental or not hasattr(self, "_optimizer")
         if begins:
             scheduler = None if self.schedule is None else LearningRateScheduler(self.schedule)
-            self._optimizer = Descent(self._schedule(), scheduler)
+            # scikit-learn's stream of random numbers is left alone where nothing is dropped.
+            seed = int(self._random_state.randint(2**31)) if self.dropout else 0
+            self._optimizer = Descent(self._schedule(), scheduler, seed)
         loss_type = np.result_type(X.dtype, y.dtype).type
         validation = None
         if self._own_validation is not None:
@@ -396,6 +441,7 @@ class _Kernels(CallbackSupportMixin):
         watch = EstimatorFit(self, net, descent, rows, int(batch_size), begins, after_batch, not incremental)
         order = np.arange(rows)
         batch_rows = np.diff(np.r_[0 : rows : int(batch_size), rows])
+        enough_rows(batch_rows.min(), net.least_rows)
 
         stop = interrupted = False
         try:
@@ -448,6 +494,8 @@ class _Kernels(CallbackSupportMixin):
             # Lists of their own: another pass goes on from the best parameters, and may have to come back to them.
             best = self._best_coefs, self._best_intercepts
             self.coefs_, self.intercepts_ = map(list, best) if incremental else best
+            for name, arrays in self._best_others.items():
+                setattr(self, name, list(arrays))
             self._bind()
 
     def _hyper(self):
@@ -530,8 +578,9 @@ def _refuse_zero(total_weight):
 
 def _round_trip(net, held):
     """Round the parameters of a network to the dtype of another one, which takes them too."""
-    held.parameters[:] = net.parameters
-    net.parameters[:] = held.parameters
+    for name in ("parameters", "statistics"):
+        getattr(held, name)[:] = getattr(net, name)
+        getattr(net, name)[:] = getattr(held, name)
 
 
 def _output(net, X):
@@ -623,9 +672,13 @@ class MLPClassifier(_Kernels, sklearn.neural_network.MLPClassifier):
             result ends the fit. fit is an `EstimatorFit`. They are not copied: an `EarlyStopping` knows its best epoch
             afterwards. With `partial_fit` a call is an epoch, and on_fit_end is not called.
         progress: True shows a bar with losses and scores.
+        dropout, normalization: of the hidden layers, as in `fastnn.Dense`: the rate with which training drops units,
+            and "layer" or "batch". What is dropped follows from random_state, on any number of threads. A normalised
+            network has its other parameters in `scales_` and `shifts_`, with "batch" its averages in `running_means_`
+            and `running_variances_`, an array for each hidden layer.
 
-    l1 to progress are for solvers sgd and adam. `set_callbacks` takes callbacks of scikit-learn's own protocol: `fit`
-    is a task, and so is each epoch of sgd and adam.
+    l1 to normalization are for solvers sgd and adam. `set_callbacks` takes callbacks of scikit-learn's own protocol:
+    `fit` is a task, and so is each epoch of sgd and adam.
 
     Attributes, beyond those of scikit-learn's class:
         history_: of sgd and adam, the `fastnn.History` by epoch.
@@ -709,9 +762,13 @@ class MLPRegressor(_Kernels, sklearn.neural_network.MLPRegressor):
             result ends the fit. fit is an `EstimatorFit`. They are not copied: an `EarlyStopping` knows its best epoch
             afterwards. With `partial_fit` a call is an epoch, and on_fit_end is not called.
         progress: True shows a bar with losses and scores.
+        dropout, normalization: of the hidden layers, as in `fastnn.Dense`: the rate with which training drops units,
+            and "layer" or "batch". What is dropped follows from random_state, on any number of threads. A normalised
+            network has its other parameters in `scales_` and `shifts_`, with "batch" its averages in `running_means_`
+            and `running_variances_`, an array for each hidden layer.
 
-    l1 to progress are for solvers sgd and adam. `set_callbacks` takes callbacks of scikit-learn's own protocol: `fit`
-    is a task, and so is each epoch of sgd and adam.
+    l1 to normalization are for solvers sgd and adam. `set_callbacks` takes callbacks of scikit-learn's own protocol:
+    `fit` is a task, and so is each epoch of sgd and adam.
 
     Attributes, beyond those of scikit-learn's class:
         history_: of sgd and adam, the `fastnn.History` by epoch.

@@ -98,6 +98,8 @@ def test_the_signatures_are_scikit_learns():
             "schedule": None,
             "callbacks": (),
             "progress": False,
+            "dropout": 0.0,
+            "normalization": None,
         }
         if ours is MLPClassifier:
             more["class_weight"] = None

@@ -295,6 +295,71 @@ def test_partial_fits_are_the_epochs_of_a_fit_for_callbacks_and_schedules_too(da
     assert parts.history_.metrics["learning_rate"] == whole.history_.metrics["learning_rate"]
 
 
+def twin_of(model, data, kind, rate, seed, epochs):
+    """The same training by a `Trainer`, from the start of a model: the gradient of d^2 is twice that of d^2 / 2."""
+    net = fastnn.MLP([3, 8, 6, 1], "tanh", normalization=kind, dropout=rate, dtype="float64", seed=0)
+    for layer, coef, intercept in zip(net.layers, model.coefs_, model.intercepts_, strict=True):
+        layer.weight, layer.bias = coef, intercept
+    trainer = fastnn.Trainer(net, "mse", fastnn.SGD(learning_rate=0.05 / 2, momentum=0.5, l2=0.0), seed=seed)
+    trainer.fit(*data, batch_size=20, epochs=epochs, shuffle=False, seed=seed)
+    return net
+
+
+@pytest.mark.parametrize("kind", [None, "layer", "batch"])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_dropout_and_normalization_are_those_of_a_trainer(kind, rate, data):
+    parameters = {"hidden_layer_sizes": (8, 6), "activation": "tanh", "solver": "sgd", "momentum": 0.5, "alpha": 0.0}
+    parameters |= {"nesterovs_momentum": False, "batch_size": 20, "shuffle": False, "random_state": 0}
+    parameters |= {"dropout": rate, "normalization": kind, "learning_rate_init": 0.05}
+    start = MLPRegressor(**parameters | {"learning_rate_init": 1e-300, "max_iter": 1}).fit(*data)
+    model = MLPRegressor(**parameters | {"max_iter": 4}).fit(*data)
+    net = twin_of(start, data, kind, rate, model._optimizer.seed, 4)
+    np.testing.assert_allclose(model.predict(data[0]), net.predict(data[0]).ravel(), rtol=1e-8, atol=1e-10)
+    names = [] if kind is None else ["scale", "shift"] + ["running_mean", "running_variance"] * (kind == "batch")
+    for name in names:
+        attribute = {"running_variance": "running_variances_"}.get(name, f"{name}s_")
+        for array, layer in zip(getattr(model, attribute), net.layers[:-1], strict=True):
+            np.testing.assert_allclose(array, getattr(layer, name), rtol=1e-8, atol=1e-10)
+    parts = MLPRegressor(**parameters | {"max_iter": 4})
+    for _ in range(4):
+        parts = pickle.loads(pickle.dumps(parts.partial_fit(*data)))
+    assert parts.predict(data[0]).tobytes() == model.predict(data[0]).tobytes()
+    assert clone(model).fit(*data).predict(data[0]).size == 60
+    if rate:
+        other = MLPRegressor(**parameters | {"max_iter": 4, "random_state": 1}).fit(*data)
+        assert other._optimizer.seed != model._optimizer.seed
+
+
+def test_the_best_epoch_of_a_normalized_network_comes_back_whole(data):
+    """Scores that fall from the third epoch on: what stays is a fit of three epochs, averages and all."""
+    X, y = data
+    parameters = {"normalization": "batch", "random_state": 0, "shuffle": False, "learning_rate_init": 0.05}
+    scores = iter([0.1, 0.2, 0.3, 0.2, 0.1, 0.0])
+    model = MLPRegressor(early_stopping=True, scoring=lambda *_: next(scores), max_iter=6, **parameters)
+    model.fit(X, y, X_val=X, y_val=y)
+    three = MLPRegressor(max_iter=3, **parameters).fit(X, y)
+    assert model.predict(X).tobytes() == three.predict(X).tobytes()
+    assert model.running_means_[0].tobytes() == three.running_means_[0].tobytes()
+    # Another value of the parameter means the next fit.
+    assert model.set_params(normalization=None).predict(X).tobytes() == three.predict(X).tobytes()
+    assert not hasattr(model.set_params(early_stopping=False).fit(X, y), "scales_")
+    with pytest.raises(ValueError, match="expected at least 2 rows of a batch for batch normalization, got 1"):
+        MLPRegressor(batch_size=59, **parameters).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", ["layer", "batch"])
+def test_normalized_float32_data_after_float64(kind, data):
+    """Parameters of float32 that are trained on data of float64 are rounded after every batch, averages too."""
+    X, y = data
+    model = MLPRegressor(normalization=kind, random_state=0).partial_fit(X.astype(np.float32), y.astype(np.float32))
+    before = model.scales_[0].copy()
+    model.partial_fit(X, y)
+    assert model.scales_[0].dtype == model.coefs_[0].dtype == np.float32
+    assert not np.array_equal(model.scales_[0], before)
+    same = pickle.loads(pickle.dumps(model))
+    assert same.predict(X).tobytes() == model.predict(X).tobytes()
+
+
 def test_progress_shows_losses_and_scores(data, capsys):
     MLPRegressor(progress=True, early_stopping=True, max_iter=3, random_state=0).fit(*data)
     written = capsys.readouterr().err
@@ -377,6 +442,8 @@ MORE = {
     "schedule": Step(40),
     "callbacks": [fastnn.EarlyStopping("loss", patience=100)],
     "progress": True,
+    "dropout": 0.25,
+    "normalization": "layer",
 }
 
 
@@ -394,16 +461,21 @@ def test_lbfgs_refuses_what_belongs_to_epochs(Estimator, data):
     Estimator(solver="lbfgs", l1=0, callbacks=[], max_iter=3).fit(data[0], data[1] > 1)
 
 
+WRONG = {
+    "l1": -1,
+    "clip_norm": 0,
+    "clip_value": -1,
+    "schedule": 0.1,
+    "callbacks": 3,
+    "progress": 2,
+    "dropout": 1.0,
+    "normalization": "instance",
+}
+
+
 @BOTH
 def test_wrong_values_are_refused(Estimator, data):
-    for name, wrong in {
-        "l1": -1,
-        "clip_norm": 0,
-        "clip_value": -1,
-        "schedule": 0.1,
-        "callbacks": 3,
-        "progress": 2,
-    }.items():
+    for name, wrong in WRONG.items():
         with pytest.raises(ValueError, match=f"The '{name}' parameter of MLP.* must be"):
             Estimator(**{name: wrong}).fit(data[0], data[1] > 1)
 
