@@ -42,7 +42,6 @@ from .kernels.codes import ROW_WISE, Activation, EstimatorLoss, Normalization
 from .layer import Dense
 from .schedules import Schedule
 from .sequential import Sequential
-from .validation import enough_rows
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -441,7 +440,11 @@ class _Kernels(CallbackSupportMixin):
         watch = EstimatorFit(self, net, descent, rows, int(batch_size), begins, after_batch, not incremental)
         order = np.arange(rows)
         batch_rows = np.diff(np.r_[0 : rows : int(batch_size), rows])
-        enough_rows(batch_rows.min(), net.least_rows)
+        if batch_rows.min() < net.least_rows:
+            raise ValueError(
+                "batch_size: expected at least 2 rows in every batch for batch normalization, got one of 1: "
+                f"n_samples={rows}, batch_size={batch_size}"
+            )
 
         stop = interrupted = False
         try:
