@@ -490,16 +490,11 @@ def _network_rows():
             "workspace": workspace,
         }
 
-    def steeper(limits, inputs, rows):
-        # A division by the deviation of few numbers, which may lie close together, magnifies errors and gradients.
-        few = min(rows, int(inputs["table"][:, OUT].min()))
-        return {name: limit * (32 if few > 8 else 1000) for name, limit in limits.items()}
-
     yield Row(
         "normalized_forward",
         normalized_forward,
         ("out",),
-        lambda inputs, expected: steeper(bound(inputs, expected, "out"), inputs, 9),
+        lambda inputs, expected: bound(inputs, expected, "out"),
         shapes,
         timed,
         lambda shape: (2 * multiply_adds(shape), None),
@@ -509,7 +504,7 @@ def _network_rows():
         "normalized_loss_and_gradient",
         normalized_gradient,
         ("gradient",),
-        lambda inputs, expected: steeper(gradient_bound(inputs, expected), inputs, len(inputs["x"])),
+        gradient_bound,
         [shape for shape in shapes if shape[0] > 1],
         timed,
         lambda shape: (6 * multiply_adds(shape) - 2 * shape[0] * shape[1] * shape[2], None),

@@ -163,7 +163,7 @@ def test_many_steps_stay_with_the_formulas(kind, dtype, rng):
         before = net.parameters.astype(np.float64)
         prediction, averages = plain_forward(net, before, x[rows], 11, step)
         found = trainer.step(x[rows], y[rows])
-        eps = np.finfo(dtype).eps
+        eps = float(np.finfo(dtype).eps)
         assert found == pytest.approx(plain_loss(Loss.MSE, prediction, y[rows].astype(float)), rel=1000 * eps)
         np.testing.assert_allclose(net.statistics, averages, rtol=100 * eps, atol=100 * eps)
 
@@ -261,8 +261,7 @@ def test_a_row_does_not_depend_on_its_batch_nor_on_who_asks(kinds, dtype, rng):
     fastnn.apply_into(net.network, x, out, room)
     assert out.tobytes() == whole.tobytes()
     assert fastnn.apply(net.network, x[::7][4]).tobytes() == whole[28].tobytes()
-    serial = numba.njit(lambda *arguments: kernels.normalized_forward(*arguments))
-    for function in (kernels.normalized_forward, serial):
+    for function in (kernels.normalized_forward, regularized.normalized_forward_serial):
         out[:] = np.nan
         function(*net.network, x, out, room)
         assert out.tobytes() == whole.tobytes()
@@ -289,7 +288,7 @@ def test_scales_and_shifts_are_updated_as_biases_are(clip, dtype, rng):
     total = weights.sum(dtype=np.float64)
     sizes = np.abs(net.parameters[penalised].astype(float))
     expected = value + (0.3 * sizes.sum() + 0.7 / 2 * np.square(sizes).sum()) / total
-    assert results[2][0] == pytest.approx(expected, rel=100 * np.finfo(dtype).eps)
+    assert results[2][0] == pytest.approx(expected, rel=100 * float(np.finfo(dtype).eps))
 
 
 @pytest.fixture
