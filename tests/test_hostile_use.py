@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -242,6 +243,26 @@ def test_callbacks_may_train_predict_and_copy(x, y):
     second.step(x, y)
     assert first.net.parameters.tobytes() == second.net.parameters.tobytes()
     assert first.net.parameters.tobytes() != trainer.net.parameters.tobytes()
+
+
+def test_predict_within_predict_leaves_the_outer_one_its_memory():
+    """A subclass runs code of its own when `out` is reshaped: after the plan was made, before the kernel runs."""
+    net = fastnn.MLP([3, 40, 2], activation="tanh", seed=0)
+    expected, alive = net.predict(np.ones(3)), []
+    held = lambda: net.resources._scratch.inference[2]
+
+    class Calls(np.ndarray):
+        def __array_finalize__(self, source):
+            if isinstance(source, Calls):
+                workspace = weakref.ref(held())
+                net.predict(np.ones((300, 3)))
+                alive.append(workspace() is not None)
+                assert workspace() is not held()
+
+    out = np.empty(2, np.float32).view(Calls)
+    assert net.predict(np.ones(3), out=out) is out
+    assert alive == [True]
+    assert out.tobytes() == expected.tobytes()
 
 
 def test_layers_belong_to_one_model():
