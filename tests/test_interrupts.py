@@ -19,6 +19,14 @@ from fastnn.kernels.jit import aside
 FULL = os.environ.get("FASTNN_FULL") == "1"
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """As in a terminal: what a shell without job control starts in the background ignores SIGINT from birth."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def run(script, *arguments):
     """The words of each line that a script prints."""
     command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
@@ -33,6 +41,8 @@ import numpy as np
 import fastnn
 from fastnn.trainer import _order
 
+# A process that its parent has started in the background ignores it otherwise.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 moments, batch = int(sys.argv[1]), 256
 rng = np.random.default_rng(0)
 x = rng.standard_normal((20 * batch, 256)).astype(np.float32)
