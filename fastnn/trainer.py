@@ -353,7 +353,10 @@ class Trainer:
         """Run the fit from where it stands to its end; what ends it sooner tells which trainer can go on with it."""
         try:
             with Interrupts() as interrupts:
-                return self._fit(task, interrupts)
+                try:
+                    return self._fit(task, interrupts)
+                finally:
+                    interrupts.hold()
         except (KeyboardInterrupt, FloatingPointError) as error:
             # Who called net.fit has no other way to it.
             error.trainer = self
