@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from . import kernels
 from .kernels.codes import Loss
-from .validation import enum_member
+from .validation import enum_member, shown
 
 __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "Huber", "LogCosh", "Poisson", "SoftmaxCrossEntropy"]
 
@@ -113,4 +113,9 @@ _BY_CODE = {kind.code: kind() for kind in (MSE, MAE, Huber, LogCosh, Poisson, Bi
 
 def get(loss):
     """The loss object that a name, a `Loss` member or an object means."""
-    return loss if isinstance(loss, _Loss) else _BY_CODE[enum_member(loss, Loss, "loss")]
+    if isinstance(loss, _Loss):
+        # By it kernels and checks of y know what y holds: a subclass may not have another.
+        if not isinstance(loss, type(_BY_CODE.get(loss.code))):
+            raise TypeError(f"loss: expected the code of its base class, got {shown(loss)}")
+        return loss
+    return _BY_CODE[enum_member(loss, Loss, "loss")]

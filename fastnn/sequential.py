@@ -74,26 +74,25 @@ class Sequential:
             layer.fill(part, rng)
         for layer, part in zip(layers, parts, strict=True):
             layer.place(part)
-        self._network = Network(self._table, self._parameters)
         self._in_features, self._out_features = sizes[0], sizes[-1]
         # Trainers draw on them too.
-        self.resources = Resources(self._network)
+        self.resources = Resources(Network(self._table, self._parameters))
 
     layers = property(lambda self: self._layers, doc="The `Dense` layers, a tuple.")
     dtype = property(lambda self: self._dtype, doc="float32 or float64.")
     in_features = property(lambda self: self._in_features, doc="Columns of x.")
     out_features = property(lambda self: self._out_features, doc="Columns of the result.")
     parameter_count = property(lambda self: self._parameters.size, doc="Weights and biases in all.")
-    table = property(lambda self: self._table, doc="int64 (layers, 8): the architecture as kernels read it.")
+    # New views every time: setting the shape, the dtype or the flags of one leaves the model's own arrays alone.
+    table = property(lambda self: self._table[:], doc="int64 (layers, 8): the architecture as kernels read it.")
     network = property(
-        lambda self: self._network,
+        lambda self: Network(self._table[:], self._parameters[:]),
         doc="NamedTuple (table, parameters) for compiled code; shares memory with the model.",
     )
 
     @property
     def parameters(self):
         """All parameters, flat: weight row by row, then bias, layer after layer. A live view; assigning copies in."""
-        # A new view every time: setting its shape or its flags leaves the model's own array alone.
         return self._parameters[:]
 
     @parameters.setter

@@ -299,8 +299,8 @@ class Trainer:
 
     @property
     def moments(self):
-        """The optimizer's two states, live: flat arrays of the parameters' size, or empty."""
-        return self._states
+        """The optimizer's two states, live views: flat arrays of the parameters' size, or empty."""
+        return tuple(state[:] for state in self._states)
 
     def position(self):
         """Where the last fit stands, a `Position` of its own, or None; callbacks count as done when they ask."""
@@ -442,7 +442,7 @@ class Trainer:
         while position.batch < position.batches:
             first = position.batch
             count = min(self._batches_a_call, position.batches - first)
-            rates = scheduler.learning_rates(self.optimizer.learning_rate, position, count) if scheduler else None
+            rates = self._rates(scheduler, count) if scheduler else None
             part = self._part(task.data, order, first, count)
             # Compiles what is not compiled yet: here, where Ctrl-C does not have to wait for the compiler.
             self._plan(size, loss)
@@ -467,6 +467,14 @@ class Trainer:
             self.history.append(self.epochs, numbers | {"seconds": position.seconds + time.perf_counter() - mark})
             position.end_epoch()
         bar.scores(numbers)
+
+    def _rates(self, scheduler, count):
+        """The learning rates of the next `count` updates, as the kernel takes them."""
+        rates = scheduler.learning_rates(self.optimizer.learning_rate, self._position, count)
+        rates = np.ascontiguousarray(rates, np.float64)
+        if rates.shape != (count,):
+            raise ValueError(f"learning_rates: expected shape ({count},), got {rates.shape}")
+        return rates
 
     def _mean_loss(self, weight, order):
         """The mean of the epoch's losses over samples."""
