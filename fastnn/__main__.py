@@ -16,7 +16,8 @@ def main(arguments=None):
     check.add_argument("--exhaustive", action="store_true", help="activations on all 2^32 float32 inputs: worst ULP")
     only = check.add_argument_group("with --exhaustive")
     only.add_argument("--sample", type=int, metavar="N", help="about N float32 inputs of each function")
-    only.add_argument("--float64", type=int, metavar="N", help="N float64 inputs of each function (a million)")
+    only.add_argument("--float64", type=int, metavar="N", help="N float64 inputs of each function (10^8)")
+    only.add_argument("--dtype", choices=("float32", "float64"), help="one of the two tables alone")
     only.add_argument("--markdown", metavar="FILE", help="renew the tables in this file")
     commands.add_parser("info", help="versions, CPU, vectors, threads and cache folder")
     options = parser.parse_args(arguments)
@@ -28,13 +29,14 @@ def main(arguments=None):
         return run(options.output, options.epochs)
     if options.command == "check":
         numbers = {"sample": options.sample, "count64": options.float64, "markdown": options.markdown}
+        numbers["dtypes"] = options.dtype and [options.dtype]
         given = {name: value for name, value in numbers.items() if value is not None}
         if options.exhaustive:
             from .accuracy import run
 
             return run(options.names, **given)
         if given:
-            parser.error("--sample, --float64 and --markdown go with --exhaustive")
+            parser.error("--sample, --float64, --dtype and --markdown go with --exhaustive")
         from .check import run
 
         return run(options.names)

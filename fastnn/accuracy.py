@@ -1,8 +1,8 @@
 """`fastnn check --exhaustive`: every float32 number through every elementwise activation and its derivative.
 
-The exact value of a float32 result is the float64 kernel's, whose own error, found here against NumPy's long double on
+The exact value of a float32 result is the float64 kernel's, whose own error, found here against pairs of doubles on
 samples of all exponents, is 2^-29 of what is looked for. A derivative is that of the kernel's `saved` argument: the
-output of the float32 activation, or its input for those in `NEEDS_PRE_ACTIVATION`.
+output of the activation, or its input for those in `NEEDS_PRE_ACTIVATION`.
 
 Derivatives have zeros, near which no sum of rounded terms has correct digits: they are also measured in the ULP of
 max(|f'|, 1/4). So is the whole way from x to f'(x), which includes the rounding of the saved output.
@@ -11,6 +11,7 @@ max(|f'|, 1/4). So is the whole way from x to f'(x), which includes the rounding
 import concurrent.futures
 import datetime
 import platform
+import re
 import sys
 import time
 
@@ -21,7 +22,7 @@ from .info import cpu_model
 from .kernels import accuracy, simd
 from .kernels.activation import LEAKY_SLOPE, activate, activate_backward
 from .kernels.codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation
-from .kernels.sigmoids import GELU_CUBIC
+from .kernels.double_double import exact_activation, exact_derivative
 from .kernels.threads import get_num_threads, set_num_threads
 
 ELEMENTWISE = [code for code in Activation if code not in ROW_WISE]
@@ -84,8 +85,12 @@ class Findings:
 
 
 def _meet(findings, actual, exact, x, worst, floored):
+    """Take in how far results lie from exact ones, an array of float64 or a pair of those."""
     found = np.empty(accuracy.FINDINGS)
-    accuracy.distances(actual, exact, FLOOR, found)
+    if isinstance(exact, tuple):
+        accuracy.distances64(actual, *exact, FLOOR, found)
+    else:
+        accuracy.distances(actual, exact, FLOOR, found)
     if worst is not None:
         worst.meet(found[accuracy.WORST], x[int(found[accuracy.WHERE])])
     if floored is not None:
@@ -118,14 +123,15 @@ def _properties(findings, code, x, y):
     """What holds to the last bit."""
     if code == Activation.TANH:
         findings.fail("not odd", np.count_nonzero((_apply(code, -x) != -y) & ~np.isnan(y)))
+    number = x.dtype.type
     exact = {
         Activation.IDENTITY: lambda: x,
-        Activation.RELU: lambda: np.where(x <= 0, np.float32(0), x),
-        Activation.LEAKY_RELU: lambda: np.where(x > 0, x, x * np.float32(LEAKY_SLOPE)),
+        Activation.RELU: lambda: np.where(x <= 0, number(0), x),
+        Activation.LEAKY_RELU: lambda: np.where(x > 0, x, x * number(LEAKY_SLOPE)),
     }.get(code)
     if exact is not None:
-        expected = exact()
-        same = (y.view(np.uint32) == expected.view(np.uint32)) | (np.isnan(y) & np.isnan(expected))
+        expected, bits = exact(), f"u{x.itemsize}"
+        same = (y.view(bits) == expected.view(bits)) | (np.isnan(y) & np.isnan(expected))
         findings.fail("not exact", np.count_nonzero(~same))
 
 
@@ -167,127 +173,67 @@ def sweep(code, stride=1, map=map):
     return findings
 
 
-# ---- float64 against long double
+# ---- float64 against pairs of doubles
+
+# The exponent bits of 2^-60 to 2^9, beyond which every function is a straight line, and those of all finite numbers,
+# with the share of each in the samples.
+STRATA = (range(1023 - 60, 1023 + 10), 15 / 16), (range(2047), 1 / 16)
 
 
-def _long(text):
-    return np.longdouble(text)
+class Stratum:
+    """Some exponents of both signs, and how many numbers to take with each."""
+
+    def __init__(self, exponents, count):
+        self.patterns = np.array([*exponents, *(exponent + 2048 for exponent in exponents)], np.int64) << 52
+        self.each = max(1, round(count / self.patterns.size))
+
+    def parts(self):
+        """Ranges of the numbers to take, each of at most CHUNK."""
+        count = self.each * self.patterns.size
+        return [range(first, min(count, first + CHUNK)) for first in range(0, count, CHUNK)]
+
+    def draw(self, part, rng):
+        """float64 numbers: of each exponent one, at random, in each of so many equal parts."""
+        which, place = np.divmod(np.arange(part.start, part.stop), self.each)
+        fraction = ((place + rng.random(which.size)) * (2.0**52 / self.each)).astype(np.int64)
+        return (self.patterns[which] | np.minimum(fraction, 2**52 - 1)).view(np.float64)
 
 
-def _long_sigmoid(x):
-    e = np.exp(-abs(x))
-    return np.where(x < 0, e, 1) / (1 + e)
+def _pair(function, arguments, code, result):
+    pair = np.empty_like(result), np.empty_like(result)
+    function(*arguments, code, result, *pair)
+    return pair
 
 
-def _long_pdf(w):
-    # The square in two parts, the first of them exact: exp amplifies a rounding by the size of the square.
-    high = w.astype(np.float32).astype(np.longdouble)
-    return (
-        np.exp(-high * high / 2) * np.exp(-(w - high) * (w + high) / 2) / np.sqrt(2 * _long("3.141592653589793238463"))
-    )
-
-
-def _long_cdf(x):
-    """Series of positive terms below 1, Laplace's continued fraction of the tail above."""
-    w = np.minimum(abs(x), 45)
-    small = np.minimum(w, 1)
-    term = total = small
-    for n in range(1, 40):
-        term = term * small * small / (2 * n + 1)
-        total = total + term
-    large = np.maximum(w, 1)
-    fraction = large
-    for n in range(600, 0, -1):
-        fraction = large + n / fraction
-    tail = np.where(w < 1, _long("0.5") - _long_pdf(small) * total, _long_pdf(large) / fraction)
-    return np.where(x < 0, tail, 1 - tail)
-
-
-def _long_gelu_tanh_parts(x):
-    root, cubic = np.sqrt(8 / _long("3.141592653589793238463")), _long(repr(GELU_CUBIC))
-    u = root * (x + cubic * x * x * x)
-    return _long_sigmoid(u), _long_sigmoid(-u), root * (1 + 3 * cubic * x * x)
-
-
-def _long_gelu_tanh_slope(x):
-    s, rest, du = _long_gelu_tanh_parts(x)
-    return s + x * du * s * rest
-
-
-def _long_functions():
-    """{code: (f(x), f'(saved))} on long doubles."""
-    scale, slope = _long("1.0507009873554804934193349852946"), _long("1.6732632423543772848170429916717")
-    where, one, leak, sixth = np.where, _long(1), _long("0.01"), _long(1) / 6
-    hard = lambda x: np.clip((x + 3) / 6, 0, 1)
-    inside = lambda y: (y > 0) & (y < 1)
-    return {
-        Activation.IDENTITY: (lambda x: x, lambda y: y * 0 + 1),
-        Activation.RELU: (lambda x: np.maximum(x, 0), lambda y: where(y > 0, one, 0)),
-        Activation.LEAKY_RELU: (lambda x: where(x > 0, x, leak * x), lambda y: where(y > 0, one, leak)),
-        Activation.ELU: (lambda x: where(x > 0, x, np.expm1(x)), lambda y: where(y > 0, one, y + 1)),
-        Activation.SELU: (
-            lambda x: scale * where(x > 0, x, slope * np.expm1(x)),
-            lambda y: where(y > 0, scale, y + scale * slope),
-        ),
-        Activation.SIGMOID: (_long_sigmoid, lambda y: y * (1 - y)),
-        Activation.TANH: (np.tanh, lambda y: 1 - y * y),
-        Activation.SOFTPLUS: (lambda x: np.maximum(x, 0) + np.log1p(np.exp(-abs(x))), lambda y: -np.expm1(-y)),
-        Activation.GELU: (lambda x: x * _long_cdf(x), lambda x: _long_cdf(x) + x * _long_pdf(x)),
-        Activation.GELU_TANH: (lambda x: x * _long_gelu_tanh_parts(x)[0], _long_gelu_tanh_slope),
-        Activation.SILU: (
-            lambda x: x * _long_sigmoid(x),
-            lambda x: _long_sigmoid(x) * (1 + x * _long_sigmoid(-x)),
-        ),
-        Activation.HARDSIGMOID: (hard, lambda y: where(inside(y), sixth, 0)),
-        Activation.HARDSWISH: (
-            lambda x: x * hard(x),
-            lambda x: where(x <= -3, 0, where(x >= 3, one, x / 3 + 0.5)),
-        ),
-    }
-
-
-def _distances64(actual, exact, floor):
-    exponent = np.frexp(np.maximum(abs(exact), floor))[1] - 1
-    ulp = np.ldexp(np.longdouble(1), np.maximum(exponent, -1022) - 52)
-    return (abs(actual - exact) / ulp).astype(np.float64)
-
-
-def samples64(rng, count):
-    """Of both signs between 2^-60 and 1000, exponents uniform: beyond, every function is a straight line."""
-    x = np.ldexp(rng.uniform(1, 2, count), rng.integers(-60, 10, count)) * rng.choice([-1.0, 1.0], count)
-    return np.clip(x, -1000, 1000)
-
-
-def _sample_part(code, rng, count):
-    """Findings for `count` random float64 numbers."""
+def _sample_part(code, x):
+    """Findings for some float64 numbers."""
     findings = Findings(code, BOUNDS64)
-    value, derivative = _long_functions()[code]
     with np.errstate(under="ignore", over="ignore"):
-        x = samples64(rng, count)
-        wide = x.astype(np.longdouble)
         y = _apply(code, x)
         saved = x if code in NEEDS_PRE_ACTIVATION else y
-        slope, exact_slope = _slope(code, saved), derivative(saved.astype(np.longdouble))
-        whole = exact_slope if saved is x else derivative(value(wide))
-        for worst, actual, exact, floor in (
-            (findings.value, y, value(wide), 0),
-            (findings.slope, slope, exact_slope, 0),
-            (findings.slope_floored, slope, exact_slope, FLOOR),
-            (findings.whole_way, slope, whole, FLOOR),
-        ):
-            distance = _distances64(actual, exact, floor)
-            worst.meet(distance.max(), x[distance.argmax()])
-    findings.count = count
+        slope = _slope(code, saved)
+    _meet(findings, y, _pair(exact_activation, (x,), code, y), x, findings.value, None)
+    exact = _pair(exact_derivative, (saved, np.zeros_like(x)), code, slope)
+    _meet(findings, slope, exact, x, findings.slope, findings.slope_floored)
+    if saved is not x:
+        exact = _pair(exact_derivative, _pair(exact_activation, (x,), code, ONES[np.float64][: x.size]), code, slope)
+    _meet(findings, slope, exact, x, None, findings.whole_way)
+    _properties(findings, code, x, y)
+    findings.count = x.size
     return findings
 
 
 def sample64(code, count, seed=0, map=map):
-    """Findings for `count` random float64 numbers; map: like the built-in one."""
+    """Findings for about `count` random float64 numbers of all exponents; map: like the built-in one."""
     findings = Findings(code, BOUNDS64)
-    sizes = [min(CHUNK, count - first) for first in range(0, count, CHUNK)]
-    part = lambda rng, size: _sample_part(code, rng, size)
-    for more in map(part, np.random.default_rng(seed).spawn(len(sizes)), sizes):
-        findings.add(more)
+    for exponents, share in STRATA:
+        stratum = Stratum(exponents, count * share)
+        parts = stratum.parts()
+        # Each part its own generator: the numbers are the same in whatever order threads take the parts.
+        seeds = np.random.SeedSequence([seed, len(exponents)]).spawn(len(parts))
+        look = lambda part, seed, stratum=stratum: _sample_part(code, stratum.draw(part, np.random.default_rng(seed)))
+        for more in map(look, parts, seeds):
+            findings.add(more)
     return findings
 
 
@@ -314,30 +260,26 @@ def _row(findings):
     return [findings.code.name.lower(), *map(str, findings.all()), f"{findings.count:,}", verdict]
 
 
-def _sections(stride, count64):
-    """(dtype's name, function from a code to its findings), while their threads are there.
-
-    Python threads with kernels on one thread each: they wait for each other at the end of a function alone.
-    """
-    threads = get_num_threads()
-    set_num_threads(1)
-    try:
-        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            yield "float32", lambda code: sweep(code, stride, pool.map)
-            if np.finfo(np.longdouble).nmant >= 63:
-                yield "float64", lambda code: sample64(code, count64, map=pool.map)
-    finally:
-        set_num_threads(None)
+DTYPES = "float32", "float64"
 
 
-def run(names=(), sample=None, count64=1_000_000, markdown=None):
+def _finders(stride, count64):
+    """Functions from a code and a `map` to findings, by dtype."""
+    return {
+        "float32": lambda code, map: sweep(code, stride, map),
+        "float64": lambda code, map: sample64(code, count64, map=map),
+    }
+
+
+def run(names=(), sample=None, count64=100_000_000, markdown=None, dtypes=DTYPES):
     """Print the tables; returns 0 if all functions are within their bounds, 1 if not, 2 for an unknown name.
 
     Args:
         names: activations; all elementwise ones if empty.
         sample: about so many float32 inputs of each, evenly over all bit patterns; None takes all 2^32.
-        count64: random float64 inputs of each.
-        markdown: a file for the tables.
+        count64: about so many random float64 inputs of each.
+        markdown: a file whose tables of these dtypes to renew.
+        dtypes: some of DTYPES.
     """
     known = {code.name.lower(): code for code in ELEMENTWISE}
     unknown = [name for name in names if name not in known]
@@ -349,29 +291,36 @@ def run(names=(), sample=None, count64=1_000_000, markdown=None):
     stride = 1 if sample is None else max(1, (1 << 32) // max(1, sample)) | 1
     began = time.perf_counter()
     heads = ["f", "f(x): ULP", "f'(saved): ULP", "of max(abs f', 1/4)", "f'(x), of the same", "inputs", "verdict"]
-    tables, passed = [], True
-    for name, find in _sections(stride, count64):
-        rows = [heads]
-        for code in codes:
-            findings = find(code)
-            rows.append(_row(findings))
-            passed &= findings.passed()
-            print("  ".join([name, *rows[-1]]), file=sys.stderr, flush=True)
-        tables.append(f"## {name}\n\n{_table(rows)}")
-    if len(tables) == 1:
-        tables.append("float64: not checked, this platform's long double is no wider")
-    text = "\n\n".join([_heading(), *tables])
-    print(text)
-    print(f"\n{time.perf_counter() - began:.0f} s; " + ("all within their bounds" if passed else "FAILED"))
+    sections, passed = {}, True
+    finders = _finders(stride, count64)
+    # Python threads with kernels on one thread each: they wait for each other at the end of a function alone.
+    threads = get_num_threads()
+    set_num_threads(1)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            for name in dtypes:
+                rows = [heads]
+                for code in codes:
+                    findings = finders[name](code, pool.map)
+                    rows.append(_row(findings))
+                    passed &= findings.passed()
+                    print("  ".join([name, *rows[-1]]), file=sys.stderr, flush=True)
+                sections[name] = f"## {name}\n\n{_heading()}\n\n{_table(rows)}\n"
+    finally:
+        set_num_threads(None)
+    print("\n".join(sections.values()))
+    print(f"{time.perf_counter() - began:.0f} s; " + ("all within their bounds" if passed else "FAILED"))
     if markdown is not None:
-        _write(markdown, text)
+        _write(markdown, sections)
     return 0 if passed else 1
 
 
-def _write(path, text):
-    """Put the tables between the two marks of a file."""
+def _write(path, sections):
+    """Put tables between the two marks of a file, in the place of those of the same dtypes."""
     with open(path, encoding="utf-8") as file:
         before, rest = file.read().split("<!-- check --exhaustive -->\n")
-    after = rest.split("<!-- end of check -->\n")[1]
+    body, after = rest.split("<!-- end of check -->\n")
+    old = {part.split("\n", 1)[0]: f"## {part.rstrip()}\n" for part in re.split("^## ", body, flags=re.MULTILINE)[1:]}
+    text = "\n".join((old | sections)[name] for name in DTYPES if name in old | sections)
     with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{before}<!-- check --exhaustive -->\n{text}\n<!-- end of check -->\n{after}")
+        file.write(f"{before}<!-- check --exhaustive -->\n{text}<!-- end of check -->\n{after}")

@@ -13,6 +13,8 @@ class Interrupts:
 
     One handler for the whole block: to change it for each inner one took 20 us, a small update takes 5. From the start
     up to the end of the first inner block interrupts are held too, so that none comes before the handler can be undone.
+    For the same reason the outer block has to end with `hold`, on every way out of it: an interrupt that broke the
+    undoing would leave a handler behind that holds back all Ctrl-C to come.
     """
 
     def __init__(self):
@@ -32,6 +34,8 @@ class Interrupts:
         # A callback may have set a handler of its own.
         if self._handler is not None and signal.getsignal(signal.SIGINT) == self._arrive:
             signal.signal(signal.SIGINT, self._handler)
+        if self._arrived is not None:
+            self._handler(*self._arrived)
 
     def _arrive(self, number, frame):
         if self._holding:

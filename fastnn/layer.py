@@ -176,7 +176,8 @@ class Dense:
     @property
     def weight(self):
         """(in_features, out_features), a live view; assigning an array of that shape copies it in."""
-        return self._held()._weight
+        # A new view: a user who sets its shape leaves alone what kernels read.
+        return self._held()._weight[:]
 
     @weight.setter
     def weight(self, value):
@@ -185,7 +186,7 @@ class Dense:
     @property
     def bias(self):
         """(out_features,), a live view; assigning an array of that shape copies it in."""
-        return self._held()._bias
+        return self._held()._bias[:]
 
     @bias.setter
     def bias(self, value):

@@ -11,7 +11,7 @@ from typing import ClassVar
 from . import kernels
 from .kernels.codes import Loss
 from .kernels.loss import default_parameter
-from .validation import enum_member, real_number
+from .validation import enum_member, real_number, shown
 
 __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "Huber", "LogCosh", "Poisson", "Quantile", "SoftmaxCrossEntropy"]
 
@@ -165,4 +165,9 @@ _BY_CODE = {kind.code: kind() for kind in _KINDS}
 
 def get(loss):
     """The loss object that a name, a `Loss` member or an object means."""
-    return loss if isinstance(loss, _Loss) else _BY_CODE[enum_member(loss, Loss, "loss")]
+    if isinstance(loss, _Loss):
+        # By it kernels and checks of y know what y holds: a subclass may not have another.
+        if not isinstance(loss, type(_BY_CODE.get(loss.code))):
+            raise TypeError(f"loss: expected the code of its base class, got {shown(loss)}")
+        return loss
+    return _BY_CODE[enum_member(loss, Loss, "loss")]

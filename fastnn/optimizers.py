@@ -21,7 +21,7 @@ import numpy as np
 
 from .kernels import optimizer as layout
 from .kernels.codes import Optimizer
-from .validation import enum_member, flag, real_number
+from .validation import enum_member, flag, real_number, shown
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
@@ -214,5 +214,9 @@ _BY_CODE = {kind.code: kind for kind in (SGD, RMSprop, Adagrad, Adam, AdamW)}
 def get(optimizer):
     """The optimizer that an object, or with its defaults a name or an `Optimizer` member, means; None is SGD()."""
     if isinstance(optimizer, _Base):
+        # By these kernels know which memory to read: a subclass may not have others.
+        kind = _BY_CODE.get(optimizer.code)
+        if kind is None or not isinstance(optimizer, kind) or optimizer.states() != kind.states(optimizer):
+            raise TypeError(f"optimizer: expected the code and states of its base class, got {shown(optimizer)}")
         return optimizer
     return SGD() if optimizer is None else _BY_CODE[enum_member(optimizer, Optimizer, "optimizer")]()

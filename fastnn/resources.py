@@ -31,14 +31,18 @@ def aligned_empty(size, dtype, purpose):
 
 
 class _Scratch(threading.local):
-    """The workspaces of one Python thread, kept from call to call; class attributes are what a new thread finds."""
+    """The workspaces of one Python thread, kept from call to call; class attributes are what a new thread finds.
 
-    inference_rows = inference_threads = 0
-    inference = training = np.empty(0)
-    # {threads: (kernel, address of its plan, the plan)}, and the entry for few enough rows
-    plans = ()
-    small_rows, small = -1, None
-    training_plan = None
+    A signal's handler may run between any two steps of `Resources` and call the same model: what belongs together is
+    one tuple, read and replaced at once.
+    """
+
+    # rows and threads that the workspace is for, the workspace, {threads: what `inference` returns}
+    inference = 0, 0, None, ()
+    # so many rows, and what `inference` returns for as many or fewer
+    small = -1, None
+    # rows and threads that it was last asked for, and the workspace
+    training = None, np.empty(0)
 
 
 class Resources:
@@ -62,33 +66,39 @@ class Resources:
         return count if most is None else min(count, most)
 
     def inference(self, rows, most):
-        """(kernel, address of its plan, the plan) for a forward pass on at most `most` threads."""
+        """(kernel, address of its plan, memory) for a forward pass on at most `most` threads.
+
+        The caller keeps the memory until the kernel is done: a signal's handler or a subclass of `out` may call
+        `predict` in between, and another workspace then takes the place of this one.
+        """
         scratch = self._scratch
-        if rows <= scratch.small_rows:
-            return scratch.small
+        small_rows, small = scratch.small
+        if rows <= small_rows:
+            return small
         threads = self.threads(rows, most)
+        planned_rows, planned_threads, workspace, plans = scratch.inference
         # Rows pass through in blocks of ROWS, so what those need is enough.
-        if (scratch.inference_rows < rows and scratch.inference_rows < ROWS) or threads not in scratch.plans:
-            rows = max(min(rows, ROWS), scratch.inference_rows)
-            count = max(threads, scratch.inference_threads)
-            if (rows, count) != (scratch.inference_rows, scratch.inference_threads):
+        if (planned_rows < rows and planned_rows < ROWS) or threads not in plans:
+            rows = max(min(rows, ROWS), planned_rows)
+            count = max(threads, planned_threads)
+            if (rows, count) != (planned_rows, planned_threads):
                 size = workspace_size(self._table, self._parameters, rows, count)[0]
-                scratch.inference = aligned_empty(size, self._parameters.dtype, "workspace of predict")
-                scratch.inference_rows, scratch.inference_threads, scratch.plans = rows, count, {}
-                scratch.small_rows = -1
-            plan = forward_plan_of(self._network, scratch.inference, threads)
-            scratch.plans[threads] = forward_driver(threads), plan.ctypes.data, plan
+                workspace, plans = aligned_empty(size, self._parameters.dtype, "workspace of predict"), {}
+                scratch.inference = rows, count, workspace, plans
+                scratch.small = _Scratch.small
+            plan = forward_plan_of(self._network, workspace, threads)
+            plans[threads] = forward_driver(threads), plan.ctypes.data, (plan, workspace)
             if threads == 1:
                 planned = rows if rows < ROWS else math.inf
-                scratch.small_rows, scratch.small = min(planned, self._serial_rows), scratch.plans[1]
-        return scratch.plans[threads]
+                scratch.small = min(planned, self._serial_rows), plans[1]
+        return plans[threads]
 
     def training(self, rows, threads):
         """Scratch for the loss and its gradient on batches of at most so many rows."""
-        scratch = self._scratch
-        if scratch.training_plan != (rows, threads):
+        planned, workspace = self._scratch.training
+        if planned != (rows, threads):
             size = workspace_size(self._table, self._parameters, rows, threads)[1]
-            if scratch.training.size < size:
-                scratch.training = aligned_empty(size, self._parameters.dtype, f"workspace of a batch of {rows} rows")
-            scratch.training_plan = rows, threads
-        return scratch.training
+            if workspace.size < size:
+                workspace = aligned_empty(size, self._parameters.dtype, f"workspace of a batch of {rows} rows")
+            self._scratch.training = (rows, threads), workspace
+        return workspace

@@ -27,6 +27,13 @@ from .validation import (
 )
 
 
+def _network(table, parameters, statistics):
+    """What compiled code holds of a model."""
+    if has_normalization(table):
+        return NormalizedNetwork(table, parameters, statistics)
+    return Network(table, parameters)
+
+
 class Sequential:
     """A network of `Dense` layers.
 
@@ -83,22 +90,20 @@ class Sequential:
             layer.fill(*part, rng)
         for layer, part in zip(layers, parts, strict=True):
             layer.place(*part)
-        self._network = Network(self._table, self._parameters)
-        if has_normalization(self._table):
-            self._network = NormalizedNetwork(self._table, self._parameters, self._statistics)
         self._least_rows = 2 if has_batch_normalization(self._table) else 1
         self._in_features, self._out_features = sizes[0], sizes[-1]
         # Trainers draw on them too.
-        self.resources = Resources(self._network)
+        self.resources = Resources(_network(self._table, self._parameters, self._statistics))
 
     layers = property(lambda self: self._layers, doc="The `Dense` layers, a tuple.")
     dtype = property(lambda self: self._dtype, doc="float32 or float64.")
     in_features = property(lambda self: self._in_features, doc="Columns of x.")
     out_features = property(lambda self: self._out_features, doc="Columns of the result.")
     parameter_count = property(lambda self: self._parameters.size, doc="Weights, biases, scales and shifts in all.")
-    table = property(lambda self: self._table, doc="int64 (layers, 17): the architecture as kernels read it.")
+    # New views every time: setting the shape, the dtype or the flags of one leaves the model's own arrays alone.
+    table = property(lambda self: self._table[:], doc="int64 (layers, 17): the architecture as kernels read it.")
     network = property(
-        lambda self: self._network,
+        lambda self: _network(self._table[:], self._parameters[:], self._statistics[:]),
         doc="NamedTuple (table, parameters), and statistics if layers are normalised, for compiled code; a live view.",
     )
     least_rows = property(lambda self: self._least_rows, doc="Rows of a batch to train on: 2 with batch normalization.")
@@ -109,7 +114,6 @@ class Sequential:
 
         A live view; assigning copies in.
         """
-        # A new view every time: setting its shape or its flags leaves the model's own array alone.
         return self._parameters[:]
 
     @parameters.setter
@@ -175,7 +179,7 @@ class Sequential:
             # What owns its memory is no view of the parameters: 0.2 us less where one sample takes 2.
             if not out.flags.owndata:
                 refuse_overlap(out, self._parameters, "out", "the parameters")
-        kernel, address, _ = self.resources.inference(rows, self._num_threads)
+        kernel, address, _memory = self.resources.inference(rows, self._num_threads)
         kernel(address, x, out.reshape(1, -1) if single else out)
         return out
 

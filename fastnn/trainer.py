@@ -80,7 +80,7 @@ class Trainer:
         self.history = None
         # Of the last fit; its callbacks while it runs.
         self._position = self._callbacks = None
-        self._in_callback = False
+        self._in_fit = self._in_callback = False
         self._optimizer = self._states = None
         self.optimizer = optimizer
 
@@ -196,7 +196,7 @@ class Trainer:
             The `History` of this fit. "loss" is the (weighted) mean over rows, each before the update of its batch.
 
         Raises:
-            RuntimeError: called by a callback of a fit of this trainer.
+            RuntimeError: this trainer is in a fit: a callback, a metric, a schedule or another thread has called.
             FloatingPointError: a loss is nan or inf. Parameters, optimizer, moments and `steps` are then those from
                 before its epoch, or from where `resume` took it up; from there its attribute `trainer` can resume.
             ValueError, TypeError: an argument is not what it should be, or overlaps the parameters; the message
@@ -241,7 +241,7 @@ class Trainer:
 
         Raises:
             ValueError: there is no fit to resume, or x has not its number of rows, or callbacks are not its kinds.
-            FloatingPointError, TypeError, KeyboardInterrupt: as `fit`.
+            RuntimeError, FloatingPointError, TypeError, KeyboardInterrupt: as `fit`.
 
         >>> import numpy as np
         >>> from fastnn import MLP
@@ -313,8 +313,8 @@ class Trainer:
 
     @property
     def moments(self):
-        """The optimizer's two states, live: flat arrays of the parameters' size, or empty."""
-        return self._states
+        """The optimizer's two states, live views: flat arrays of the parameters' size, or empty."""
+        return tuple(state[:] for state in self._states)
 
     def position(self):
         """Where the last fit stands, a `Position` of its own, or None; callbacks count as done when they ask."""
@@ -340,8 +340,10 @@ class Trainer:
 
     def _checked(self, x, y, sample_weight, validation_data, callbacks, metrics, progress):
         """The `_Task` that the arguments of a fit make."""
-        if self._in_callback:
-            raise RuntimeError("this trainer is in a fit: a callback can begin none with it")
+        if self._in_fit:
+            raise RuntimeError(
+                "this trainer is in a fit: until its end no callback, metric or thread can begin another"
+            )
         loss = self._loss
         # Views, of which nobody else can set the shape.
         data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss.code))
@@ -372,40 +374,55 @@ class Trainer:
         return data
 
     def _go_on(self, task):
-        """Run the fit from where it stands to its end."""
+        """Run the fit from where it stands to its end; what ends it sooner tells which trainer can go on with it."""
+        try:
+            with Interrupts() as interrupts:
+                try:
+                    return self._fit(task, interrupts)
+                finally:
+                    interrupts.hold()
+        except (KeyboardInterrupt, FloatingPointError) as error:
+            # Who called net.fit has no other way to it.
+            error.trainer = self
+            raise
+
+    def _fit(self, task, interrupts):
         position, history, callbacks, before = self._position, self.history, task.callbacks, None
-        with Interrupts() as interrupts:
-            with interrupts.held:
-                # Those that count until the callbacks have taken them up.
-                position.states, self._callbacks = self._callback_states(), None
-                states = matching_states(position.states, callbacks)
-                bar = progress_bar(task.progress, position)
-                # Those of an earlier fit may have been a thousand times as fast.
-                self._batches_a_call = 1
-            try:
-                for callback in callbacks:
-                    call(callback, "on_fit_begin", self, history)
-                for callback, state in zip(callbacks, states, strict=True):
-                    if state is not None:
-                        callback.load_state_dict(state)
-                self._callbacks = callbacks
-                while position.phase != DONE:
-                    if position.phase == BATCHES:
-                        before = self._snapshot(before)
-                        self._epoch(task, before, bar, interrupts.held)
-                        continue
-                    self._call_all(f"on_{position.phase}", interrupts.held)
-                    with interrupts.held:
-                        position.next_phase()
-            except (KeyboardInterrupt, FloatingPointError) as error:
-                # Who called net.fit has no other way to them.
-                error.trainer = self
-                raise
-            finally:
+        with interrupts.held:
+            # Those that count until the callbacks have taken them up.
+            position.states, self._callbacks = self._callback_states(), None
+            states = matching_states(position.states, callbacks)
+            bar = progress_bar(task.progress, position)
+            # Those of an earlier fit may have been a thousand times as fast.
+            self._batches_a_call = 1
+        try:
+            self._in_fit = True
+            for callback in callbacks:
+                call(callback, "on_fit_begin", self, history)
+            for callback, state in zip(callbacks, states, strict=True):
+                if state is not None:
+                    callback.load_state_dict(state)
+            self._callbacks = callbacks
+            while position.phase != DONE:
+                if position.phase == BATCHES:
+                    before = self._snapshot(before)
+                    self._epoch(task, before, bar, interrupts.held)
+                    continue
+                self._call_all(f"on_{position.phase}", interrupts.held)
                 with interrupts.held:
+                    position.next_phase()
+            # Whichever way the last block is reached, none of it may be left out.
+            interrupts.hold()
+        except BaseException:
+            interrupts.hold()
+            raise
+        finally:
+            with interrupts.held:
+                try:
                     position.states = self._callback_states()
-                    self._callbacks = None
-                bar.close()
+                finally:
+                    self._callbacks, self._in_fit = None, False
+                    bar.close()
         return history
 
     def _call_all(self, hook, held):
@@ -449,7 +466,7 @@ class Trainer:
         while position.batch < position.batches:
             first = position.batch
             count = min(self._batches_a_call, position.batches - first)
-            rates = scheduler.learning_rates(self.optimizer.learning_rate, position, count) if scheduler else None
+            rates = self._rates(scheduler, count) if scheduler else None
             part = self._part(task.data, order, first, count)
             # Compiles what is not compiled yet: here, where Ctrl-C does not have to wait for the compiler.
             self._plan(size, loss)
@@ -474,6 +491,14 @@ class Trainer:
             self.history.append(self.epochs, numbers | {"seconds": position.seconds + time.perf_counter() - mark})
             position.end_epoch()
         bar.scores(numbers)
+
+    def _rates(self, scheduler, count):
+        """The learning rates of the next `count` updates, as the kernel takes them."""
+        rates = scheduler.learning_rates(self.optimizer.learning_rate, self._position, count)
+        rates = np.ascontiguousarray(rates, np.float64)
+        if rates.shape != (count,):
+            raise ValueError(f"learning_rates: expected shape ({count},), got {rates.shape}")
+        return rates
 
     def _mean_loss(self, weight, order):
         """The mean of the epoch's losses over samples."""
@@ -507,7 +532,7 @@ class Trainer:
 
     def __getstate__(self):
         # Addresses are good for this process and these arrays alone.
-        own = {"_planned": None, "_callbacks": None, "_in_callback": False}
+        own = {"_planned": None, "_callbacks": None, "_in_callback": False, "_in_fit": False}
         # A copy made by a callback stands where the fit stands; it can resume, with callbacks of its own.
         return self.__dict__ | own | {"_position": self.position()}
 

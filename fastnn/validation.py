@@ -164,9 +164,17 @@ def _from_columns(value, name):
     return np.stack(arrays, axis=1)
 
 
+def _masked(value):
+    """Whether it is a masked array, or a list of those or of lists with a masked number: NumPy drops the mask."""
+    if not isinstance(value, (list, tuple)):
+        return isinstance(value, np.ma.MaskedArray)
+    rows = (part if isinstance(part, (list, tuple)) else (part,) for part in value)
+    return any(isinstance(part, np.ma.MaskedArray) for row in rows for part in row)
+
+
 def real_array(value, name):
     """`value` as an array of real numbers: itself where it is one."""
-    if isinstance(value, np.ma.MaskedArray):
+    if _masked(value):
         raise TypeError(f"{name}: expected an array of real numbers, got a masked array; fill it first")
     try:
         array = np.asarray(value)

@@ -1,16 +1,22 @@
-"""How far float32 results lie from float64 ones, in units in the last place (ULP): for tests of every float32 number.
+"""How far results lie from exact ones, in units in the last place (ULP): float32 from float64, that from pairs.
 
-ulp(e) = 2^(floor(log2 |e|) - 23), at least 2^-149;   distance = |actual - exact| / ulp(exact)
+ulp(e) = 2^(floor(log2 |e|) - 23), at least 2^-149; for float64 - 52 and 2^-1074;
+distance = |actual - exact| / ulp(exact)
 """
 
 from numba import float64
 
+from .double_double import SCALE, SMALL, UP
 from .jit import inner, kernel
 from .simd import bits, from_bits
 
 # What is found: two worst distances, each with the index where, and the number of misplaced NaN.
 WORST, WHERE, WORST_FLOORED, WHERE_FLOORED, MISPLACED = range(5)
 FINDINGS = 5
+# The exponent bits of the smallest normal number times SCALE, and of the smallest with a normal unit.
+LEAST_SCALED, LEAST = 1 + int(UP), 53
+FRACTION = (1 << 52) - 1
+LARGEST = 1.7976931348623157e308
 # One ULP above the largest float32: what infinity, the result of an overflow, counts as.
 BEYOND = 2.0**128
 
@@ -45,4 +51,40 @@ def distances(actual, exact, floor, found):
             found[WORST], found[WHERE] = distance, i
         distance = error / _ulp(max(size, floor))
         if distance > found[WORST_FLOORED]:
+            found[WORST_FLOORED], found[WHERE_FLOORED] = distance, i
+
+
+@inner
+def _ulp64(high, low, least):
+    """The unit in the last place of a pair, by its exponent bits, which count as at least `least`."""
+    size = bits(abs(high))
+    # Just below a power of two the unit is that of the numbers below.
+    below = size & FRACTION == 0 and low != 0 and (low < 0) == (high > 0)
+    return from_bits((max((size >> 52) - below, least) - 52) << 52)
+
+
+@kernel
+def distances64(actual, high, low, floor, found):
+    """The worst distances of float64 results from high + low, as `double_double` gives them; otherwise as `distances`.
+
+    An infinity counts as misplaced where the pair is finite, and no pair is where the exact value is not.
+    """
+    found[:] = 0.0
+    for i in range(actual.size):
+        a, h, l = actual[i], high[i], low[i]
+        finite = abs(h) <= LARGEST
+        if a != a or (abs(a) <= LARGEST) != finite:
+            found[MISPLACED] += 1
+            continue
+        if not finite:
+            continue
+        small = abs(a) < SMALL
+        scale, least = (SCALE, LEAST_SCALED) if small else (1.0, LEAST)
+        error = abs((a * scale - h) - l)
+        distance = error / _ulp64(h, l, least)
+        if not distance <= found[WORST]:
+            found[WORST], found[WHERE] = distance, i
+        if abs(h) <= floor * scale:
+            distance = error / _ulp64(floor * scale, 0.0, least)
+        if not distance <= found[WORST_FLOORED]:
             found[WORST_FLOORED], found[WHERE_FLOORED] = distance, i

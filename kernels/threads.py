@@ -7,6 +7,7 @@
 Nothing here launches threads at import or changes Numba's settings.
 """
 
+import contextlib
 import functools
 import math
 import operator
@@ -16,6 +17,9 @@ import threading
 
 import numba
 from numba.np.ufunc import parallel
+
+# Where Linux tells the groups of processes with their quotas, and which of them this one is in.
+CGROUPS, MEMBERSHIP = pathlib.Path("/sys/fs/cgroup"), pathlib.Path("/proc/self/cgroup")
 
 _limit = None
 _forked = False
@@ -33,21 +37,42 @@ if hasattr(os, "register_at_fork"):
 
 def _read_numbers(path):
     try:
-        return [float(word) for word in pathlib.Path(path).read_text().split() if word != "max"]
+        return [float(word) for word in path.read_text().split() if word != "max"]
     except (OSError, ValueError):
         return []
 
 
+def _with_those_above(root, path):
+    """The folder of a cgroup and of each that it lies in, up to the hierarchy's root.
+
+    A container may see its own cgroup as the root, and yet be told the path that the host has for it: folders that are
+    not there hold no numbers. A path that leads out of the root is that of a process which was moved there.
+    """
+    names = [name for name in path.split("/") if name]
+    if ".." in names:
+        names = []
+    return [root.joinpath(*names[:count]) for count in range(len(names) + 1)]
+
+
+def _quotas():
+    """[CPU time, period] of each cgroup with a quota that this process is in, of both versions of cgroups."""
+    paths = {"": "", "cpu": ""}
+    with contextlib.suppress(OSError, ValueError):
+        for line in MEMBERSHIP.read_text().splitlines():
+            # number:controllers:path; version 2 names no controllers.
+            _, controllers, path = line.split(":", 2)
+            paths.update(dict.fromkeys(paths.keys() & set(controllers.split(",")), path))
+    for folder in _with_those_above(CGROUPS, paths[""]):
+        yield _read_numbers(folder / "cpu.max")
+    for folder in _with_those_above(CGROUPS / "cpu", paths["cpu"]):
+        yield _read_numbers(folder / "cpu.cfs_quota_us") + _read_numbers(folder / "cpu.cfs_period_us")
+
+
 @functools.cache
 def container_quota():
-    """CPUs that the container's CPU quota allows, rounded up; None if there is no quota."""
-    numbers = _read_numbers("/sys/fs/cgroup/cpu.max")
-    if len(numbers) != 2:
-        folder = "/sys/fs/cgroup/cpu/cpu.cfs_"
-        numbers = _read_numbers(folder + "quota_us") + _read_numbers(folder + "period_us")
-    if len(numbers) != 2 or numbers[0] <= 0:
-        return None
-    return max(1, math.ceil(numbers[0] / numbers[1]))
+    """CPUs that the CPU quotas of the process's cgroups allow, rounded up; None if there is no quota."""
+    allowed = [quota[0] / quota[1] for quota in _quotas() if len(quota) == 2 and min(quota) > 0]
+    return max(1, math.ceil(min(allowed))) if allowed else None
 
 
 @functools.cache

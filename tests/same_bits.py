@@ -106,17 +106,29 @@ def digest(array):
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def hashes(dtypes=DTYPES, num_threads=None, with_regularized=True):
-    """{case: [hash of the parameters, hash of the predictions]}; regularised networks are kernels of their own."""
+def trained(dtypes=DTYPES, num_threads=None):
+    """Each case with its network after training."""
+    return [(case, case.trained(num_threads)) for case in cases(dtypes)]
+
+
+def hashes(dtypes=DTYPES, num_threads=None, with_regularized=True, networks=None):
+    """{case: [hash of the parameters, hash of the predictions]}; regularised networks are kernels of their own.
+
+    networks: what `trained` gave, if it was called.
+    """
     found = {}
-    for case in cases(dtypes):
-        net = case.trained(num_threads)
+    for case, net in trained(dtypes, num_threads) if networks is None else networks:
         found[case.name] = [digest(net.parameters), digest(net.predict(case.x))]
     for dtype in dtypes:
         found[f"{dtype} shuffled"] = shuffled(dtype, num_threads)
         if with_regularized:
             found[f"{dtype} regularized"] = regularized(dtype, num_threads)
     return found
+
+
+def predictions(dtypes=DTYPES):
+    """{case: hash of the predictions before training}: what compiles in a tenth of the time."""
+    return {case.name: digest(case.network(1).predict(case.x)) for case in cases(dtypes)}
 
 
 def shuffled(dtype, num_threads=None):
@@ -147,10 +159,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="renew golden.json")
     parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
+    parser.add_argument("--predictions", action="store_true", help="those of untrained networks alone")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="find them once for each number")
     parser.add_argument("--plain", action="store_true", help="without regularised networks, and their compilation")
     options = parser.parse_args()
-    runs = [hashes(options.dtypes, threads, not options.plain) for threads in options.threads]
+    if options.write and options.predictions:
+        parser.error("--write: golden.json holds what training gives, not --predictions")
+    if options.predictions:
+        runs = [predictions(options.dtypes)]
+    else:
+        runs = [hashes(options.dtypes, threads, not options.plain) for threads in options.threads]
     if options.write:
         GOLDEN.write_text(json.dumps(runs[0], indent=1) + "\n")
     try:

@@ -1,5 +1,6 @@
 """Callbacks: what is called when, early stopping, logs; fits that resume in the same process."""
 
+import concurrent.futures
 import copy
 import csv
 import math
@@ -287,11 +288,72 @@ def test_a_copy_made_by_a_callback_resumes_like_the_fit(data):
     assert_same(twins[0], straight)
 
 
+class Nested:
+    """Calls a function at one of the moments at which a fit calls its user."""
+
+    def __init__(self, moment, call):
+        setattr(self, moment, lambda *_: call())
+
+    def on_epoch_end(self, trainer, history):
+        pass
+
+
+def from_a_thread(call):
+    """The error that a function raises on another thread."""
+
+    def wait():
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            return pool.submit(call).result()
+
+    return wait
+
+
+# What a fit calls, and how to have it call a function.
+USERS = {
+    **{
+        moment: lambda call, moment=moment: {"callbacks": [Nested(moment, call)]}
+        for moment in ("on_fit_begin", "on_batches_end", "on_epoch_end", "on_fit_end")
+    },
+    "state_dict": lambda call: {"callbacks": [Nested("state_dict", call)]},
+    "metric": lambda call: {"metrics": [lambda y, prediction: call()]},
+    "schedule": lambda call: {"callbacks": [LearningRateScheduler(lambda t, rate: call())]},
+    "thread": lambda call: {"callbacks": [Nested("on_epoch_end", from_a_thread(call))]},
+}
+
+
 @pytest.mark.parametrize("method", ["fit", "resume"])
-def test_a_fit_within_a_fit_is_refused(data, method):
-    nested = lambda trainer, history: getattr(trainer, method)(*data)
-    with pytest.raises(RuntimeError, match="this trainer is in a fit: a callback can begin none with it"):
-        make().fit(*data, callbacks=[nested])
+@pytest.mark.parametrize("user", USERS)
+def test_a_fit_within_a_fit_is_refused(data, user, method):
+    train = make()
+    with pytest.raises(RuntimeError, match="this trainer is in a fit: until its end no callback, metric or thread"):
+        train.fit(*data, seed=0, **USERS[user](lambda: getattr(train, method)(*data)))
+    # It was refused, not half begun, and the trainer is free again.
+    assert train.history.seed == 0
+    assert train.fit(*data, epochs=2, seed=1).seed == 1
+
+
+def test_a_fit_within_load_state_dict_is_refused(data):
+    train = make()
+
+    class Loads:
+        on_epoch_end = staticmethod(lambda trainer, history: True)
+        state_dict = staticmethod(dict)
+        load_state_dict = staticmethod(lambda state: train.fit(*data))
+
+    train.fit(*data, epochs=2, callbacks=[Loads()])
+    with pytest.raises(RuntimeError, match="this trainer is in a fit"):
+        train.resume(*data, callbacks=[Loads()])
+
+
+def test_a_callbacks_state_that_fails_leaves_no_fit_behind(data):
+    class Broken:
+        on_epoch_end = staticmethod(lambda trainer, history: None)
+        state_dict = staticmethod(lambda: 1 // 0)
+
+    train = make()
+    with pytest.raises(ZeroDivisionError):
+        train.fit(*data, callbacks=[Broken()])
+    assert len(train.fit(*data, epochs=2).epochs) == 2
 
 
 def test_resume_refuses_what_does_not_fit(data):

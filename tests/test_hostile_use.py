@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -242,6 +243,121 @@ def test_callbacks_may_train_predict_and_copy(x, y):
     second.step(x, y)
     assert first.net.parameters.tobytes() == second.net.parameters.tobytes()
     assert first.net.parameters.tobytes() != trainer.net.parameters.tobytes()
+
+
+def test_predict_within_predict_leaves_the_outer_one_its_memory():
+    """A subclass runs code of its own when `out` is reshaped: after the plan was made, before the kernel runs."""
+    net = fastnn.MLP([3, 40, 2], activation="tanh", seed=0)
+    expected, alive = net.predict(np.ones(3)), []
+    held = lambda: net.resources._scratch.inference[2]
+
+    class Calls(np.ndarray):
+        def __array_finalize__(self, source):
+            if isinstance(source, Calls):
+                workspace = weakref.ref(held())
+                net.predict(np.ones((300, 3)))
+                alive.append(workspace() is not None)
+                assert workspace() is not held()
+
+    out = np.empty(2, np.float32).view(Calls)
+    assert net.predict(np.ones(3), out=out) is out
+    assert alive == [True]
+    assert out.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: setattr(a, "shape", (1, -1)),
+        lambda a: setattr(a, "shape", (-1,)),
+        lambda a: setattr(a, "dtype", np.int32),
+        lambda a: setattr(a, "strides", (0,) * a.ndim),
+        lambda a: setattr(a.flags, "writeable", False),
+    ],
+    ids=["row", "flat", "dtype", "strides", "flags"],
+)
+@pytest.mark.filterwarnings("ignore:Setting the (shape|strides|dtype):DeprecationWarning")
+def test_views_set_to_another_form_leave_the_model_its_own(change, x, y):
+    trainer, twin = make(), make()
+    net, layer = trainer.net, trainer.net.layers[0]
+    views = net.parameters, net.table, *net.network, layer.weight, layer.bias, *trainer.moments
+    for view in views:
+        change(view)
+    assert trainer.step(x, y) == twin.step(x, y)
+    net.layers[0].weight = twin.net.layers[0].weight
+    assert net.predict(x).tobytes() == twin.net.predict(x).tobytes()
+    assert layer.forward(x)[0].tobytes() == twin.net.layers[0].forward(x)[0].tobytes()
+    assert net.loss_and_gradient(x, y)[1].tobytes() == twin.net.loss_and_gradient(x, y)[1].tobytes()
+
+
+def test_nobody_writes_the_table_and_nobody_shrinks_what_kernels_fill():
+    trainer = make()
+    for table in (trainer.net.table, trainer.net.network.table):
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            table.flags.writeable = True
+    for array in (*trainer.moments, trainer.net.parameters, trainer.net.network.parameters):
+        with pytest.raises(ValueError, match="cannot resize"):
+            array.resize(0, refcheck=False)
+
+
+def test_subclasses_keep_what_kernels_go_by(x, y):
+    """Which memory an update reads, and what y holds: by these they once followed null pointers."""
+
+    class Stateless(Adam):
+        states = lambda self: (False, False)
+
+    class Unknown(SGD):
+        code = 77
+
+    class Disguised(SGD):
+        code = Adam.code
+
+    for optimizer in (Stateless(), Unknown(), Disguised()):
+        with pytest.raises(TypeError, match="optimizer: expected the code and states of its base class"):
+            make(optimizer=optimizer)
+
+    class Labels(fastnn.losses.MSE):
+        code = fastnn.Loss.SOFTMAX_CROSS_ENTROPY
+
+    class Nothing(fastnn.losses.MSE):
+        code = 5555
+
+    for loss in (Labels(), Nothing()):
+        with pytest.raises(TypeError, match="loss: expected the code of its base class"):
+            make(loss=loss)
+
+    class Named(Adam):
+        name = "mine"
+
+    assert make(optimizer=Named()).step(x, y) == make().step(x, y)
+
+
+@pytest.mark.parametrize("rates", [np.ones(0), np.ones((2, 1)), [0.1, 0.1, 0.1]])
+def test_learning_rates_of_another_shape_are_refused(rates, x, y):
+    class Schedules:
+        on_epoch_end = staticmethod(lambda *_: None)
+        learning_rates = staticmethod(lambda base, position, count: rates)
+
+    with pytest.raises(ValueError, match=r"learning_rates: expected shape \(1,\), got"):
+        make().fit(x, y, batch_size=20, callbacks=[Schedules()])
+
+
+def test_learning_rates_of_another_dtype_are_converted(x, y):
+    class Schedules:
+        on_epoch_end = staticmethod(lambda *_: None)
+        learning_rates = staticmethod(lambda base, position, count: np.full(2 * count, 0.5, np.float32)[::2])
+
+    trainer, plain = make(optimizer="sgd"), make(optimizer=SGD(learning_rate=0.5))
+    trainer.fit(x, y, seed=0, callbacks=[Schedules()])
+    plain.fit(x, y, seed=0)
+    assert trainer.net.parameters.tobytes() == plain.net.parameters.tobytes()
+
+
+def test_masks_within_lists_are_not_dropped(x):
+    masked = np.ma.array(x, mask=x > 0)
+    for value in (masked, list(masked), [masked[0], x[0]], [[1.0, 2.0, np.ma.masked]], (1.0, np.ma.masked, 2.0)):
+        with pytest.raises(TypeError, match="x: expected an array of real numbers, got a masked array; fill it first"):
+            make().net.predict(value)
 
 
 def test_layers_belong_to_one_model():

@@ -1,5 +1,6 @@
 """Ctrl-C: at once, between two updates, and nothing of what was done is lost."""
 
+import dis
 import os
 import signal
 import statistics
@@ -12,11 +13,20 @@ import numba
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn import trainer as module
 from fastnn.interrupts import Interrupts
 from fastnn.kernels.jit import aside
 
 FULL = os.environ.get("FASTNN_FULL") == "1"
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """As in a terminal: what a shell without job control starts in the background ignores SIGINT from birth."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def run(script, *arguments):
@@ -33,6 +43,8 @@ import numpy as np
 import fastnn
 from fastnn.trainer import _order
 
+# A process that its parent has started in the background ignores it otherwise.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 moments, batch = int(sys.argv[1]), 256
 rng = np.random.default_rng(0)
 x = rng.standard_normal((20 * batch, 256)).astype(np.float32)
@@ -213,6 +225,80 @@ def test_interrupts_anywhere_in_the_python_part_break_nothing(tmp_path):
     assert int(line[0]) >= wanted // 10
 
 
+class Points:
+    """A `with` block with Ctrl-C at one of the points of fastnn's Python code at which Python looks for signals.
+
+    Those are the entry of a function, the end of a call and the end of a loop's turn. `count` is their number, as far
+    as the block has come.
+    """
+
+    FOLDER = os.path.dirname(module.__file__)
+    BEFORE = ("RESUME", "CALL", "PRECALL", "JUMP_BACKWARD")
+
+    def __init__(self, at):
+        self.at, self.count = at, 0
+
+    def __enter__(self):
+        self._before = sys.gettrace()
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(self._before)
+
+    def _enter(self, frame, event, argument):
+        if os.path.dirname(frame.f_code.co_filename) != self.FOLDER:
+            return None
+        frame.f_trace_opcodes, last = True, None
+
+        def step(frame, event, argument):
+            nonlocal last
+            if event == "opcode":
+                if last is not None and dis.opname[frame.f_code.co_code[last]].startswith(self.BEFORE):
+                    self.count += 1
+                    if self.count == self.at:
+                        signal.raise_signal(signal.SIGINT)
+                last = frame.f_lasti
+            return step
+
+        return step
+
+
+def test_an_interrupt_at_any_point_of_a_fit_is_heard_and_breaks_nothing(rng):
+    x = rng.standard_normal((8, 3)).astype(np.float32)
+    y = (x**2).sum(axis=1)
+
+    def run(at):
+        trainer = module.Trainer(fastnn.MLP([3, 4, 1], seed=0), "mse", "adam")
+        arguments = {"batch_size": 4, "epochs": 2, "seed": 0}
+        given = {
+            "callbacks": [fastnn.EarlyStopping("loss", restore_best=True), lambda trainer, history: None],
+            "metrics": [lambda y, prediction: abs(y - prediction).max()],
+        }
+        heard = False
+        with Points(at) as points:
+            try:
+                trainer.fit(x, y, **arguments, **given)
+            except KeyboardInterrupt:
+                heard = True
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        # Before a fit has begun there is none to resume.
+        again = trainer.fit if trainer.position() is None else trainer.resume
+        if heard or at == 0:
+            again(x, y, **(arguments if again == trainer.fit else {}), **given)
+        return points.count, heard, trainer.net.parameters.tobytes(), list(trainer.history.metrics["loss"])
+
+    points, heard, *expected = run(0)
+    assert not heard
+    assert points > 500
+    some = range(1, points, 1 if FULL else points // 100)
+    for at in some:
+        _, heard, *found = run(at)
+        assert heard, f"the interrupt at point {at} of {points} was lost"
+        assert found == expected, f"the interrupt at point {at} of {points} changed the result"
+    print(f"{len(some)} of {points} points")
+
+
 def interrupt_after(seconds):
     threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
 
@@ -257,13 +343,11 @@ def test_who_compiles_already_does_not_wait_for_another_thread():
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_fit_compiles_outside_of_what_ctrl_c_waits_for(order, shuffle, rng, monkeypatch):
     """The plan, which compiles, is made before interrupts are held; the kernel finds its signature for any layout."""
-    from fastnn import MLP
-
     held, begun, plan, kernel = [], [], module.training_plan, module.train_planned
     monkeypatch.setattr(module, "Interrupts", lambda: begun.append(Interrupts()) or begun[0])
     monkeypatch.setattr(module, "training_plan", lambda *a: held.append(begun[0]._holding) or plan(*a))
     x = np.asarray(rng.standard_normal((50, 3)), np.float32, order)
-    MLP([3, 4, 1], seed=0).fit(x, x.sum(axis=1), batch_size=20, epochs=2, shuffle=shuffle)
+    fastnn.MLP([3, 4, 1], seed=0).fit(x, x.sum(axis=1), batch_size=20, epochs=2, shuffle=shuffle)
     assert held == [False]
     assert not kernel._can_compile
 

@@ -1,5 +1,6 @@
 """One hash: whatever the threads, the batch, the vector width, the threading layer or the language that calls."""
 
+import ctypes
 import functools
 import json
 import os
@@ -13,7 +14,18 @@ import numba
 import numpy as np
 import pytest
 from conftest import FULL, threading_layers
-from same_bits import DTYPES, GOLDEN, OPTIMIZERS, STEPS, WITH_PARAMETER, cases, digest, hashes
+from same_bits import (
+    DTYPES,
+    GOLDEN,
+    OPTIMIZERS,
+    STEPS,
+    WITH_PARAMETER,
+    cases,
+    digest,
+    hashes,
+    predictions,
+    trained,
+)
 
 import fastnn
 from fastnn import kernels
@@ -29,9 +41,10 @@ WIDTHS = {
     "avx2": ("avx2,avx,fma,sse4.2", 32),
     "fma": ("avx,fma,sse4.2", 16),
 }
+# No fused multiply-add at all: a library call takes its place.
+SSE = "sse4.2", 16
 if FULL:
-    # No fused multiply-add at all: a library call takes its place.
-    WIDTHS["sse"] = ("sse4.2", 16)
+    WIDTHS["sse"] = SSE
 else:
     # This process has the one that is left out.
     WIDTHS = {name: build for name, build in WIDTHS.items() if build[1] != simd.VECTOR_BYTES}
@@ -51,10 +64,16 @@ def golden_of(dtypes, with_regularized):
     }
 
 
-def in_a_process(*threads, dtypes=OTHERS, **environment):
+@functools.cache
+def networks():
+    """The cases of both dtypes, each with its trained network."""
+    return trained(DTYPES, num_threads=1)
+
+
+def in_a_process(*threads, dtypes=OTHERS, options=(), **environment):
     """What `same_bits.py` finds, once for each number of threads."""
     script = pathlib.Path(__file__).with_name("same_bits.py")
-    command = [sys.executable, str(script), *WHICH, "--dtypes", *dtypes, "--threads", *map(str, threads)]
+    command = [sys.executable, str(script), *WHICH, *options, "--dtypes", *dtypes, "--threads", *map(str, threads)]
     result = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=3600)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
@@ -79,7 +98,7 @@ def test_the_cases_have_every_activation_loss_and_optimizer():
 
 
 def test_golden_hashes():
-    assert differences(hashes(DTYPES, num_threads=1), DTYPES, with_regularized=True) == []
+    assert differences(hashes(DTYPES, 1, networks=networks()), DTYPES, with_regularized=True) == []
 
 
 def test_any_number_of_threads():
@@ -96,16 +115,25 @@ def test_any_threading_layer(layer):
     assert differences(found["runs"][0], OTHERS) == []
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_any_vector_width(width):
-    names, size = WIDTHS[width]
+def of_width(build, **arguments):
+    names, size = build
     missing = [name for name in names.split(",") if not llvm.get_host_cpu_features().get(name)]
     if missing:
         pytest.skip(f"this CPU has no {', '.join(missing)}")
     features = ",".join(f"+{name}" for name in names.split(","))
-    found = in_a_process(1, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES=features)
+    found = in_a_process(1, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES=features, **arguments)
     assert found["vector_bytes"] == size
-    assert differences(found["runs"][0], OTHERS) == []
+    return found["runs"][0]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_any_vector_width(width):
+    assert differences(of_width(WIDTHS[width]), OTHERS) == []
+
+
+def test_predictions_without_fused_multiply_add():
+    """Training without them, a minute of compiling, is in the long form alone."""
+    assert of_width(SSE, options=["--predictions"]) == predictions(OTHERS)
 
 
 def splits(rows):
@@ -145,6 +173,36 @@ def test_serial_and_parallel_drivers():
         expected_loss, expected = net.loss_and_gradient(case.x, case.y, case.objective)
         assert loss == expected_loss, case.name
         assert gradient.tobytes() == expected.tobytes(), case.name
+
+
+@numba.njit
+def apply_rows(network, x, out):
+    """The network's output as a user's compiled code asks for it, row by row."""
+    scratch = fastnn.workspace(network, 1)
+    for i in range(len(x)):
+        fastnn.apply_into(network, x[i], out[i], scratch)
+
+
+def call_rows(net, x, out):
+    """The same from C."""
+    function, element = net.cfunc().ctypes, ctypes.POINTER(np.ctypeslib.as_ctypes_type(x.dtype))
+    for row, result in zip(x, out, strict=True):
+        function(row.ctypes.data_as(element), result.ctypes.data_as(element))
+
+
+CALLERS = {
+    "Python": lambda net, x, out: net.predict(x, out=out),
+    "compiled code": lambda net, x, out: apply_rows(net.network, x, out),
+    "C": call_rows,
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_predictions_whoever_calls(caller):
+    for case, net in networks():
+        out = np.full((case.rows, net.out_features), np.nan, case.dtype)
+        CALLERS[caller](net, case.x, out)
+        assert digest(out) == golden()[case.name][1], case.name
 
 
 @numba.njit

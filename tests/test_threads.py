@@ -107,34 +107,52 @@ def test_results_do_not_depend_on_the_limits(rng):
     assert len(found) == 1
 
 
+V1 = "3:cpuset:/elsewhere\n2:cpu,cpuacct:/docker/a\n1:name=systemd:/b\n"
+
+
 @pytest.mark.parametrize(
-    ("files", "quota"),
+    ("membership", "files", "quota"),
     [
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu.max": "200000 100000\n"}, 2),
-        ({"cpu.max": "150000 100000\n"}, 2),
-        ({"cpu.max": "100000 100000\n"}, 1),
-        ({"cpu.max": "1000 100000\n"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-        ({"cpu/cpu.cfs_quota_us": "250000\n"}, None),
-        ({"cpu.max": "what is this\n"}, None),
-        ({"cpu.max": ""}, None),
-        ({}, None),
+        ("0::/", {"cpu.max": "max 100000\n"}, None),
+        ("0::/", {"cpu.max": "200000 100000\n"}, 2),
+        ("0::/", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/", {"cpu.max": "100000 100000\n"}, 1),
+        ("0::/", {"cpu.max": "1000 100000\n"}, 1),
+        ("0::/", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ("0::/", {"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ("0::/", {"cpu/cpu.cfs_quota_us": "250000\n"}, None),
+        ("0::/", {"cpu.max": "what is this\n"}, None),
+        ("0::/", {"cpu.max": "100000 0\n"}, None),
+        ("0::/", {"cpu.max": ""}, None),
+        ("0::/", {}, None),
+        (None, {"cpu.max": "300000 100000\n"}, 3),
+        ("what is this", {"cpu.max": "300000 100000\n"}, 3),
+        # The smallest of those that the process is in counts, whichever of them it is; those of others do not.
+        ("0::/a/b", {"a/b/cpu.max": "200000 100000\n"}, 2),
+        ("0::/a/b", {"a/b/cpu.max": "500000 100000\n", "a/cpu.max": "300000 100000\n"}, 3),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000\n", "cpu.max": "400000 100000\n"}, 4),
+        ("0::/a/b", {"a/b/cpu.max": "40000 10000\n", "a/cpu.max": "500000 100000\n"}, 4),
+        ("0::/a/b", {"a/c/cpu.max": "100000 100000\n", "a/b/c/cpu.max": "100000 100000\n"}, None),
+        # The host's path for what the container sees as the root; a process outside the root that it sees.
+        ("0::/system.slice/docker-0.scope", {"cpu.max": "200000 100000\n"}, 2),
+        ("0::/../other", {"cpu.max": "200000 100000\n", "../other/cpu.max": "100000 100000\n"}, 2),
+        # Version 1, and both at once.
+        (V1, {"cpu/docker/a/cpu.cfs_quota_us": "250000\n", "cpu/docker/a/cpu.cfs_period_us": "100000\n"}, 3),
+        (V1, {"cpu/b/cpu.cfs_quota_us": "250000\n", "cpu/b/cpu.cfs_period_us": "100000\n"}, None),
+        (V1 + "0::/s\n", {"s/cpu.max": "500000 100000\n"}, 5),
+        ("0::/a:b", {"a:b/cpu.max": "200000 100000\n"}, 2),
     ],
 )
-def test_quotas_of_containers(files, quota, tmp_path, monkeypatch):
+def test_quotas_of_containers(membership, files, quota, tmp_path, monkeypatch):
+    root = tmp_path / "cgroup"
     for name, text in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-
-    class Path(type(tmp_path)):
-        def __new__(cls, path):
-            assert path.startswith("/sys/fs/cgroup/")
-            return tmp_path / path.removeprefix("/sys/fs/cgroup/")
-
-    monkeypatch.setattr(threads.pathlib, "Path", Path)
+    if membership is not None:
+        (tmp_path / "membership").write_text(membership)
+    monkeypatch.setattr(threads, "CGROUPS", root)
+    monkeypatch.setattr(threads, "MEMBERSHIP", tmp_path / "membership")
     monkeypatch.setattr(threads, "_numba_threads", lambda: 8)
     monkeypatch.setattr(threads, "_limit", None)
     threads.container_quota.cache_clear()
