@@ -289,7 +289,7 @@ def test_scales_and_shifts_are_updated_as_biases_are(clip, dtype, rng):
     total = weights.sum(dtype=np.float64)
     sizes = np.abs(net.parameters[penalised].astype(float))
     expected = value + (0.3 * sizes.sum() + 0.7 / 2 * np.square(sizes).sum()) / total
-    assert results[2][0] == pytest.approx(expected, rel=100 * np.finfo(dtype).eps)
+    assert results[2][0] == pytest.approx(expected, rel=100 * float(np.finfo(dtype).eps))
 
 
 @pytest.fixture
