@@ -261,7 +261,8 @@ def _plain_sweeps(network, arguments):
 @glue
 def _normalized_sweeps(network, arguments):
     # Only layers normalised over the batch have statistics, and need more than one row.
-    _require((arguments[9] > 1) | (network.table[0, STATISTICS_SIZE] == 0), ONE_ROW)
+    rows = arguments[10]
+    _require((rows > 1) | (network.table[0, STATISTICS_SIZE] == 0), ONE_ROW)
     call(find_conductor(network.parameters), (*arguments[:-1], 0, 1))
     call(find_regularized_gradient(network.parameters), (*arguments, 0, 1))
 
