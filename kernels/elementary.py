@@ -16,6 +16,7 @@ from numba.extending import overload
 from .jit import OPTIONS
 from .simd import (
     by_type,
+    clamp,
     constant,
     fma,
     polynomial,
@@ -39,8 +40,7 @@ def by_precision(single, double, doc):
 
     @overload(function, jit_options=_INLINED)
     def choose(x):
-        chosen = single if element_of(x) == types.float32 else double
-        return lambda x: chosen(x)
+        return (single if element_of(x) == types.float32 else double).py_func
 
     function.__doc__ = doc
     return function
@@ -92,13 +92,6 @@ LOG_COSH64 = (
     -1.1704649188405414e-05, 3.955440808304399e-06, -1.0892296912532566e-06, 1.7174167790873834e-07,
 )
 # fmt: on
-
-
-@scalar
-def clamp(x, low, high):
-    """x within [low, high]; NaN stays NaN."""
-    x = select(x < low, low, x)
-    return select(x > high, high, x)
 
 
 @scalar

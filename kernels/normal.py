@@ -13,12 +13,22 @@ from .elementary import (
     SHIFT32,
     SHIFT64,
     by_precision,
-    clamp,
     expm1_reduced,
     scalar,
 )
-from .sigmoids import at_most, ramp
-from .simd import any_lane, by_type, constant, fma, polynomial, power_of_two_halves, select, table_polynomial
+from .simd import (
+    any_lane,
+    at_least,
+    at_most,
+    by_type,
+    clamp,
+    constant,
+    fma,
+    polynomial,
+    power_of_two_halves,
+    select,
+    table_polynomial,
+)
 
 INVERSE_SQRT_2PI = 0.3989422804014327
 # normal_pdf and normal_cdf round to 0 below minus these
@@ -80,7 +90,7 @@ def _far_below(x):
 
 @scalar
 def _normal_cdf32(x):
-    below = _below(at_most(abs(x), TABLE_END))
+    below = _below(at_most(abs(x), constant(TABLE_END, x)))
     y = select(x < constant(0.0, x), below, constant(1.0, x) - below)
     far = x < constant(-TABLE_END, x)
     if any_lane(far):
@@ -92,8 +102,8 @@ def _normal_cdf32(x):
 
 @scalar
 def _gelu32(x):
-    a = at_most(abs(x), TABLE_END)
-    y = fma(-a, _below(a), ramp(x))
+    a = at_most(abs(x), constant(TABLE_END, x))
+    y = fma(-a, _below(a), at_least(x, constant(0.0, x)))
     far = x < constant(-TABLE_END, x)
     if any_lane(far):
         t, m, a, b, _ = _far_below(x)

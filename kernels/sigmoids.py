@@ -13,7 +13,6 @@ from .elementary import (
     SHIFT32,
     SHIFT64,
     by_precision,
-    clamp,
     exp,
     exp_parts,
     expm1_reduced,
@@ -22,7 +21,10 @@ from .elementary import (
 )
 from .simd import (
     any_lane,
+    at_least,
+    at_most,
     by_type,
+    clamp,
     constant,
     copysign,
     fma,
@@ -42,18 +44,6 @@ _tanh_polynomial = table_polynomial(tuple(row[8:] + row[:8] for row in tables.TA
 SIGMOID_END, TANH_END, GELU_TANH_END = 8.7, 9.015, 5.46
 # e^-a and a e^-a round to 0 from here on; and x sigmoid(.) of gelu_tanh.
 TAIL_END, GELU_TANH_TAIL_END = 110.0, 12.0
-
-
-@scalar
-def at_most(x, limit):
-    """The smaller of both; NaN stays NaN."""
-    return select(x > constant(limit, x), constant(limit, x), x)
-
-
-@scalar
-def ramp(x):
-    """max(x, 0), -0 and NaN as they are."""
-    return select(x < constant(0.0, x), constant(0.0, x), x)
 
 
 @scalar
@@ -78,7 +68,7 @@ def _sigmoid_pair32(x):
     below = _below(a)
     far = a > constant(SIGMOID_END, x)
     if any_lane(far):
-        t, p, q, _ = _far_below(at_most(a, TAIL_END))
+        t, p, q, _ = _far_below(at_most(a, constant(TAIL_END, x)))
         below = select(far, (constant(1.0, x) + t) * p * q, below)
     above = constant(1.0, x) - below
     negative = x < constant(0.0, x)
@@ -92,14 +82,14 @@ def _sigmoid32(x):
 
 @scalar
 def _tanh32(x):
-    a = at_most(abs(x), TANH_END)
+    a = at_most(abs(x), constant(TANH_END, x))
     return copysign(_tanh_polynomial(a, fma(a, constant(1.0 / 0.392, a), constant(2.0**24 - 8.0, a))), x)
 
 
 @scalar
 def _far_silu(x):
     """x sigmoid(x) for |x| > SIGMOID_END; below 0 the product comes before the factor that may make it denormal."""
-    a = at_most(abs(x), TAIL_END)
+    a = at_most(abs(x), constant(TAIL_END, x))
     t, p, q, rest = _far_below(a)
     return select(x < constant(0.0, x), fma(-a, t, -a) * p * q, fma(-a, rest, x))
 
@@ -107,7 +97,7 @@ def _far_silu(x):
 @scalar
 def _silu32(x):
     a = abs(x)
-    y = fma(-a, _below(a), ramp(x))
+    y = fma(-a, _below(a), at_least(x, constant(0.0, x)))
     far = a > constant(SIGMOID_END, x)
     if any_lane(far):
         y = select(far, _far_silu(x), y)
@@ -126,9 +116,9 @@ def _far_gelu_tanh(x):
 
 @scalar
 def _gelu_tanh32(x):
-    a = at_most(abs(x), GELU_TANH_END)
+    a = at_most(abs(x), constant(GELU_TANH_END, x))
     at = fma(a * (a + constant(0.5, a)), constant(1.0 / 2.1, a), constant(SHIFT32, a))
-    y = fma(-a, _gelu_tanh_polynomial(a, at), ramp(x))
+    y = fma(-a, _gelu_tanh_polynomial(a, at), at_least(x, constant(0.0, x)))
     far = x < constant(-GELU_TANH_END, x)
     if any_lane(far):
         y = select(far, _far_gelu_tanh(x), y)

@@ -216,6 +216,33 @@ def select(typingctx, condition, a, b):
     return sig, codegen
 
 
+def _at_most(builder, x, limit):
+    return builder.select(builder.fcmp_ordered(">", x, limit), limit, x)
+
+
+def _at_least(builder, x, limit):
+    return builder.select(builder.fcmp_ordered("<", x, limit), limit, x)
+
+
+@intrinsic
+def at_most(typingctx, x, limit):
+    """The smaller of both; x itself if it is NaN, or a zero and the limit the other one."""
+    return x(x, x), lambda context, builder, signature, args: _at_most(builder, *args)
+
+
+@intrinsic
+def at_least(typingctx, x, limit):
+    """The larger of both; x itself if it is NaN, or a zero and the limit the other one."""
+    return x(x, x), lambda context, builder, signature, args: _at_least(builder, *args)
+
+
+@intrinsic
+def clamp(typingctx, x, low, high):
+    """x within [low, high]; NaN stays NaN."""
+    emit = lambda context, builder, signature, args: _at_most(builder, _at_least(builder, *args[:2]), args[2])
+    return x(x, x, x), emit
+
+
 @intrinsic
 def bits(typingctx, x):
     """The bit pattern of a float as a signed integer of the same width."""
