@@ -108,6 +108,11 @@ def test_smooth_functions_keep_to_two_units_but_for_the_four_named():
         "SILU": 2.25,
         "HARDSWISH": 2.25,
     }
+    assert {code.name: bound for code, (bound, _) in accuracy.BOUNDS64.items() if bound > 2} == {
+        "GELU": 4.5,
+        "GELU_TANH": 3.0,
+        "SILU": 2.5,
+    }
 
 
 def test_a_sample_meets_every_exponent_and_both_signs(monkeypatch):
