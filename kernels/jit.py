@@ -249,6 +249,8 @@ SLOTS_NAME = "fastnn_worker_slots"
 TOKEN = int(SOURCE_DIGEST[:15], 16)
 llvm.add_symbol(SLOTS_NAME, SLOTS.ctypes.data)
 _owners = {}
+# Rows for which compiled code has asked, and Python has heard it.
+_heard = set()
 
 
 def _take_slots(worker):
@@ -267,13 +269,18 @@ def _fill_slot(row, address):
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int64)
 def _compile_for_slot(row):
-    # What this raises, ctypes prints; the caller then finds the slot empty.
+    # What this raises, ctypes prints; the caller then finds the slot empty, and asks once more with -row. An interrupt
+    # that came while compiled code ran has broken the first call before its first line: it is due then.
+    due, row = row < 0 and -row not in _heard, abs(row)
+    _heard.add(row)
     worker, dtype = _owners[row]
     try:
         worker.address(dtype)
     except KeyboardInterrupt:
         # Threads that share a loop with this one wait for the slot. So does the interrupt, for the compiled code's end.
         worker.address(dtype)
+        due = True
+    if due:
         threading.Timer(0.1, _thread.interrupt_main).start()
 
 
@@ -333,6 +340,8 @@ def _find(row):
         raise RuntimeError("this function was compiled against another version of fastnn: delete its cache")
     if _python_thread() != 0:
         _request(ask, row)
+        if _read_slot(row) == 0:
+            _request(ask, -row)
     else:
         for _ in range(PATIENCE):
             if _read_slot(row) != 0:

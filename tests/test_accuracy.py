@@ -101,8 +101,13 @@ def test_every_activation_is_within_its_bounds(capsys):
     assert "all within their bounds" in printed
 
 
-def test_all_keep_to_two_units_but_for_the_one_named():
+def test_smooth_functions_keep_to_two_units_but_for_those_named():
     assert {code.name: bound for code, (bound, _) in accuracy.BOUNDS.items() if bound > 2} == {"HARDSWISH": 2.25}
+    assert {code.name: bound for code, (bound, _) in accuracy.BOUNDS64.items() if bound > 2} == {
+        "GELU": 4.5,
+        "GELU_TANH": 3.0,
+        "SILU": 2.5,
+    }
 
 
 def test_a_sample_meets_every_exponent_and_both_signs(monkeypatch):
