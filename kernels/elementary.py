@@ -5,8 +5,9 @@ bits come out on every vector width.
 
 The worst errors in the docstrings, here and in sigmoids.py and normal.py, are in units in the last place (ULP) of the
 exact result, as found over all float32 inputs with 2^-30 <= |x| < 256 and one in eight of the others, and over ten
-million random float64 inputs (normal_cdf: sixty thousand); those of the activations, over all float32 inputs, stand in
-docs/accuracy.md. NaN gives NaN; infinities, signed zeros and denormals are treated as the mathematics says.
+million random float64 inputs (normal_cdf: sixty thousand; sigmoid, tanh and softplus: 10^9); those of the activations,
+over all float32 inputs, stand in docs/accuracy.md. NaN gives NaN; infinities, signed zeros and denormals are treated as
+the mathematics says.
 """
 
 import numba
@@ -166,7 +167,7 @@ def _log1p_exp(a):
 def softplus(x):
     """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).
 
-    At most 1.74 ULP in float32, 1.80 in float64.
+    At most 1.74 ULP in float32, 1.83 in float64.
     """
     zero = constant(0.0, x)
     return select(x > zero, x, zero) + _log1p_exp(abs(x))

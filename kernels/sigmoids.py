@@ -250,7 +250,7 @@ sigmoid = by_precision(
     """1 / (1 + e^-x).
 
     Monotone over all float32 inputs.
-    At most 1.1 ULP in float32, 1.62 in float64.
+    At most 1.1 ULP in float32, 1.74 in float64.
     """,
 )
 sigmoid_pair = by_precision(
@@ -264,7 +264,7 @@ tanh = by_precision(
     """(e^x - e^-x) / (e^x + e^-x), exactly odd.
 
     Monotone over all float32 inputs.
-    At most 1.02 ULP in float32, 1.92 in float64.
+    At most 1.04 ULP in float32, 1.95 in float64.
     """,
 )
 silu = by_precision(_silu32, _silu64, """x sigmoid(x).""")

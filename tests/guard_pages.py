@@ -29,6 +29,7 @@ from fastnn.kernels.activation import (
 from fastnn.kernels.catalog import CATALOG, hyper_parameters
 from fastnn.kernels.codes import ROW_WISE, Activation, Loss, Optimizer
 from fastnn.kernels.dropout import rate_threshold
+from fastnn.kernels.loss import default_parameter
 from fastnn.kernels.network import (
     ROW_WORKSPACE,
     ROWS,
@@ -303,7 +304,7 @@ def planned_forward(threads):
 def shared_gradient(threads):
     def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace):
         addresses = rows_worker.address(parameters.dtype), gradient_worker.address(parameters.dtype)
-        arguments = table, parameters, x, y, sample_weight, loss, gradient, workspace
+        arguments = table, parameters, x, y, sample_weight, loss, default_parameter(loss), gradient, workspace
         return loss_and_gradient_parallel(*addresses, *arguments, threads)
 
     return loss_and_gradient
