@@ -250,7 +250,7 @@ sigmoid = by_precision(
     """1 / (1 + e^-x).
 
     Monotone over all float32 inputs.
-    At most 1.1 ULP in float32, 1.74 in float64.
+    At most 1.34 ULP in float32, 1.74 in float64.
     """,
 )
 sigmoid_pair = by_precision(
