@@ -165,7 +165,7 @@ normal_cdf = by_precision(
     _normal_cdf64,
     """(1 + erf(x / sqrt(2))) / 2, to full relative precision in the lower tail.
 
-    At most 2 ULP in float32, 2.71 in float64.
+    At most 2.38 ULP in float32, 2.71 in float64.
     """,
 )
 gelu = by_precision(_gelu32, _gelu64, """x normal_cdf(x).""")
