@@ -74,12 +74,16 @@ def _hardsigmoid(z):
 
 @inner
 def _hardswish(z):
-    """z (z + 3) / 6, 0 below -3 and z above 3; what rounding takes from z + 3 is added again, else 2.5 ULP."""
-    zero, three = constant(0.0, z), constant(3.0, z)
+    """z (z + 3) / 6, 0 below -3 and z above 3.
+
+    What rounding takes from (z + 3) / 6 is added again: else 2.5 ULP. z comes last, since z / 6 may be denormal.
+    """
+    zero, three, sixth = constant(0.0, z), constant(3.0, z), constant(SIXTH, z)
     up = z + three
     low = z - (up - three)
-    sixth = z * constant(SIXTH, z)
-    y = fma(sixth, up, sixth * low)
+    factor = up * sixth
+    factor_low = fma(low, sixth, fma(up, sixth, -factor))
+    y = fma(z, factor, z * factor_low)
     return select(z >= three, z, select(z <= -three, zero, y))
 
 

@@ -62,10 +62,13 @@ def normal_pdf(x):
 
 # ---- Float32
 
-_cdf_polynomial = table_polynomial(tables.NORMAL_CDF)
-# Where the table is left, just before it ends; gelu(x) rounds to x above, and normal_cdf(x) to 1.
-TABLE_END = 5.74
-# w normal_cdf(-w) e^(w^2 / 2) in 1 / w^2 for TABLE_END <= w <= TAIL_END, with the leading term 1 / sqrt(2 pi) of its
+# The table's first half serves nearly all numbers at two thirds of the cost of the whole. That takes over for vectors
+# with a lane below -COMMON_END, and is left at TABLE_END; each a little before it ends. gelu(x) rounds to x above
+# COMMON_END, and normal_cdf(x) to 1. 16,384 gelu of numbers of deviation 3 take 7.1 us, with the asymptotic series from
+# COMMON_END on 10.5; of deviation 1, 5.4 us, by the whole table alone 6.4.
+_common_cdf, _cdf = table_polynomial(tables.NORMAL_CDF, 16), table_polynomial(tables.NORMAL_CDF, 32)
+COMMON_END, TABLE_END = 5.74, 8.38
+# w normal_cdf(-w) e^(w^2 / 2) in 1 / w^2 for COMMON_END <= w <= TAIL_END, with the leading term 1 / sqrt(2 pi) of its
 # asymptotic series; fitted as in elementary.py: 2^-30.3
 MILLS = (
     0.3989422619342804, -0.39893314242362976, 1.1951088905334473, -5.823369979858398, 33.65564727783203,
@@ -74,10 +77,19 @@ MILLS = (
 
 
 @scalar
-def _below(a):
-    """normal_cdf(-a) for 0 <= a <= TABLE_END."""
-    at = fma(a * (a + constant(1.0, a)), constant(1.0 / 2.5, a), constant(SHIFT32, a))
-    return _cdf_polynomial(a, at)
+def _number(a):
+    """The number of the interval of a, in the lowest bits."""
+    return fma(a * (a + constant(1.0, a)), constant(1.0 / 2.5, a), constant(SHIFT32, a))
+
+
+@scalar
+def _common_size(x):
+    return at_most(abs(x), constant(COMMON_END, x))
+
+
+@scalar
+def _size(x):
+    return abs(clamp(x, constant(-TABLE_END, x), constant(COMMON_END, x)))
 
 
 @scalar
@@ -89,25 +101,45 @@ def _far_below(x):
 
 
 @scalar
+def _cdf_by(x, below):
+    """normal_cdf(x) from normal_cdf(-|x|)."""
+    return select(x < constant(0.0, x), below, constant(1.0, x) - below)
+
+
+@scalar
 def _normal_cdf32(x):
-    below = _below(at_most(abs(x), constant(TABLE_END, x)))
-    y = select(x < constant(0.0, x), below, constant(1.0, x) - below)
-    far = x < constant(-TABLE_END, x)
-    if any_lane(far):
-        t, m, a, b, w = _far_below(x)
-        m = m / w
-        y = select(far, fma(t, m, m) * a * b, y)
+    if any_lane(x < constant(-COMMON_END, x)):
+        size = _size(x)
+        y = _cdf_by(x, _cdf(size, _number(size)))
+        far = x < constant(-TABLE_END, x)
+        if any_lane(far):
+            t, m, a, b, w = _far_below(x)
+            m = m / w
+            y = select(far, fma(t, m, m) * a * b, y)
+    else:
+        size = _common_size(x)
+        y = _cdf_by(x, _common_cdf(size, _number(size)))
     return y
 
 
 @scalar
+def _gelu_by(x, size, below):
+    """gelu(x) from |x| and normal_cdf(-|x|)."""
+    return fma(-size, below, at_least(x, constant(0.0, x)))
+
+
+@scalar
 def _gelu32(x):
-    a = at_most(abs(x), constant(TABLE_END, x))
-    y = fma(-a, _below(a), at_least(x, constant(0.0, x)))
-    far = x < constant(-TABLE_END, x)
-    if any_lane(far):
-        t, m, a, b, _ = _far_below(x)
-        y = select(far, -fma(t, m, m) * a * b, y)
+    if any_lane(x < constant(-COMMON_END, x)):
+        size = _size(x)
+        y = _gelu_by(x, size, _cdf(size, _number(size)))
+        far = x < constant(-TABLE_END, x)
+        if any_lane(far):
+            t, m, a, b, _ = _far_below(x)
+            y = select(far, -fma(t, m, m) * a * b, y)
+    else:
+        size = _common_size(x)
+        y = _gelu_by(x, size, _common_cdf(size, _number(size)))
     return y
 
 

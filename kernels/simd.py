@@ -551,17 +551,18 @@ def split_exponent(typingctx, x):
     return sig, codegen
 
 
-def table_polynomial(table):
+def table_polynomial(table, entries):
     """A function (x, at): the polynomial of x - centre whose number stands in the lowest bits of `at`, float32.
 
     Args:
-        table: rows of as many numbers as there are polynomials, a power of two of at least 8: the centres, then the
-            coefficients, the constant ones first.
+        table: rows of a number for each polynomial: the centres, then the coefficients, the constant ones first.
+        entries: the first so many of them, 16 or 32.
 
-    A row is two or four of the CPU's vectors at most, and stays in registers: an entry is found by a permutation of
-    them, on AVX-512 one instruction for 16 lanes. CPUs without a permutation by variables read memory lane by lane.
+    An entry is found by a permutation of a row's registers: on AVX-512 one instruction for 16 lanes, vpermps for 16
+    entries, and for 32 vpermi2ps, which takes 1.4 times as long. CPUs without a permutation by variables read memory
+    lane by lane.
     """
-    entries = len(table[0])
+    table = [row[:entries] for row in table]
 
     @intrinsic
     def evaluate(typingctx, x, at):
@@ -612,13 +613,14 @@ class _Entries:
         value = ir.VectorType(ir.FloatType(), native)
         lanes = ir.Constant(numbers, list(range(first, first + native)))
         index = builder.shuffle_vector(self._index, ir.Constant(self._index.type, ir.Undefined), lanes)
-        name = {16: "llvm.x86.avx512.permvar.sf.512", 8: "llvm.x86.avx2.permps"}[native]
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(value, [value, numbers]), name)
+        halves = [ir.Constant(value, list(row[start : start + native])) for start in range(0, self._entries, native)]
+        if native == 16 and len(halves) == 2:
+            return builder.call(
+                self._function("avx512.vpermi2var.ps.512", [value, numbers, value]), [halves[0], index, halves[1]]
+            )
         # It takes the lowest bits of an index that lead to a lane, the next ones choose between the results.
-        found = [
-            builder.call(function, [ir.Constant(value, list(row[start : start + native])), index])
-            for start in range(0, self._entries, native)
-        ]
+        permute = self._function({16: "avx512.permvar.sf.512", 8: "avx2.permps"}[native], [value, numbers])
+        found = [builder.call(permute, [half, index]) for half in halves]
         bit = native
         while len(found) > 1:
             bits_set = builder.and_(index, ir.Constant(numbers, [number(bit)] * native))
@@ -626,6 +628,10 @@ class _Entries:
             found = [builder.select(other, *pair[::-1]) for pair in zip(found[::2], found[1::2], strict=True)]
             bit *= 2
         return found[0]
+
+    def _function(self, name, arguments):
+        kind = ir.FunctionType(arguments[0], arguments)
+        return cgutils.get_or_insert_function(self._builder.module, kind, f"llvm.x86.{name}")
 
     def _from_memory(self, row):
         builder, number = self._builder, ir.IntType(32)

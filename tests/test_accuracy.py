@@ -101,11 +101,8 @@ def test_every_activation_is_within_its_bounds(capsys):
     assert "all within their bounds" in printed
 
 
-def test_smooth_functions_keep_to_two_units_but_for_those_named():
-    assert {code.name: bound for code, (bound, _) in accuracy.BOUNDS.items() if bound > 2} == {
-        "GELU": 2.25,
-        "HARDSWISH": 2.25,
-    }
+def test_smooth_functions_keep_to_two_units_but_for_three_of_float64():
+    assert max(bound for bound, _ in accuracy.BOUNDS.values()) == 2
     assert {code.name: bound for code, (bound, _) in accuracy.BOUNDS64.items() if bound > 2} == {
         "GELU": 4.5,
         "GELU_TANH": 3.0,

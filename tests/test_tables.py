@@ -17,6 +17,8 @@ fit_tables = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fit_tables)
 
 EDGES = {name: edges for name, _, _, edges, *_ in fit_tables.TABLES}
+# Where the first 16 intervals are left for the whole table.
+COMMON_ENDS = {"SIGMOID": sigmoids.COMMON_END, "NORMAL_CDF": normal.COMMON_END}
 # The activations of each table, and where it is left.
 USES = {
     "SIGMOID": (("SIGMOID", "SILU"), sigmoids.SIGMOID_END),
@@ -38,7 +40,7 @@ def test_no_seam_where_intervals_meet_and_where_the_table_ends(name):
     activations, end = USES[name]
     for activation in activations:
         code = Activation[activation]
-        for edge in [*EDGES[name][1:], end]:
+        for edge in [*EDGES[name][1:], end, COMMON_ENDS.get(name, end)]:
             for sign in (0, 1 << 31):
                 findings = accuracy._sweep_part(code, around(edge) + np.uint32(sign))
                 assert findings.passed(), (activation, edge, sign, findings.value, findings.failures)
@@ -47,6 +49,9 @@ def test_no_seam_where_intervals_meet_and_where_the_table_ends(name):
 @pytest.mark.parametrize("name", USES)
 def test_a_table_is_left_before_it_ends(name):
     assert EDGES[name][-1] * 0.995 < USES[name][1] < EDGES[name][-1]
+    assert len(EDGES[name]) == (33 if name in COMMON_ENDS else 17)
+    if name in COMMON_ENDS:
+        assert EDGES[name][16] * 0.995 < COMMON_ENDS[name] < EDGES[name][16]
 
 
 @pytest.mark.parametrize("name", USES)
