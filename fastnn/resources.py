@@ -6,7 +6,7 @@ import threading
 import numpy as np
 
 from .kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN, GRAIN, grain_of
-from .kernels.network import ROWS, forward_driver, workspace_size
+from .kernels.network import IN, OUT, ROWS, forward_driver, workspace_size
 from .kernels.regularized import forward_plan_of
 from .kernels.threads import threads_for
 from .validation import shown
@@ -30,6 +30,10 @@ def aligned_empty(size, dtype, purpose):
     return memory[start : start + size * dtype.itemsize].view(dtype)
 
 
+def _limited(count, most):
+    return count if most is None else min(count, most)
+
+
 class _Scratch(threading.local):
     """The workspaces of one Python thread, kept from call to call; class attributes are what a new thread finds.
 
@@ -39,8 +43,8 @@ class _Scratch(threading.local):
 
     # rows and threads that the workspace is for, the workspace, {threads: what `inference` returns}
     inference = 0, 0, None, ()
-    # so many rows, and what `inference` returns for as many or fewer
-    small = -1, None
+    # so many rows, and what `inference` returns for as many or fewer; and how many if one thread is asked for
+    small = -1, -1, None
     # rows and threads that it was last asked for, and the workspace
     training = None, np.empty(0)
 
@@ -54,16 +58,22 @@ class Resources:
     def __init__(self, network):
         self._network, self._table, self._parameters = network, network.table, network.parameters
         self._size = self._parameters.size
+        self._largest = int((self._table[:, IN] * self._table[:, OUT]).max())
         # So many rows are never shared, whatever the limit.
-        self._serial_rows = (2 * FEW_ROWS_GRAIN - 1) // self._size
+        self._serial_rows = (2 * FEW_ROWS_GRAIN - 1) // self._largest
         if self._serial_rows >= FEW_ROWS:
             self._serial_rows = (2 * GRAIN - 1) // self._size
         self._scratch = _Scratch()
 
     def threads(self, rows, most):
-        """Threads worth launching for a batch, at most `most` unless that is None."""
-        count = threads_for(rows * self._size, grain_of(rows))
-        return count if most is None else min(count, most)
+        """Threads worth launching for a batch that they share by rows, at most `most` unless that is None."""
+        return _limited(threads_for(rows * self._size, grain_of(rows)), most)
+
+    def _inference_threads(self, rows, most):
+        if rows > FEW_ROWS:
+            return self.threads(rows, most)
+        # Shared layer by layer: the largest has to be worth it.
+        return _limited(threads_for(rows * self._largest, FEW_ROWS_GRAIN), most)
 
     def inference(self, rows, most):
         """(kernel, address of its plan, memory) for a forward pass on at most `most` threads.
@@ -72,10 +82,10 @@ class Resources:
         `predict` in between, and another workspace then takes the place of this one.
         """
         scratch = self._scratch
-        small_rows, small = scratch.small
-        if rows <= small_rows:
+        never_shared, planned_for_one, small = scratch.small
+        if rows <= (planned_for_one if most == 1 else never_shared):
             return small
-        threads = self.threads(rows, most)
+        threads = self._inference_threads(rows, most)
         planned_rows, planned_threads, workspace, plans = scratch.inference
         # Rows pass through in blocks of ROWS, so what those need is enough.
         if (planned_rows < rows and planned_rows < ROWS) or threads not in plans:
@@ -90,7 +100,7 @@ class Resources:
             plans[threads] = forward_driver(threads), plan.ctypes.data, (plan, workspace)
             if threads == 1:
                 planned = rows if rows < ROWS else math.inf
-                scratch.small = min(planned, self._serial_rows), plans[1]
+                scratch.small = min(planned, self._serial_rows), planned, plans[1]
         return plans[threads]
 
     def training(self, rows, threads):

@@ -92,6 +92,7 @@ class Sequential:
             layer.place(*part)
         self._least_rows = 2 if has_batch_normalization(self._table) else 1
         self._in_features, self._out_features = sizes[0], sizes[-1]
+        self._sample_shape = (self._in_features,)
         # Trainers draw on them too.
         self.resources = Resources(_network(self._table, self._parameters, self._statistics))
 
@@ -159,18 +160,16 @@ class Sequential:
         >>> MLP([2, 8, 1], seed=0).predict([[0.0, 1.0], [1.0, 0.0]]).shape
         (2, 1)
         """
-        # One small sample is where these checks, not the kernel, take the time: the usual array goes first and fast.
-        if (
-            type(x) is np.ndarray
-            and x.dtype is self._dtype
-            and x.ndim == 2
-            and x.shape[1] == self._in_features
-            and x.flags.carray
-        ):
-            single = False
+        # One small sample is where these checks, not the kernel, take the time: the usual arrays go first and fast.
+        usual = type(x) is np.ndarray and x.dtype is self._dtype and x.flags.carray
+        if usual and x.ndim == 2 and x.shape[1] == self._in_features:
+            samples, single = x, False
+        elif usual and x.shape == self._sample_shape:
+            samples, single = x[None], True
         else:
             x, single = as_samples(x, self._in_features, self._dtype)
-        rows = x.shape[0]
+            samples = x
+        rows = samples.shape[0]
         shape = (self._out_features,) if single else (rows, self._out_features)
         if out is None:
             out = np.empty(shape, self._dtype)
@@ -180,7 +179,7 @@ class Sequential:
             if not out.flags.owndata:
                 refuse_overlap(out, self._parameters, "out", "the parameters")
         kernel, address, _memory = self.resources.inference(rows, self._num_threads)
-        kernel(address, x, out.reshape(1, -1) if single else out)
+        kernel(address, samples, out[None] if single else out)
         return out
 
     __call__ = predict
