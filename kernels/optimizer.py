@@ -8,6 +8,9 @@ adam      g += decay p;  m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2)
           p -= rate / (1 - beta1^t) * m / (sqrt(s) / sqrt(1 - beta2^t) + eps)                (Kingma and Ba 2014)
           or, with their "epsilon hat", / (sqrt(s) + eps) * sqrt(1 - beta2^t), as scikit-learn and TensorFlow have it
 adamw     p *= 1 - rate decay, then adam without decay                             (Loshchilov and Hutter 2017)
+
+v and m are 0 where they would be subnormal. Those of a unit that has died, whose gradients are 0, shrink to there, and
+stay: 0.9 times the smallest number rounds to that number. On subnormal numbers the CPU takes 2.6 times as long.
 """
 
 import math
@@ -17,7 +20,18 @@ import numpy as np
 
 from .codes import Optimizer
 from .jit import inner, kernel
-from .simd import advance, constant, flat_pointer, fma, lane_sum_of_squares, lanes_of, load_vector, select, store_vector
+from .simd import (
+    advance,
+    by_type,
+    constant,
+    flat_pointer,
+    fma,
+    lane_sum_of_squares,
+    lanes_of,
+    load_vector,
+    select,
+    store_vector,
+)
 
 SGD = int(Optimizer.SGD)
 RMSPROP = int(Optimizer.RMSPROP)
@@ -33,6 +47,9 @@ ADAMW = int(Optimizer.ADAMW)
 LEARNING_RATE, MOMENTUM, BETA2, EPS, WEIGHT_DECAY, NESTEROV, CLIP_VALUE, CLIP_NORM, L2, EPS_HAT = range(10)
 L1, PENALTY_IN_LOSS = 10, 11
 HYPER_SIZE = 12
+
+# The smallest normal numbers.
+TINY32, TINY64 = 2.0**-126, 2.0**-1022
 
 # One update's constants, worked out once a step in float64. `decay` p + `l1` sign(p) is added to the gradient; `keep`
 # multiplies p.
@@ -121,6 +138,12 @@ def _clipped(g, limit):
 
 
 @inner
+def _moment(v):
+    """v, 0 if it is subnormal."""
+    return select(abs(v) < by_type(v, TINY32, TINY64), constant(0.0, v), v)
+
+
+@inner
 def update_rows(rule, parameters, gradient, state1, state2, rows, columns, stride, gradient_stride):
     """One update of rows x columns parameters, rows `stride` apart, those of the gradient `gradient_stride`.
 
@@ -154,7 +177,7 @@ def update_rows(rule, parameters, gradient, state1, state2, rows, columns, strid
                 g = g + select(p > zero, l1, select(p < zero, -l1, zero))
             if rule.optimizer == SGD:
                 if rule.momentum != 0.0:
-                    v = fma(beta1, load_vector(s_row, i, columns), g)
+                    v = _moment(fma(beta1, load_vector(s_row, i, columns), g))
                     store_vector(s_row, i, columns, v)
                     g = fma(beta1, v, g) if rule.nesterov else v
                 p = fma(rate, g, p)
@@ -163,7 +186,7 @@ def update_rows(rule, parameters, gradient, state1, state2, rows, columns, strid
                 store_vector(s_row, i, columns, s)
                 g = g / (math.sqrt(s) + eps)
                 if rule.momentum != 0.0:
-                    g = fma(beta1, load_vector(t_row, i, columns), g)
+                    g = _moment(fma(beta1, load_vector(t_row, i, columns), g))
                     store_vector(t_row, i, columns, g)
                 p = fma(rate, g, p)
             elif rule.optimizer == ADAGRAD:
@@ -171,7 +194,7 @@ def update_rows(rule, parameters, gradient, state1, state2, rows, columns, strid
                 store_vector(s_row, i, columns, s)
                 p = fma(rate, g / (math.sqrt(s) + eps), p)
             else:
-                m = fma(beta1, load_vector(s_row, i, columns), rest1 * g)
+                m = _moment(fma(beta1, load_vector(s_row, i, columns), rest1 * g))
                 s = fma(beta2, load_vector(t_row, i, columns), rest2 * g * g)
                 store_vector(s_row, i, columns, m)
                 store_vector(t_row, i, columns, s)

@@ -609,6 +609,11 @@ def _loss_of(loss, parameter, prediction, target, sample_weight, gradient):
 # Weight decay means g + wd p for g, except in adamw. What is stored is rounded; p is moved by the unrounded state.
 
 
+def _moment(v, dtype):
+    """0 where v would be subnormal in the dtype in which it is kept."""
+    return np.where(np.abs(v) < np.finfo(dtype).tiny, 0.0, v)
+
+
 # v = mu v + g ; p -= lr v, or with nesterov lr (g + mu v) ; mu = 0: p -= lr g and state1 is not touched
 @_quiet
 def sgd(parameters, gradient, state1, state2, step, hyper):
@@ -617,7 +622,7 @@ def sgd(parameters, gradient, state1, state2, step, hyper):
     p = _wide(parameters)
     g = _wide(gradient) + weight_decay * p
     if momentum != 0:
-        velocity = momentum * _wide(state1) + g
+        velocity = _moment(momentum * _wide(state1) + g, state1.dtype)
         state1[...] = velocity
         g = g + momentum * velocity if nesterov else velocity
     parameters[...] = p - learning_rate * g
@@ -634,7 +639,7 @@ def rmsprop(parameters, gradient, state1, state2, step, hyper):
     state1[...] = square_average
     direction = g / (np.sqrt(square_average) + eps)
     if momentum != 0:
-        direction = momentum * _wide(state2) + direction
+        direction = _moment(momentum * _wide(state2) + direction, state2.dtype)
         state2[...] = direction
     parameters[...] = p - learning_rate * direction
 
@@ -655,7 +660,7 @@ def adagrad(parameters, gradient, state1, state2, step, hyper):
 # epsilon hat: p -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)
 def _adam(p, g, state1, state2, step, hyper):
     learning_rate, beta1, beta2, eps = hyper[:4]
-    m = beta1 * _wide(state1) + (1.0 - beta1) * g
+    m = _moment(beta1 * _wide(state1) + (1.0 - beta1) * g, state1.dtype)
     v = beta2 * _wide(state2) + (1.0 - beta2) * g * g
     state1[...] = m
     state2[...] = v

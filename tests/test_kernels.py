@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import assert_within, check_against_reference, copies
 
-from fastnn import kernels
+from fastnn import SGD, Adam, AdamW, RMSprop, kernels
 from fastnn.kernels import dense, reference
 from fastnn.kernels.activation import (
     LOG_SOFTMAX,
@@ -248,3 +248,20 @@ def test_kernels_refuse_what_may_not_be_contiguous():
     x = np.ones((4, 4), np.float32)[:, ::2]
     with pytest.raises(numba.TypingError, match="C-contiguous"):
         kernels.relu(x, x)
+
+
+@pytest.mark.parametrize(
+    ("name", "which", "optimizer"),
+    [("sgd", 0, SGD(momentum=0.9)), ("rmsprop", 1, RMSprop(momentum=0.9)), ("adam", 0, Adam()), ("adamw", 0, AdamW())],
+)
+def test_moments_of_what_has_no_gradient_any_more_reach_zero(name, which, optimizer, dtype):
+    """Not the smallest number, where rounding would hold them and arithmetic takes its time."""
+    steps, hyper = 1000 if dtype == "float32" else 7500, optimizer.hyper()
+    for kernel in (getattr(kernels, name), getattr(kernels.reference, name)):
+        p, gradient = np.ones(33, dtype), np.zeros(33, dtype)
+        states = np.full((2, 33), 0.5, dtype)
+        for step in range(1, steps):
+            kernel(p, gradient, *states, step, hyper)
+            size = np.abs(states[which])
+            assert (size == 0).all() or (size >= np.finfo(dtype).tiny).all()
+        assert (states[which] == 0).all()

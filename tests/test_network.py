@@ -174,9 +174,9 @@ def test_few_rows_share_columns_with_the_same_bits(last, dtype, rng):
     # One column more than whole slivers: a thread may have to itself a single one of many.
     odd = tile_columns(np.dtype(dtype).itemsize) + 1
     net = make_network(
-        (300, 700, 333, 2100, odd), (Activation.GELU, Activation.TANH, Activation.RELU, last), dtype, rng
+        (300, 820, 333, 2100, odd), (Activation.GELU, Activation.TANH, Activation.RELU, last), dtype, rng
     )
-    assert 3 * FEW_ROWS_GRAIN < 300 * 700, "too small to be shared by three threads"
+    assert 3 * FEW_ROWS_GRAIN < 300 * 820, "too small to be shared by three threads"
     x = np.asfortranarray(rng.standard_normal((FEW_ROWS + 1, 300)).astype(dtype))
     whole = np.empty((len(x), odd), dtype)
     kernels.forward(net.table, net.parameters, x, whole, make_workspace(net, len(x), 1, dtype))
