@@ -7,7 +7,6 @@ from .kernels import optimizer as layout
 from .kernels.codes import Optimizer
 from .kernels.network import RATES, Optimization, train_planned
 from .kernels.regularized import begin_updates, is_regularized, training_plan_of
-from .resources import aligned_zeros
 
 
 class Descent:
@@ -38,7 +37,7 @@ class Descent:
         self._net, self._objective, self._hyper = net, objective, hyper
         size = net.parameter_count
         needed = (True, True) if isinstance(self.schedule, AdamOptimizer) else (self.schedule.momentum > 0, False)
-        old = self._states or [aligned_zeros(size * used, net.dtype, "moments") for used in needed]
+        old = self._states or [np.zeros(size * used, net.dtype) for used in needed]
         # Loaded by joblib they may lie in a read-only map, where the kernel must not write.
         usable = lambda state: state.dtype == net.dtype and state.flags.carray
         self._states = [state if usable(state) else np.array(state, net.dtype) for state in old]

@@ -30,13 +30,6 @@ def aligned_empty(size, dtype, purpose):
     return memory[start : start + size * dtype.itemsize].view(dtype)
 
 
-def aligned_zeros(size, dtype, purpose):
-    """`aligned_empty`, filled with zeros."""
-    array = aligned_empty(size, dtype, purpose)
-    array[:] = 0
-    return array
-
-
 def _limited(count, most):
     return count if most is None else min(count, most)
 

@@ -20,7 +20,6 @@ from .kernels.regularized import training_plan_of as training_plan
 from .metrics import loss_of, named, prediction_of
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar
-from .resources import aligned_zeros
 from .sequential import Sequential
 from .validation import as_training_data, enough_rows, flag, refuse_overlap, seed_number, whole_number
 
@@ -136,8 +135,7 @@ class Trainer:
         old, states, steps = self._optimizer, self._states, self._steps
         if old is None or (old.code, old.states()) != (optimizer.code, optimizer.states()):
             size = self.net.parameter_count
-            # Vectors across two cache lines would cost double: an update of 256 x 256 weights by Adam took 1.4 times.
-            states = tuple(aligned_zeros(size * needed, self.net.dtype, "moments") for needed in optimizer.states())
+            states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
             steps = 0
         optimization = Optimization(int(optimizer.code), optimizer.hyper(), *states)
         # Nothing is called any more: no interrupt falls between these.
