@@ -8,8 +8,7 @@ else a ValueError.
 
 import numpy as np
 
-from .kernels.activation import activate
-from .kernels.codes import ROW_WISE, Activation
+from .kernels import activation as kernel
 from .validation import converted, real_array, result_array
 
 __all__ = [
@@ -39,7 +38,7 @@ def _result_dtype(dtype):
     raise TypeError(f"x: expected real numbers of at most 64 bits, got dtype {dtype}")
 
 
-FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+FLOATS = FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def _usual(x, out):
@@ -48,7 +47,7 @@ def _usual(x, out):
         type(x) is np.ndarray
         and type(out) is np.ndarray
         and x.dtype is out.dtype
-        and x.dtype in FLOATS
+        and (x.dtype is FLOAT32 or x.dtype is FLOAT64)
         and x.shape == out.shape
         and x.ndim > 0
         and x.size > 0
@@ -61,16 +60,16 @@ def _usual(x, out):
 
 def _apply(activation, x, out):
     if _usual(x, out):
-        activate(x, activation, out)
+        kernel.activate(x, activation, out)
         return out
     array = real_array(x, "x")
-    if activation in ROW_WISE and array.ndim == 0:
+    if activation >= kernel.SOFTMAX and array.ndim == 0:
         raise ValueError("x: expected at least one axis, got a scalar")
     dtype = _result_dtype(array.dtype)
     # The kernel may work in place, but only element on element.
     result = result_array(out, array.shape, dtype, None if out is x else array)
     if array.size:
-        activate(np.ascontiguousarray(converted(array, dtype)), activation, result)
+        kernel.activate(np.ascontiguousarray(converted(array, dtype)), activation, result)
     return result if out is not None or array.ndim else result[()]
 
 
@@ -80,7 +79,7 @@ def identity(x, out=None):
     >>> identity([1.0, -2.0])
     array([ 1., -2.])
     """
-    return _apply(Activation.IDENTITY, x, out)
+    return _apply(kernel.IDENTITY, x, out)
 
 
 def relu(x, out=None):
@@ -89,7 +88,7 @@ def relu(x, out=None):
     >>> relu([1.0, -2.0])
     array([1., 0.])
     """
-    return _apply(Activation.RELU, x, out)
+    return _apply(kernel.RELU, x, out)
 
 
 def leaky_relu(x, out=None):
@@ -98,7 +97,7 @@ def leaky_relu(x, out=None):
     >>> leaky_relu([1.0, -2.0])
     array([ 1.  , -0.02])
     """
-    return _apply(Activation.LEAKY_RELU, x, out)
+    return _apply(kernel.LEAKY_RELU, x, out)
 
 
 def elu(x, out=None):
@@ -107,7 +106,7 @@ def elu(x, out=None):
     >>> elu([1.0, -2.0]).round(4)
     array([ 1.    , -0.8647])
     """
-    return _apply(Activation.ELU, x, out)
+    return _apply(kernel.ELU, x, out)
 
 
 def selu(x, out=None):
@@ -116,7 +115,7 @@ def selu(x, out=None):
     >>> selu([1.0, -2.0]).round(4)
     array([ 1.0507, -1.5202])
     """
-    return _apply(Activation.SELU, x, out)
+    return _apply(kernel.SELU, x, out)
 
 
 def sigmoid(x, out=None):
@@ -125,7 +124,7 @@ def sigmoid(x, out=None):
     >>> float(sigmoid(0.0))
     0.5
     """
-    return _apply(Activation.SIGMOID, x, out)
+    return _apply(kernel.SIGMOID, x, out)
 
 
 def tanh(x, out=None):
@@ -134,7 +133,7 @@ def tanh(x, out=None):
     >>> float(tanh(0.0))
     0.0
     """
-    return _apply(Activation.TANH, x, out)
+    return _apply(kernel.TANH, x, out)
 
 
 def softplus(x, out=None):
@@ -143,7 +142,7 @@ def softplus(x, out=None):
     >>> float(softplus(0.0).round(4))
     0.6931
     """
-    return _apply(Activation.SOFTPLUS, x, out)
+    return _apply(kernel.SOFTPLUS, x, out)
 
 
 def gelu(x, out=None):
@@ -152,7 +151,7 @@ def gelu(x, out=None):
     >>> gelu([1.0, -2.0]).round(4)
     array([ 0.8413, -0.0455])
     """
-    return _apply(Activation.GELU, x, out)
+    return _apply(kernel.GELU, x, out)
 
 
 def gelu_tanh(x, out=None):
@@ -161,7 +160,7 @@ def gelu_tanh(x, out=None):
     >>> gelu_tanh([1.0, -2.0]).round(4)
     array([ 0.8412, -0.0454])
     """
-    return _apply(Activation.GELU_TANH, x, out)
+    return _apply(kernel.GELU_TANH, x, out)
 
 
 def silu(x, out=None):
@@ -170,7 +169,7 @@ def silu(x, out=None):
     >>> silu([1.0, -2.0]).round(4)
     array([ 0.7311, -0.2384])
     """
-    return _apply(Activation.SILU, x, out)
+    return _apply(kernel.SILU, x, out)
 
 
 def hardsigmoid(x, out=None):
@@ -179,7 +178,7 @@ def hardsigmoid(x, out=None):
     >>> hardsigmoid([0.0, -3.0])
     array([0.5, 0. ])
     """
-    return _apply(Activation.HARDSIGMOID, x, out)
+    return _apply(kernel.HARDSIGMOID, x, out)
 
 
 def hardswish(x, out=None):
@@ -188,7 +187,7 @@ def hardswish(x, out=None):
     >>> hardswish([3.0, -3.0])
     array([3., 0.])
     """
-    return _apply(Activation.HARDSWISH, x, out)
+    return _apply(kernel.HARDSWISH, x, out)
 
 
 def softmax(x, out=None):
@@ -197,7 +196,7 @@ def softmax(x, out=None):
     >>> softmax([[0.0, 0.0]])
     array([[0.5, 0.5]])
     """
-    return _apply(Activation.SOFTMAX, x, out)
+    return _apply(kernel.SOFTMAX, x, out)
 
 
 def log_softmax(x, out=None):
@@ -206,4 +205,4 @@ def log_softmax(x, out=None):
     >>> log_softmax([[0.0, 0.0]]).round(4)
     array([[-0.6931, -0.6931]])
     """
-    return _apply(Activation.LOG_SOFTMAX, x, out)
+    return _apply(kernel.LOG_SOFTMAX, x, out)

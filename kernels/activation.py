@@ -363,13 +363,13 @@ def activate(x, activation, out):
         out: C-contiguous array of x's shape and dtype; may be x itself, must not overlap it otherwise.
     """
     activation = int(activation)
-    threads = threads_for(out.size * COSTS[activation], PARALLEL_COST)
-    address = activate_worker.address(out.dtype)
-    if out.ndim == 1:
-        activate_parallel(address, x, activation, out, _columns(activation, out), threads)
-    else:
-        flat = x.reshape(-1), activation, out.reshape(-1)
-        activate_parallel(address, *flat, _columns(activation, out), threads)
+    cost = out.size * COSTS[activation]
+    # Calls of Python are much for small arrays: those that would say 1 are left out.
+    threads = 1 if cost < 2 * PARALLEL_COST else threads_for(cost, PARALLEL_COST)
+    columns = _columns(activation, out) if activation >= SOFTMAX else 1
+    if out.ndim != 1:
+        x, out = x.reshape(-1), out.reshape(-1)
+    activate_parallel(activate_worker.address(out.dtype), x, activation, out, columns, threads)
 
 
 @serial_in_njit(activate_backward_serial)

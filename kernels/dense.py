@@ -180,7 +180,9 @@ def linear(x, weight, bias, activation, out):
     From Python, large work is shared by threads; inside compiled code this is the serial worker. Scratch for
     packing is allocated per call.
     """
-    threads = threads_for(x.shape[0] * weight.size, grain_of(x.shape[0]))
+    work = x.shape[0] * weight.size
+    # Small work, where 0.1 us of Python is much, is not asked about.
+    threads = 1 if work < 2 * FEW_ROWS_GRAIN else threads_for(work, grain_of(x.shape[0]))
     linear_parallel(linear_worker.address(out.dtype), x, weight, bias, int(activation), out, threads)
 
 
