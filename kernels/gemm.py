@@ -23,12 +23,14 @@ MC = 192
 KC = 256
 # A panel of b is cut to this size; b itself is read in place up to it when its rows are contiguous. Packing costs a
 # copy (0.3 cycles an element) and gains nothing while b stays in L2: 115 against 110 GFLOP/s at 128 x 784 x 256.
-# In x.T @ dz the inner dimension is the batch, and `a` the side that is expensive to read: there b streams through the
-# cache in place, KC rows at a time, so that panels are wide and a is read once. Cut by the whole batch, panels of
-# 64 columns read x four times: 4096 x 784 x 256 took 1.13 times as long in float32 and 1.3 in float64.
 PANEL_BYTES = 1 << 20
-# Below this many rows a packed panel is not used often enough to pay for its copy.
-PACK_ROWS = 24
+# A packed panel has to serve so many rows of `a` (bytes of a column) to pay for its copy. m x 1024 x 1024 on one core
+# in place and packed, in percent of the FMA peak: m = 64: 96, 87; 128: 95, 91; 256: 95, 92; float64, 64: 92, 85; 128:
+# 90, 87; and 2048 x 2048 x 2048 91, 93. What is larger than a panel and yet read in place streams through the cache
+# KC rows at a time, so that panels are wide and a is read once. So it does in x.T @ dz, whose inner dimension is the
+# batch and whose `a` is expensive to read: cut by the whole batch, panels of 64 columns read x four times, and 4096 x
+# 784 x 256 took 1.13 times as long in float32 and 1.3 in float64.
+PACK_BYTES = 2048
 # Where a's columns are contiguous (x.T of the weight gradient) each step of k reads another row: from this row length
 # on blocks of a are copied together, else rows a power of two apart fall on each other in L1 and L2. In place, x.T of
 # 1024 x 1024 gave 95 GFLOP/s on one core where x gave 106; the copy brought the same product to about 100.
@@ -49,7 +51,7 @@ def panel_width(n, k, size, nr):
 @plain
 def packs_panel(m, n, k, size, contiguous):
     """Whether b is packed: always where its rows are not contiguous."""
-    return not contiguous or (n * k * size > PANEL_BYTES and m >= PACK_ROWS)
+    return not contiguous or (n * k * size > PANEL_BYTES and m * size >= PACK_BYTES)
 
 
 @plain
@@ -184,7 +186,8 @@ def block_product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
     nr = panel_columns(scratch)
     size = itemsize(scratch)
     panel, wide = panel_width(n, k, size, nr), panel_width(n, min(k, KC), size, nr)
-    streams = a.row_stride == 1 and b.column_stride == 1 and (wide == n or wide > 2 * panel)
+    pack = packs_panel(m, n, k, size, b.column_stride == 1)
+    streams = b.column_stride == 1 and (a.row_stride == 1 or not pack) and (wide == n or wide > 2 * panel)
     panel = n if whole_rows else wide if streams else panel
     zeros = aligned(scratch)
     if not has_bias:
@@ -194,7 +197,7 @@ def block_product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
     packed_a = aligned(advance(block, min(m, MC) * panel))
     packed = aligned(advance(packed_a, min(m, MC) * min(k, KC)))
     pack_a = a.row_stride == 1 and a.column_stride * size >= PACK_A_BYTES and n > nr
-    pack = not streams and packs_panel(m, n, k, size, b.column_stride == 1)
+    pack = pack and not streams
     for column in range(0, n, panel):
         width = min(panel, n - column)
         source = advance(b.pointer, column * b.column_stride)
