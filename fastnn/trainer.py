@@ -152,12 +152,15 @@ class Trainer:
             The loss before the update, a float; not checked for nan or inf.
 
         Raises:
-            ValueError, TypeError: as `Sequential.loss_and_gradient`; or an argument overlaps the parameters.
+            ValueError, TypeError: as `Sequential.loss_and_gradient`; an argument overlaps the parameters; or the model
+                begins with a `Standardize` that has learned nothing yet.
         """
         loss = self._loss
         data = self._training_data(x, y, sample_weight, loss.code)
         rows = data[0].shape[0]
         enough_rows(rows, self.net.least_rows)
+        if not self.net.adapted:
+            raise ValueError("net: its Standardize has not learned mean and scale yet; call its adapt with the data")
         return float(self._run((*data, NO_ORDER), 1, rows, loss, self._seed)[0])
 
     def fit(
@@ -176,6 +179,8 @@ class Trainer:
         metrics=(),
     ):
         """Train for some epochs. Rows are read where they lie: the data are not copied unless their dtype differs.
+
+        A `Standardize` that has learned no mean and scale yet learns those of x first, by sample_weight.
 
         Args:
             x, y, sample_weight: as in `Sequential.loss_and_gradient`.
@@ -222,6 +227,9 @@ class Trainer:
         seed = seed_number(seed)
         position = Position(rows, batch_size, shuffle, epochs)
         history = History(seed=secrets.randbits(63) if seed is None else seed)
+        if not self.net.adapted:
+            # Before the fit begins: what resumes it takes them as they are.
+            self.net.standardize.learn(task.data[0], task.data[2])
         self._position, self.history, self._callbacks = position, history, None
         return self._go_on(task)
 
@@ -370,7 +378,7 @@ class Trainer:
             # An array with memory of its own has no base.
             if array.base is not None:
                 refuse_overlap(array, self.net.network.parameters, name, "the parameters")
-                refuse_overlap(array, self.net.statistics, name, "the running averages")
+                refuse_overlap(array, self.net.statistics, name, "the statistics")
         return data
 
     def _go_on(self, task):

@@ -1,6 +1,6 @@
 """A network in the user's own compiled code: it goes there as `Network(table, parameters)`, a named tuple of arrays.
 
-Networks with normalised layers go as `NormalizedNetwork(table, parameters, statistics)`, for other workers.
+Networks with normalised layers or inputs go as `NormalizedNetwork(table, parameters, statistics)`, to other workers.
 
     apply, apply_into   out = network(x)
     vjp                 dx = dy^T d network(x) / dx
@@ -15,7 +15,7 @@ compiles in a fraction of a second, where with all the machine code in it a `pra
 """
 
 import numpy as np
-from numba import types
+from numba import carray, types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
@@ -27,6 +27,7 @@ from .network import (
     IN,
     OUT,
     ROW_WORKSPACE,
+    STANDARDIZED,
     STATISTICS_SIZE,
     Network,
     NormalizedNetwork,
@@ -36,7 +37,9 @@ from .network import (
     find_rows,
     find_sample,
     forward_arguments,
+    layer_parts,
     parameter_count,
+    statistics_count,
     workspace_size,
 )
 from .normalized_sensitivity import find_normalized_sensitivity
@@ -46,6 +49,7 @@ from .regularized import (
     find_normalized_sample,
     find_regularized_gradient,
     has_normalization,
+    standardized_rows,
 )
 from .sensitivity import SEEDS, find_jacobian, find_vjp
 from .simd import address_of, flat_pointer, keep_alive, pointer
@@ -169,8 +173,8 @@ def _check(network, dimensions, written, **arrays):
     if has_normalization(table) != bool(statistics):
         raise TypeError(f"network: expected another kind for this table, got {type(network).__name__}")
     for array in statistics:
-        if array.size != table[0, STATISTICS_SIZE] or array.dtype != dtype:
-            expected = f"{table[0, STATISTICS_SIZE]} statistics of {dtype}"
+        if array.size != statistics_count(table) or array.dtype != dtype:
+            expected = f"{statistics_count(table)} statistics of {dtype}"
             raise ValueError(f"network: expected {expected}, got {array.size} of {array.dtype}")
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
@@ -261,8 +265,20 @@ def _plain_sweeps(network, arguments):
 @glue
 def _normalized_sweeps(network, arguments):
     # Only layers normalised over the batch have statistics, and need more than one row.
-    rows = arguments[10]
-    _require((rows > 1) | (network.table[0, STATISTICS_SIZE] == 0), ONE_ROW)
+    table, parameters, x, rows, workspace = *arguments[:3], arguments[10], arguments[6]
+    _require((rows > 1) | (table[0, STATISTICS_SIZE] == 0), ONE_ROW)
+    if table[0, STANDARDIZED] == 0:
+        _sweeps_of(network, arguments)
+    else:
+        # In the room for a gathered batch: nothing is gathered.
+        copies = layer_parts(table, parameters, rows, workspace)[4]
+        standardized_rows(table, flat_pointer(network.statistics), operand(x), rows, copies)
+        _sweeps_of(network, (*arguments[:2], carray(copies, (rows, table[0, IN])), *arguments[3:]))
+        keep_alive(network.statistics)
+
+
+@glue
+def _sweeps_of(network, arguments):
     call(find_conductor(network.parameters), (*arguments[:-1], 0, 1))
     call(find_regularized_gradient(network.parameters), (*arguments, 0, 1))
 
