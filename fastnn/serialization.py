@@ -4,9 +4,9 @@ Tensors layers.<i>.weight (in_features, out_features) and layers.<i>.bias (out_f
 {"format": "fastnn", "version": "1", "architecture": JSON {"dtype": ..., "layers": [{"in_features", "out_features",
 "activation"}, ...]}}. Nothing in a file is executed, and nothing is allocated that the file does not hold.
 
-A `Standardize` that comes first is {"standardize": in_features, "adapted": true or false}, its tensors mean and scale
-(in_features,). Another layer may have "normalization" and "dropout" too; then tensors scale and shift, and for "batch" running_mean and
-running_variance, (out_features,) each, stand beside its weight and bias.
+A layer may have "normalization" and "dropout" too; then tensors scale and shift, and for "batch" running_mean and
+running_variance, (out_features,) each, stand beside its weight and bias. A `Standardize`, which comes first, is
+{"standardize": in_features, "adapted": true or false}, its tensors mean and scale (in_features,).
 
 A checkpoint (see `checkpoint`) has metadata "training" besides, and tensors whose names begin with "training.".
 """

@@ -31,9 +31,9 @@ class Standardize:
     pickles, checkpoints, compiled code and C functions. Until they are learned they are 0 and 1.
 
     mean and scale are what scikit-learn's StandardScaler learns: scale is the standard deviation of the population
-    (divided by the number of rows), 1 for a feature that is constant but for rounding; rows count by their weights. They
-    are worked out in float64 from x as the model reads it, in its dtype. Numbers that are not finite are left out, and
-    make outputs nan as they do without this layer.
+    (divided by the number of rows), 1 for a feature that is constant but for rounding; rows count by their weights.
+    They are worked out in float64 from x as the model reads it, in its dtype. Numbers that are not finite are left
+    out, and make outputs nan as they do without this layer.
 
     Args:
         in_features: columns of x; None takes the next layer's.
