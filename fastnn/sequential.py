@@ -424,7 +424,8 @@ def _split_layers(layers):
 def _check_layers(layers, dtype):
     first, dense = _split_layers(layers)
     if not dense:
-        raise ValueError("layers: expected at least one Dense layer, got none")
+        kind = "layer" if first is None else "Dense layer behind Standardize"
+        raise ValueError(f"layers: expected at least one {kind}, got none")
     before = set()
     for i, layer in enumerate(layers):
         if layer is not first and not isinstance(layer, Dense):

@@ -42,6 +42,7 @@ from .kernels.codes import ROW_WISE, Activation, EstimatorLoss, Normalization
 from .layer import Dense
 from .schedules import Schedule
 from .sequential import Sequential
+from .standardize import Standardize
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -85,6 +86,7 @@ _MORE_CONSTRAINTS = {
     "progress": ["boolean"],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "normalization": [StrOptions({code.name.lower() for code in Normalization}), None],
+    "standardize": ["boolean"],
 }
 _MORE_DEFAULTS = {
     "scoring": None,
@@ -96,6 +98,7 @@ _MORE_DEFAULTS = {
     "progress": False,
     "dropout": 0.0,
     "normalization": None,
+    "standardize": False,
 }
 # Those that lbfgs knows nothing of.
 _OF_EPOCHS = ("l1", "clip_norm", "clip_value", "schedule", "callbacks", "progress", "dropout", "normalization")
@@ -153,7 +156,8 @@ class _Kernels(CallbackSupportMixin):
         sizes = (self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_))
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
         kind = self.__dict__.get("_normalization")
-        key = dtype, activation, sizes, self.dropout, kind
+        standardized = self.__dict__.get("_standardized", False)
+        key = dtype, activation, sizes, self.dropout, kind, standardized
         net = self._networks.by_key.get(key)
         if net is None:
             hidden = len(sizes) - 2
@@ -161,9 +165,13 @@ class _Kernels(CallbackSupportMixin):
             more = [{"dropout": self.dropout, "normalization": kind}] * hidden + [{}]
             layers = zip(sizes[:-1], sizes[1:], codes, more, strict=True)
             layers = [Dense(*given, weight_initializer=zeros, **options) for *given, options in layers]
+            layers[:0] = [Standardize()] * standardized
             net = self._networks.by_key[key] = Sequential(layers, dtype=dtype)
+        if standardized:
+            net.standardize.mean, net.standardize.scale = self.input_mean_, self.input_scale_
+        layers = net.layers[standardized:]
         for name, part in self._parts().items():
-            for layer, array in zip(net.layers, getattr(self, name), strict=name in _ARRAYS):
+            for layer, array in zip(layers, getattr(self, name), strict=name in _ARRAYS):
                 view = getattr(layer, part)
                 if view is not array:
                     view[...] = array
@@ -184,7 +192,8 @@ class _Kernels(CallbackSupportMixin):
         """Make coefs_ and intercepts_ views of a network; returns it."""
         net = self._network(_working_dtype(*self.coefs_, *self.intercepts_))
         for name, part in self._parts().items():
-            layers = net.layers if name in _ARRAYS else net.layers[:-1]
+            layers = net.layers[net.standardize is not None :]
+            layers = layers if name in _ARRAYS else layers[:-1]
             views = [getattr(layer, part) for layer in layers]
             held = getattr(self, name)
             if isinstance(held, list):
@@ -208,16 +217,23 @@ class _Kernels(CallbackSupportMixin):
     def _initialize(self, y, layer_units, dtype):
         # The arrays of an earlier fit may be in the user's hands.
         self._networks = _Networks()
-        for name in ("validation_loss_curve_", "early_stopped_"):
+        for name in ("validation_loss_curve_", "early_stopped_", "input_mean_", "input_scale_"):
             self.__dict__.pop(name, None)
         super()._initialize(y, layer_units, dtype)
-        self._normalization = self.normalization
+        self._normalization, self._standardized = self.normalization, self.standardize
         for name, (_, start) in (_SCALES | _AVERAGES).items():
             if name in self._normalizing():
                 setattr(self, name, [np.full(units, start, dtype) for units in layer_units[1:-1]])
             else:
                 self.__dict__.pop(name, None)
         self._best_others = self._others()
+
+    def _learn_inputs(self, X, sample_weight):
+        """Learn mean and scale of the features, once for an initialisation of the parameters."""
+        if self._standardized and not hasattr(self, "input_mean_"):
+            layer = Standardize(dtype=X.dtype)
+            layer.adapt(X, sample_weight)
+            self.input_mean_, self.input_scale_ = layer.mean, layer.scale
 
     def _others(self):
         """Copies of the arrays that scikit-learn's class has not, by attribute."""
@@ -228,6 +244,11 @@ class _Kernels(CallbackSupportMixin):
         super()._update_no_improvement_count(early_stopping, X, y, sample_weight)
         if early_stopping and self.best_validation_score_ != best:
             self._best_others = self._others()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = not self.standardize
+        return tags
 
     def __sklearn_is_fitted__(self):
         # Without this, every prediction would look through all attributes for one that a fit has left.
@@ -363,6 +384,11 @@ class _Kernels(CallbackSupportMixin):
         # The protocol is one of `fit`.
         told = hasattr(self, "_skl_callbacks") and not incremental
         most = self.max_iter if stochastic else 0
+        if self.standardize and scipy.sparse.issparse(X):
+            raise TypeError(
+                "X: expected a dense array with standardize=True, got a sparse one; features that are moved to mean 0 "
+                "do not stay sparse: leave standardize off and put a MaxAbsScaler before"
+            )
         self._tasks = Tasks(self, X, y, sample_weight, most, self._as_fitted) if told else None
         try:
             super()._fit(X, y, sample_weight, incremental)
@@ -386,8 +412,9 @@ class _Kernels(CallbackSupportMixin):
             warnings.filterwarnings("ignore", "X does not have valid feature names")
             return float(check_scoring(self, self.scoring)(self, X, y, **weight))
 
-    def _fit_lbfgs(self, *arguments):
-        super()._fit_lbfgs(*arguments)
+    def _fit_lbfgs(self, X, y, sample_weight, *arguments):
+        self._learn_inputs(X, sample_weight)
+        super()._fit_lbfgs(X, y, sample_weight, *arguments)
         self._networks = _Networks()
         self._bind()
 
@@ -407,6 +434,7 @@ class _Kernels(CallbackSupportMixin):
             raise ValueError(
                 "X_val, y_val: partial_fit with early_stopping=True expects both, for it trains on all that it is given"
             )
+        self._learn_inputs(X, sample_weight)
         begins = not incremental or not hasattr(self, "_optimizer")
         if begins:
             scheduler = None if self.schedule is None else LearningRateScheduler(self.schedule)
@@ -679,6 +707,10 @@ class MLPClassifier(_Kernels, sklearn.neural_network.MLPClassifier):
             and "layer" or "batch". What is dropped follows from random_state, on any number of threads. A normalised
             network has its other parameters in `scales_` and `shifts_`, with "batch" its averages in `running_means_`
             and `running_variances_`, an array for each hidden layer.
+        standardize: whether the network begins with a `fastnn.Standardize`, whose mean and scale are `input_mean_` and
+            `input_scale_`, (n_features_in_,) each. They are those that a StandardScaler before it in a pipeline would
+            learn, from all of X, by the weights of samples and classes. With warm_start and `partial_fit` those of the
+            first call stay. Sparse data are refused with it.
 
     l1 to normalization are for solvers sgd and adam. `set_callbacks` takes callbacks of scikit-learn's own protocol:
     `fit` is a task, and so is each epoch of sgd and adam.
@@ -769,6 +801,10 @@ class MLPRegressor(_Kernels, sklearn.neural_network.MLPRegressor):
             and "layer" or "batch". What is dropped follows from random_state, on any number of threads. A normalised
             network has its other parameters in `scales_` and `shifts_`, with "batch" its averages in `running_means_`
             and `running_variances_`, an array for each hidden layer.
+        standardize: whether the network begins with a `fastnn.Standardize`, whose mean and scale are `input_mean_` and
+            `input_scale_`, (n_features_in_,) each. They are those that a StandardScaler before it in a pipeline would
+            learn, from all of X, by the weights of samples and classes. With warm_start and `partial_fit` those of the
+            first call stay. Sparse data are refused with it.
 
     l1 to normalization are for solvers sgd and adam. `set_callbacks` takes callbacks of scikit-learn's own protocol:
     `fit` is a task, and so is each epoch of sgd and adam.

@@ -49,10 +49,11 @@ from .regularized import (
     find_normalized_sample,
     find_regularized_gradient,
     has_normalization,
-    standardized_rows,
+    mean_and_scale,
 )
 from .sensitivity import SEEDS, find_jacobian, find_vjp
 from .simd import address_of, flat_pointer, keep_alive, pointer
+from .standardization import find_standardize
 
 LOSSES = len(Loss)
 BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, SMALL_WORKSPACE = range(10)
@@ -271,8 +272,10 @@ def _normalized_sweeps(network, arguments):
         _sweeps_of(network, arguments)
     else:
         # In the room for a gathered batch: nothing is gathered.
-        copies = layer_parts(table, parameters, rows, workspace)[4]
-        standardized_rows(table, flat_pointer(network.statistics), operand(x), rows, copies)
+        copies, a = layer_parts(table, parameters, rows, workspace)[4], operand(x)
+        mean, scale = mean_and_scale(table, flat_pointer(network.statistics))
+        places = address_of(mean), address_of(scale), address_of(a.pointer), a.row_stride, a.column_stride
+        call(find_standardize(parameters), (parameters, *places, address_of(copies), rows, table[0, IN]))
         _sweeps_of(network, (*arguments[:2], carray(copies, (rows, table[0, IN])), *arguments[3:]))
         keep_alive(network.statistics)
 

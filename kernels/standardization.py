@@ -15,11 +15,13 @@ in float64, by sums in the order of the rows that carry along what rounding take
 import math
 
 import numpy as np
+from numba import intp
 
 from .dense import operand
-from .jit import inner, kernel
+from .gemm import Operand
+from .jit import finder, inner, kernel, worker
 from .normalization import added
-from .simd import advance, flat_pointer, lanes_of, load, load_vector, store, store_vector
+from .simd import advance, flat_pointer, lanes_of, load, load_vector, pointer_to, store, store_vector
 
 EPS = float(np.finfo(np.float64).eps)
 # Powers of two within float64, with room for sums.
@@ -47,6 +49,16 @@ def unstandardize_rows(dy, scale, dx, rows, n):
         up, down = advance(dy, i * n), advance(dx, i * n)
         for j in range(0, n, lanes_of(up)):
             store_vector(down, j, n, load_vector(up, j, n) / load_vector(scale, j, n))
+
+
+@worker(lambda t: (t[::1], intp, intp, intp, intp, intp, intp, intp, intp))
+def standardize_worker(like, mean, scale, x, x_row, x_column, out, rows, n):
+    """`standardize_rows` from and to addresses of the dtype of `like`."""
+    source = Operand(pointer_to(x, like), x_row, x_column)
+    standardize_rows(source, pointer_to(mean, like), pointer_to(scale, like), pointer_to(out, like), rows, n)
+
+
+find_standardize = finder(standardize_worker)
 
 
 @kernel

@@ -100,6 +100,7 @@ def test_the_signatures_are_scikit_learns():
             "progress": False,
             "dropout": 0.0,
             "normalization": None,
+            "standardize": False,
         }
         if ours is MLPClassifier:
             more["class_weight"] = None
