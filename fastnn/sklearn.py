@@ -381,6 +381,8 @@ class _Kernels(CallbackSupportMixin):
             # Equal, for a grid may have 0 where the default is 0.0.
             if getattr(self, name) != _MORE_DEFAULTS[name] and not (name == "callbacks" and not self.callbacks):
                 raise ValueError(f"{name}: expected solver 'sgd' or 'adam' with it, got 'lbfgs'")
+        if isinstance(self.loss, losses.Quantile) and isinstance(self.loss.q, tuple):
+            raise ValueError(f"loss: expected a Quantile of one q, got {self.loss}; a fastnn.MLP takes several")
         # The protocol is one of `fit`.
         told = hasattr(self, "_skl_callbacks") and not incremental
         most = self.max_iter if stochastic else 0

@@ -156,7 +156,7 @@ class Trainer:
                 begins with a `Standardize` that has learned nothing yet.
         """
         loss = self._loss
-        data = self._training_data(x, y, sample_weight, loss.code)
+        data = self._training_data(x, y, sample_weight, loss)
         rows = data[0].shape[0]
         enough_rows(rows, self.net.least_rows)
         if not self.net.adapted:
@@ -354,11 +354,11 @@ class Trainer:
             )
         loss = self._loss
         # Views, of which nobody else can set the shape.
-        data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss.code))
+        data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss))
         functions = named(metrics, loss)
         watched = {"": data} if functions else {}
         if validation_data is not None:
-            watched["val_"] = self._validation_data(validation_data, loss.code)
+            watched["val_"] = self._validation_data(validation_data, loss)
         progress = None if progress is None else flag(progress, "progress")
         return _Task(loss, data, watched, functions, callback_list(callbacks), progress)
 
@@ -373,7 +373,7 @@ class Trainer:
 
     def _training_data(self, x, y, sample_weight, loss):
         """What `as_training_data` returns, in memory that training does not change."""
-        data = as_training_data(x, y, sample_weight, self.net, loss)
+        data = as_training_data(x, loss.targets(y, self.net.out_features), sample_weight, self.net, loss.code)
         for name, array in zip(("x", "y", "sample_weight"), data, strict=True):
             # An array with memory of its own has no base.
             if array.base is not None:
@@ -587,7 +587,7 @@ class Trainer:
             raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
         x, y, weight = (*validation_data, None)[:3]
         try:
-            return as_training_data(x, y, weight, self.net, loss)
+            return as_training_data(x, loss.targets(y, self.net.out_features), weight, self.net, loss.code)
         except (ValueError, TypeError) as error:
             raise type(error)(f"validation_data: {error}") from error
 

@@ -229,6 +229,8 @@ def _loss_rows():
                     target = rng.dirichlet(np.ones(n), m).astype(dtype)
             # Numbers of few bits: kernel and reference then agree to the last bit on where huber's tails begin.
             parameter = {Loss.HUBER: {"delta": (1.0, 0.375)[m % 2]}, Loss.QUANTILE: {"q": (0.5, 0.875)[m % 2]}}
+            if m == 7:
+                parameter[Loss.QUANTILE] = {"q": np.arange(1.0, n + 1) / (n + 1)}
             return {
                 "prediction": _sample(rng, shape, dtype, 3.0),
                 "target": target,

@@ -22,7 +22,7 @@ from numba.extending import overload
 from .codes import Loss
 from .dense import operand
 from .jit import OPTIONS, call, glue, inner, kernel
-from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter
+from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, quantile_parameter
 from .network import (
     IN,
     OUT,
@@ -78,7 +78,10 @@ def _refuse(code):
     if code == BAD_LOSS:
         raise ValueError("loss: expected a member of fastnn.Loss")
     if code == BAD_PARAMETER:
-        raise ValueError("loss_parameter: expected a finite delta above 0 of huber, or a q of quantile between 0 and 1")
+        raise ValueError(
+            "loss_parameter: expected a finite delta above 0 of huber, or a q of quantile between 0 and 1, "
+            "or an array with one for each output"
+        )
     if code == BAD_BATCH:
         raise ValueError("batch: expected at least 1")
     if code == NO_ROWS:
@@ -587,8 +590,16 @@ def _parameter_fits(code, parameter):
     return (code != QUANTILE) | ((parameter > 0.0) & (parameter < 1.0))
 
 
+@inner
+def _levels_fit(code, levels, outputs):
+    fit = (code == QUANTILE) & (levels.size == outputs)
+    for q in levels:
+        fit &= (q > 0.0) & (q < 1.0)
+    return fit
+
+
 @glue
-def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
+def _gradient_batch(network, x, y, code, parameter, fits, gradient, workspace):
     table, parameters = network.table, network.parameters
     rows, weight = x.shape[0], float(x.shape[0])
     labels = (code == SOFTMAX_CROSS_ENTROPY) & (y.shape[1] == 1)
@@ -596,7 +607,7 @@ def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
     _require(rows > 0, NO_ROWS)
     _require((y.shape[0] == rows) & (labels | (y.shape[1] == _outputs(table))), BAD_Y)
     _require((code >= 0) & (code < LOSSES), BAD_LOSS)
-    _require(_parameter_fits(code, parameter), BAD_PARAMETER)
+    _require(fits, BAD_PARAMETER)
     _require(gradient.size == parameters.size, BAD_GRADIENT)
     _require(_batch_apart(x, gradient), GRADIENT_ON_X)
     _require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
@@ -619,13 +630,31 @@ def _itself(loss):
 
 
 @glue
-def _own_parameter(code, parameter):
-    return default_parameter(code)
+def _own_parameter(network, code, parameter):
+    return default_parameter(code), True
 
 
 @glue
-def _given_parameter(code, parameter):
-    return float(parameter)
+def _given_parameter(network, code, parameter):
+    return float(parameter), _parameter_fits(code, float(parameter))
+
+
+@glue
+def _given_levels(network, code, parameter):
+    return quantile_parameter(parameter), _levels_fit(code, parameter, _outputs(network.table))
+
+
+@glue
+def _nothing(parameter):
+    pass
+
+
+A_PARAMETER = "expected a number, a contiguous 1-D array of float64 or None"
+
+
+def _is_levels(dtype, array):
+    contiguous = array.layout == "C" if isinstance(array, types.Array) else array.flags.c_contiguous
+    return np.dtype(str(dtype)) == np.float64 and array.ndim == 1 and contiguous
 
 
 def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
@@ -634,17 +663,22 @@ def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=No
         raise TypingError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
     if not isinstance(loss, (types.IntEnumMember, types.Integer)):
         raise TypingError(f"loss: expected a member of fastnn.Loss, got {loss}")
-    code_of = _number_of if isinstance(loss, types.IntEnumMember) else _itself
+    code_of, keep = _number_of if isinstance(loss, types.IntEnumMember) else _itself, _nothing
     if loss_parameter is None or isinstance(loss_parameter, (types.NoneType, types.Omitted)):
         parameter_of = _own_parameter
     elif isinstance(loss_parameter, (types.Float, types.Integer)):
         parameter_of = _given_parameter
+    elif isinstance(loss_parameter, types.Array) and _is_levels(loss_parameter.dtype, loss_parameter):
+        parameter_of, keep = _given_levels, keep_alive
     else:
-        raise TypingError(f"loss_parameter: expected a number or None, got {loss_parameter}")
+        raise TypingError(f"loss_parameter: {A_PARAMETER}, got {loss_parameter}")
 
     def gradient_of_loss(network, x, y, loss, gradient, workspace, loss_parameter=None):
         code = code_of(loss)
-        return _gradient_batch(network, x, y, code, parameter_of(code, loss_parameter), gradient, workspace)
+        parameter, fits = parameter_of(network, code, loss_parameter)
+        value = _gradient_batch(network, x, y, code, parameter, fits, gradient, workspace)
+        keep(loss_parameter)
+        return value
 
     return gradient_of_loss
 
@@ -663,7 +697,8 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
         loss: a `Loss`.
         gradient: like the parameters.
         workspace: from `workspace(network, m)`.
-        loss_parameter: huber's delta, quantile's q; None is 1 or 1/2. Other losses have none and take no notice.
+        loss_parameter: huber's delta, quantile's q, or a 1-D float64 array with a q for each output; None is 1 or 1/2.
+            Other losses have none and take no notice of a number.
 
     Returns:
         The loss, a float.
@@ -686,9 +721,11 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
         raise TypeError(f"loss: expected a member of fastnn.Loss, got {loss!r}")
     if loss_parameter is None:
         loss_parameter = default_parameter(loss)
-    elif not isinstance(loss_parameter, (int, float, np.integer, np.floating)) or isinstance(loss_parameter, bool):
-        raise TypeError(f"loss_parameter: expected a number or None, got {loss_parameter!r}")
-    return _gradient_kernel(network, x, y, int(loss), gradient, workspace, float(loss_parameter))
+    elif isinstance(loss_parameter, (int, float, np.integer, np.floating)) and not isinstance(loss_parameter, bool):
+        loss_parameter = float(loss_parameter)
+    elif not isinstance(loss_parameter, np.ndarray) or not _is_levels(loss_parameter.dtype, loss_parameter):
+        raise TypeError(f"loss_parameter: {A_PARAMETER}, got {loss_parameter!r}")
+    return _gradient_kernel(network, x, y, int(loss), gradient, workspace, loss_parameter)
 
 
 # Its own parameter has the function's name.

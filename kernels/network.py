@@ -1017,7 +1017,8 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
         gradient: like parameters, filled.
         workspace: at least `workspace_size(table, parameters, m, 1)[1]` elements; from Python, room for more threads
             lets more of them work.
-        loss_parameter: huber's delta, quantile's q; None is 1 or 1/2. Other losses have none.
+        loss_parameter: huber's delta, what `loss.quantile_parameter` makes of q; None is 1 or 1/2. Other losses have
+            none.
 
     Returns:
         The loss, a float.

@@ -520,7 +520,7 @@ def huber(prediction, target, sample_weight, gradient, delta=1.0):
     return _elementwise(element_loss, np.clip(d, -delta, delta), sample_weight, gradient)
 
 
-# max(-q d, (1 - q) d), with d = p - t ; derivative -q where d < 0, 1 - q where d > 0, 0 at 0
+# max(-q d, (1 - q) d), with d = p - t ; derivative -q where d < 0, 1 - q where d > 0, 0 at 0 ; q a number or (n,)
 @_quiet
 def quantile(prediction, target, sample_weight, gradient, q=0.5):
     """The pinball loss, least where the share q of the targets lies below (Koenker & Bassett 1978)."""
