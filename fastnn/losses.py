@@ -20,6 +20,8 @@ __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "Huber", "LogCosh", "Poisson", "Q
 
 class _Loss:
     code: ClassVar[Loss]
+    # Whether `repeated` has to make a column for each output of the only one of y.
+    repeats = False
 
     @property
     def name(self):
@@ -30,10 +32,6 @@ class _Loss:
     def parameter(self):
         """The number that kernels take beside the code; of no meaning for a loss without parameters."""
         return default_parameter(self.code)
-
-    def targets(self, y, outputs):
-        """y, or what of it has a column for each of so many outputs of a network."""
-        return y
 
     def value(self, prediction, target, sample_weight, gradient):
         """The loss of arrays as kernels take them, a float; fills gradient."""
@@ -140,9 +138,12 @@ class Quantile(_WithParameter):
     def parameter(self):
         return quantile_parameter(self._levels if isinstance(self.q, tuple) else self.q)
 
-    def targets(self, y, outputs):
-        if not isinstance(self.q, tuple):
-            return y
+    @property
+    def repeats(self):
+        return isinstance(self.q, tuple)
+
+    def repeated(self, y, outputs):
+        """y, of one column, with as many columns as a network has outputs."""
         if outputs != len(self.q):
             raise ValueError(f"loss: expected a network with {len(self.q)} outputs, one for each q, got {outputs}")
         column = real_array(y, "y")

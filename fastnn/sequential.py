@@ -233,7 +233,8 @@ class Sequential:
         (1.0, [6.0, 2.0])
         """
         loss = losses.get(loss)
-        data = as_training_data(x, loss.targets(y, self.out_features), sample_weight, self, loss.code)
+        y = loss.repeated(y, self._out_features) if loss.repeats else y
+        data = as_training_data(x, y, sample_weight, self, loss.code)
         enough_rows(data[0].shape[0], self._least_rows)
         return self.checked_loss_and_gradient(loss.code, loss.parameter, *data)
 

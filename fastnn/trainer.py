@@ -159,7 +159,7 @@ class Trainer:
         data = self._training_data(x, y, sample_weight, loss)
         rows = data[0].shape[0]
         enough_rows(rows, self.net.least_rows)
-        if not self.net.adapted:
+        if self._regularized and not self.net.adapted:
             raise ValueError("net: its Standardize has not learned mean and scale yet; call its adapt with the data")
         return float(self._run((*data, NO_ORDER), 1, rows, loss, self._seed)[0])
 
@@ -373,7 +373,8 @@ class Trainer:
 
     def _training_data(self, x, y, sample_weight, loss):
         """What `as_training_data` returns, in memory that training does not change."""
-        data = as_training_data(x, loss.targets(y, self.net.out_features), sample_weight, self.net, loss.code)
+        y = loss.repeated(y, self.net.out_features) if loss.repeats else y
+        data = as_training_data(x, y, sample_weight, self.net, loss.code)
         for name, array in zip(("x", "y", "sample_weight"), data, strict=True):
             # An array with memory of its own has no base.
             if array.base is not None:
@@ -587,7 +588,8 @@ class Trainer:
             raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
         x, y, weight = (*validation_data, None)[:3]
         try:
-            return as_training_data(x, loss.targets(y, self.net.out_features), weight, self.net, loss.code)
+            y = loss.repeated(y, self.net.out_features) if loss.repeats else y
+            return as_training_data(x, y, weight, self.net, loss.code)
         except (ValueError, TypeError) as error:
             raise type(error)(f"validation_data: {error}") from error
 
