@@ -16,6 +16,7 @@ from .layer import Dense
 from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from .sequential import MLP, Sequential
 from .serialization import load
+from .standardize import Standardize
 from .trainer import Trainer
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Normalization",
     "RMSprop",
     "Sequential",
+    "Standardize",
     "Trainer",
     "__version__",
     "activations",

@@ -8,16 +8,20 @@ Formulas and defaults are PyTorch's.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from . import kernels
 from .kernels.codes import Loss
-from .kernels.loss import default_parameter
-from .validation import enum_member, real_number, shown
+from .kernels.loss import default_parameter, quantile_parameter
+from .validation import enum_member, real_array, real_number, shape_text, shown, wrong_shape
 
 __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "Huber", "LogCosh", "Poisson", "Quantile", "SoftmaxCrossEntropy"]
 
 
 class _Loss:
     code: ClassVar[Loss]
+    # Whether `repeated` has to make a column for each output of the only one of y.
+    repeats = False
 
     @property
     def name(self):
@@ -96,21 +100,56 @@ class Quantile(_WithParameter):
     (Koenker and Bassett 1978.) A network that makes it small says for each x the number below which the target lies
     with probability q. At d = 0 the gradient is 0. "quantile" has q = 0.5, the median: half the absolute error.
 
+    With a list of q a network learns several quantiles at once, one for each of as many outputs: y has one column,
+    which all outputs are compared with, and the loss is the mean over the quantiles. Nothing keeps the outputs in order
+    where there are few data. Metrics get y with its column repeated.
+
     Args:
-        q: above 0 and below 1.
+        q: above 0 and below 1, or a list of such numbers.
 
     Raises:
         ValueError, TypeError: q is not what it should be.
 
     >>> Quantile(0.9).q
     0.9
+    >>> from fastnn import MLP
+    >>> net = MLP([1, 3], dtype="float64", seed=0)
+    >>> net.parameters = [0, 0, 0, 1, 2, 3]
+    >>> round(net.loss_and_gradient([[5.0]], [2.0], Quantile([0.1, 0.5, 0.9]))[0], 9)  # (0.1 + 0 + 0.1) / 3
+    0.066666667
     """
 
-    q: float = 0.5
+    q: float | tuple = 0.5
     code = Loss.QUANTILE
 
     def __post_init__(self):
-        object.__setattr__(self, "q", real_number(self.q, "q", 0, above=True, below=1))
+        check = lambda q, name: real_number(q, name, 0, above=True, below=1)
+        if isinstance(self.q, (list, tuple)) or (isinstance(self.q, np.ndarray) and self.q.ndim == 1):
+            q = tuple(check(number, f"q[{i}]") for i, number in enumerate(self.q))
+            if not q:
+                raise ValueError("q: expected at least one number, got none")
+            # Kernels take its address.
+            object.__setattr__(self, "_levels", np.array(q))
+        else:
+            q = check(self.q, "q")
+        object.__setattr__(self, "q", q)
+
+    @property
+    def parameter(self):
+        return quantile_parameter(self._levels if isinstance(self.q, tuple) else self.q)
+
+    @property
+    def repeats(self):
+        return isinstance(self.q, tuple)
+
+    def repeated(self, y, outputs):
+        """y, of one column, with as many columns as a network has outputs."""
+        if outputs != len(self.q):
+            raise ValueError(f"loss: expected a network with {len(self.q)} outputs, one for each q, got {outputs}")
+        column = real_array(y, "y")
+        if column.ndim not in (1, 2) or column.shape[1:] not in ((), (1,)):
+            raise wrong_shape("y", shape_text("*"), column)
+        return np.repeat(column.reshape(-1, 1), outputs, axis=1)
 
 
 @dataclass(frozen=True)

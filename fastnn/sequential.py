@@ -12,12 +12,14 @@ from .kernels.normalization import EPS
 from .kernels.regularized import gradient_sweeps, has_batch_normalization, has_normalization
 from .layer import Dense
 from .resources import Resources, aligned_empty
+from .standardize import Standardize
 from .validation import (
     as_parameters,
     as_samples,
     as_training_data,
     enough_rows,
     enum_member,
+    flag,
     float_dtype,
     listed,
     refuse_overlap,
@@ -35,10 +37,11 @@ def _network(table, parameters, statistics):
 
 
 class Sequential:
-    """A network of `Dense` layers.
+    """A network of `Dense` layers, which may begin with a `Standardize`.
 
     Args:
-        layers: `Dense` layers, each with the in_features that the one before has as out_features.
+        layers: `Dense` layers, each with the in_features that the one before has as out_features; before the first of
+            them there may be a `Standardize`.
         dtype: float32 or float64, of parameters, inputs and results.
         seed: a whole number that fixes the start, the same on every machine; None draws one.
         num_threads: most threads that a call may use; None is `fastnn.get_num_threads()`. Results do not depend on it.
@@ -56,7 +59,7 @@ class Sequential:
     """
 
     def __init__(self, layers, *, dtype="float32", seed=None, num_threads=None):
-        layers = listed(layers, "layers", "Dense layers")
+        layers = listed(layers, "layers", "layers")
         dtype = float_dtype(dtype)
         self.num_threads = num_threads
         rng = initializers.generator(seed_number(seed))
@@ -64,24 +67,27 @@ class Sequential:
         self._assemble(layers, dtype, rng)
 
     def _assemble(self, layers, dtype, rng):
-        self._layers = tuple(layers)
-        self._dtype = dtype
+        self._layers, self._dtype = tuple(layers), dtype
+        self._standardize, layers = _split_layers(layers)
         sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
+        standardized = 0 if self._standardize is None else 2 * sizes[0]
         # First, for sizes that are too large for memory may be too large for the table's numbers too.
         self._parameters = aligned_empty(sum(layer.parameter_count for layer in layers), dtype, "parameters")
-        self._statistics = aligned_empty(sum(layer.statistics_count for layer in layers), dtype, "statistics")
+        averages = sum(layer.statistics_count for layer in layers)
+        self._statistics = aligned_empty(averages + standardized, dtype, "statistics")
         self._table = make_table(
             sizes,
             [layer.activation for layer in layers],
             [layer.normalization or 0 for layer in layers],
             [rate_threshold(layer.dropout) for layer in layers],
+            standardized > 0,
         )[0]
         # Kernels follow it without a check.
         self._table.flags.writeable = False
         parts = list(
             zip(
                 _parts(self._parameters, [layer.parameter_count for layer in layers]),
-                _parts(self._statistics, [layer.statistics_count for layer in layers]),
+                _parts(self._statistics[:averages], [layer.statistics_count for layer in layers]),
                 strict=True,
             )
         )
@@ -90,22 +96,31 @@ class Sequential:
             layer.fill(*part, rng)
         for layer, part in zip(layers, parts, strict=True):
             layer.place(*part)
+        if self._standardize is not None:
+            self._standardize.fill(self._statistics[averages:])
+            self._standardize.place(self._statistics[averages:])
         self._least_rows = 2 if has_batch_normalization(self._table) else 1
         self._in_features, self._out_features = sizes[0], sizes[-1]
         self._sample_shape = (self._in_features,)
         # Trainers draw on them too.
         self.resources = Resources(_network(self._table, self._parameters, self._statistics))
 
-    layers = property(lambda self: self._layers, doc="The `Dense` layers, a tuple.")
+    layers = property(lambda self: self._layers, doc="All layers, a tuple.")
+    adapted = property(
+        lambda self: self._standardize is None or self._standardize.adapted,
+        doc="Whether a `Standardize`, if there is one, has learned mean and scale.",
+    )
+    standardize = property(lambda self: self._standardize, doc="The `Standardize` that the model begins with, or None.")
     dtype = property(lambda self: self._dtype, doc="float32 or float64.")
     in_features = property(lambda self: self._in_features, doc="Columns of x.")
     out_features = property(lambda self: self._out_features, doc="Columns of the result.")
     parameter_count = property(lambda self: self._parameters.size, doc="Weights, biases, scales and shifts in all.")
     # New views every time: setting the shape, the dtype or the flags of one leaves the model's own arrays alone.
-    table = property(lambda self: self._table[:], doc="int64 (layers, 17): the architecture as kernels read it.")
+    table = property(lambda self: self._table[:], doc="int64 (Dense layers, 18): the architecture for kernels.")
     network = property(
         lambda self: _network(self._table[:], self._parameters[:], self._statistics[:]),
-        doc="NamedTuple (table, parameters), and statistics if layers are normalised, for compiled code; a live view.",
+        doc="NamedTuple (table, parameters), and statistics if layers or inputs are normalised, for compiled code; a "
+        "live view.",
     )
     least_rows = property(lambda self: self._least_rows, doc="Rows of a batch to train on: 2 with batch normalization.")
 
@@ -123,15 +138,21 @@ class Sequential:
 
     @property
     def statistics(self):
-        """Running mean and running variance of each layer with batch normalization, flat; training updates them.
+        """What the model has learned and no optimizer moves, flat.
 
-        A live view; assigning copies in.
+        Running mean and running variance of each layer with batch normalization, which training updates; then mean and
+        scale of a `Standardize`. A live view; assigning copies in.
         """
         return self._statistics[:]
 
     @statistics.setter
     def statistics(self, values):
-        self._statistics[:] = as_parameters(values, self._statistics.shape, self._dtype, "statistics")
+        values = as_parameters(values, self._statistics.shape, self._dtype, "statistics")
+        averages = values.size
+        if self._standardize is not None:
+            averages -= 2 * self._in_features
+            self._standardize.assign(*np.split(values[averages:], 2))
+        self._statistics[:averages] = values[:averages]
 
     @property
     def num_threads(self):
@@ -178,6 +199,7 @@ class Sequential:
             # What owns its memory is no view of the parameters: 0.2 us less where one sample takes 2.
             if not out.flags.owndata:
                 refuse_overlap(out, self._parameters, "out", "the parameters")
+                refuse_overlap(out, self._statistics, "out", "the statistics")
         kernel, address, _memory = self.resources.inference(rows, self._num_threads)
         kernel(address, samples, out[None] if single else out)
         return out
@@ -210,6 +232,7 @@ class Sequential:
         (1.0, [6.0, 2.0])
         """
         loss = losses.get(loss)
+        y = loss.repeated(y, self._out_features) if loss.repeats else y
         data = as_training_data(x, y, sample_weight, self, loss.code)
         enough_rows(data[0].shape[0], self._least_rows)
         return self.checked_loss_and_gradient(loss.code, loss.parameter, *data)
@@ -223,7 +246,7 @@ class Sequential:
         gradient = np.empty_like(self._parameters)
         loss_and_gradient_parallel.ready(self._dtype)
         value = loss_and_gradient_parallel(
-            *gradient_sweeps(self._table, self._dtype, threads),
+            *gradient_sweeps(self._table, self._dtype, threads, self._statistics),
             self._parameters,
             x,
             y,
@@ -292,8 +315,8 @@ class Sequential:
     def folded(self):
         """An equal model without batch normalization: its running averages are worked into weights and biases.
 
-        `predict` gives the same to rounding, and sooner. Activations, layer normalization and dropout stay; parameters
-        are the new model's own, so training one of the two leaves the other alone.
+        `predict` gives the same to rounding, and sooner. Activations, layer normalization, dropout and a `Standardize`
+        stay; parameters are the new model's own, so training one of the two leaves the other alone.
 
         >>> import numpy as np
         >>> net = MLP([4, 16, 1], normalization="batch", seed=0)
@@ -303,8 +326,9 @@ class Sequential:
         >>> plain.layers[0], bool(np.allclose(plain.predict(x), net.predict(x), atol=1e-5))
         (Dense(4, 16, activation='relu'), True)
         """
-        layers = []
-        for layer in self._layers:
+        first, layers = _split_layers(self._layers)
+        folded_layers = [] if first is None else [copy.deepcopy(first)]
+        for layer in layers:
             batch = layer.normalization == Normalization.BATCH
             folded = Dense(
                 layer.in_features,
@@ -322,11 +346,11 @@ class Sequential:
             elif layer.normalization is not None:
                 folded.scale, folded.shift = layer.scale, layer.shift
             folded.weight, folded.bias = weight, bias
-            layers.append(folded)
-        return Sequential(layers, dtype=self._dtype, num_threads=self._num_threads)
+            folded_layers.append(folded)
+        return Sequential(folded_layers, dtype=self._dtype, num_threads=self._num_threads)
 
     def save(self, path):
-        """Write architecture, parameters and running averages to a safetensors file, whole or not at all.
+        """Write architecture, parameters and statistics to a safetensors file, whole or not at all.
 
         `fastnn.load` reads it.
 
@@ -374,7 +398,7 @@ class Sequential:
         """
         rows = [("layer", "in", "out", "activation", "parameters")]
         for i, layer in enumerate(self._layers):
-            activation = layer.activation.name.lower()
+            activation = "standardize" if isinstance(layer, Standardize) else layer.activation.name.lower()
             rows.append(
                 (str(i), str(layer.in_features), str(layer.out_features), activation, str(layer.parameter_count))
             )
@@ -392,19 +416,28 @@ def _parts(memory, counts):
     return np.split(memory, np.cumsum(counts)[:-1])
 
 
+def _split_layers(layers):
+    """(the `Standardize` that layers begin with or None, the `Dense` layers)"""
+    return (layers[0], layers[1:]) if layers and isinstance(layers[0], Standardize) else (None, layers)
+
+
 def _check_layers(layers, dtype):
-    if not layers:
-        raise ValueError("layers: expected at least one layer, got none")
+    first, dense = _split_layers(layers)
+    if not dense:
+        kind = "layer" if first is None else "Dense layer behind Standardize"
+        raise ValueError(f"layers: expected at least one {kind}, got none")
     before = set()
     for i, layer in enumerate(layers):
-        if not isinstance(layer, Dense):
-            raise TypeError(f"layers[{i}]: expected a Dense layer, got {type(layer).__name__}")
+        if layer is not first and not isinstance(layer, Dense):
+            where = "; it can be the first layer alone" if isinstance(layer, Standardize) else ""
+            raise TypeError(f"layers[{i}]: expected a Dense layer, got {type(layer).__name__}{where}")
         if layer.in_model or id(layer) in before:
             raise ValueError(f"layers[{i}]: this layer is in a model already; use copy.deepcopy(layer)")
         before.add(id(layer))
         if layer.asked_dtype is not None and layer.asked_dtype != dtype:
             raise ValueError(f"layers[{i}]: expected dtype {dtype}, the model's, got {layer.asked_dtype}")
-        if i > 0 and layer.in_features != layers[i - 1].out_features:
+        # What a `Standardize` was not told it takes from the layer behind.
+        if i > 0 and layers[i - 1].out_features not in (layer.in_features, None):
             raise ValueError(
                 f"layers[{i}]: expected in_features {layers[i - 1].out_features}, the out_features of layers[{i - 1}], "
                 f"got {layer.in_features}"
@@ -418,6 +451,7 @@ def MLP(
     *,
     normalization=None,
     dropout=0.0,
+    standardize=False,
     dtype="float32",
     seed=None,
     num_threads=None,
@@ -429,6 +463,7 @@ def MLP(
         activation: of the hidden layers; a name or a `fastnn.Activation`, or a list with one for each of them.
         output_activation: of the last layer. Leave it "identity" for losses that take logits.
         normalization, dropout: of the hidden layers, as in `Dense`.
+        standardize: whether to begin with a `Standardize`, which learns the features' mean and scale at the first fit.
         dtype, seed, num_threads: as in `Sequential`.
 
     Raises:
@@ -449,4 +484,6 @@ def MLP(
     more = [{"normalization": normalization, "dropout": dropout}] * hidden + [{}]
     each = zip(sizes[:-1], sizes[1:], activations, more, strict=True)
     layers = [Dense(*given, **options) for *given, options in each]
+    if flag(standardize, "standardize"):
+        layers.insert(0, Standardize())
     return Sequential(layers, dtype=dtype, seed=seed, num_threads=num_threads)

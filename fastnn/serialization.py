@@ -5,7 +5,8 @@ Tensors layers.<i>.weight (in_features, out_features) and layers.<i>.bias (out_f
 "activation"}, ...]}}. Nothing in a file is executed, and nothing is allocated that the file does not hold.
 
 A layer may have "normalization" and "dropout" too; then tensors scale and shift, and for "batch" running_mean and
-running_variance, (out_features,) each, stand beside its weight and bias.
+running_variance, (out_features,) each, stand beside its weight and bias. A `Standardize`, which comes first, is
+{"standardize": in_features, "adapted": true or false}, its tensors mean and scale (in_features,).
 
 A checkpoint (see `checkpoint`) has metadata "training" besides, and tensors whose names begin with "training.".
 """
@@ -16,7 +17,8 @@ from .files import write_whole
 from .kernels.codes import Activation, Normalization
 from .layer import Dense
 from .sequential import Sequential
-from .validation import enum_member, file_path, float_dtype, shortened, shown
+from .standardize import Standardize
+from .validation import enum_member, file_path, flag, float_dtype, shortened, shown, whole_number
 
 FORMAT = "fastnn"
 VERSION = "1"
@@ -33,6 +35,8 @@ def _architecture(network):
 
 
 def _layer_entry(layer):
+    if isinstance(layer, Standardize):
+        return {"standardize": layer.in_features, "adapted": layer.adapted}
     entry = {
         "in_features": layer.in_features,
         "out_features": layer.out_features,
@@ -46,22 +50,22 @@ def _layer_entry(layer):
     return entry
 
 
-def _vectors(normalization):
-    """Names of a layer's tensors besides its weight."""
+def _shapes(layer):
+    """Names of a layer's tensors, and their shapes."""
+    if isinstance(layer, Standardize):
+        return {"mean": (layer.in_features,), "scale": (layer.in_features,)}
     names = ["bias"]
-    if normalization is not None:
+    if layer.normalization is not None:
         names += ["scale", "shift"]
-    if normalization == Normalization.BATCH:
+    if layer.normalization == Normalization.BATCH:
         names += ["running_mean", "running_variance"]
-    return names
+    return {"weight": (layer.in_features, layer.out_features)} | dict.fromkeys(names, (layer.out_features,))
 
 
 def _tensors(network):
     """Views of all weights and vectors by their names in a file."""
     return {
-        f"layers.{i}.{name}": getattr(layer, name)
-        for i, layer in enumerate(network.layers)
-        for name in ("weight", *_vectors(layer.normalization))
+        f"layers.{i}.{name}": getattr(layer, name) for i, layer in enumerate(network.layers) for name in _shapes(layer)
     }
 
 
@@ -131,12 +135,8 @@ def _read(file, training):
     most = ARCHITECTURE_LENGTH + LENGTH_A_TENSOR * len(names)
     if len(text) > most:
         raise ValueError(f"architecture: expected at most {most} characters for {len(names)} tensors, got {len(text)}")
-    dtype, sizes = _read_architecture(text)
-    expected = {}
-    for i, ((in_features, out_features, _), more) in enumerate(sizes):
-        expected[f"layers.{i}.weight"] = [in_features, out_features]
-        for name in _vectors(more["normalization"]):
-            expected[f"layers.{i}.{name}"] = [out_features]
+    dtype, layers, adapted = _read_architecture(text)
+    expected = {f"layers.{i}.{name}": shape for i, layer in enumerate(layers) for name, shape in _shapes(layer).items()}
     if names != set(expected):
         odd = sorted(shortened(name) for name in names ^ set(expected))
         told = ", ".join(odd[:MOST_NAMES]) + (f" and {len(odd) - MOST_NAMES} more" if len(odd) > MOST_NAMES else "")
@@ -147,40 +147,42 @@ def _read(file, training):
         tensor = file.get_slice(name)
         if tensor.get_dtype() != stored:
             raise ValueError(f"{name}: expected dtype {stored}, got {tensor.get_dtype()}")
-        if list(tensor.get_shape()) != shape:
-            raise ValueError(f"{name}: expected shape {shown(shape)}, got {shown(list(tensor.get_shape()))}")
-    layers = [Dense(*size, weight_initializer="zeros", **more) for size, more in sizes]
+        if tuple(tensor.get_shape()) != shape:
+            raise ValueError(f"{name}: expected shape {shown(list(shape))}, got {shown(list(tensor.get_shape()))}")
     network = Sequential(layers, dtype=dtype)
     for name, view in _tensors(network).items():
         view[...] = file.get_tensor(name)
+    if network.standardize is not None:
+        # Once more, for its checks.
+        network.standardize.assign(network.standardize.mean, network.standardize.scale, adapted)
     return network, metadata.get(TRAINING), {name: file.get_tensor(name) for name in extra if training}
 
 
 def _read_architecture(text):
-    """(dtype, [((in_features, out_features, activation), keywords of the layer), ...]) from the JSON of a file."""
+    """(dtype, layers, whether a `Standardize` among them has learned) from the JSON of a file."""
     try:
         architecture = json.loads(text)
-        dtype = float_dtype(architecture["dtype"])
-        sizes = [
-            (
-                (
-                    layer["in_features"],
-                    layer["out_features"],
-                    enum_member(layer["activation"], Activation, "activation"),
-                ),
-                {
-                    "normalization": enum_member(layer["normalization"], Normalization, "normalization")
-                    if "normalization" in layer
-                    else None,
-                    "dropout": layer.get("dropout", 0.0),
-                },
-            )
-            for layer in architecture["layers"]
-        ]
+        dtype, entries = float_dtype(architecture["dtype"]), architecture["layers"]
+        layers = [_read_layer(entry) for entry in entries]
+        adapted = any(isinstance(layer, Standardize) for layer in layers) and flag(entries[0]["adapted"], "adapted")
     except (KeyError, TypeError, IndexError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"architecture: cannot be read: {shown(error)}") from error
     except ValueError as error:
         raise ValueError(f"architecture: {error}") from error
-    if not sizes:
+    if not layers:
         raise ValueError("architecture: expected at least one layer, got none")
-    return dtype, sizes
+    return dtype, layers, adapted
+
+
+def _read_layer(entry):
+    """A layer without values, which takes no memory yet."""
+    if "standardize" in entry:
+        return Standardize(whole_number(entry["standardize"], "standardize", 1))
+    return Dense(
+        entry["in_features"],
+        entry["out_features"],
+        enum_member(entry["activation"], Activation, "activation"),
+        normalization=entry.get("normalization"),
+        dropout=entry.get("dropout", 0.0),
+        weight_initializer="zeros",
+    )

@@ -152,12 +152,15 @@ class Trainer:
             The loss before the update, a float; not checked for nan or inf.
 
         Raises:
-            ValueError, TypeError: as `Sequential.loss_and_gradient`; or an argument overlaps the parameters.
+            ValueError, TypeError: as `Sequential.loss_and_gradient`; an argument overlaps the parameters; or the model
+                begins with a `Standardize` that has learned nothing yet.
         """
         loss = self._loss
-        data = self._training_data(x, y, sample_weight, loss.code)
+        data = self._training_data(x, y, sample_weight, loss)
         rows = data[0].shape[0]
         enough_rows(rows, self.net.least_rows)
+        if self._regularized and not self.net.adapted:
+            raise ValueError("net: its Standardize has not learned mean and scale yet; call its adapt with the data")
         return float(self._run((*data, NO_ORDER), 1, rows, loss, self._seed)[0])
 
     def fit(
@@ -176,6 +179,8 @@ class Trainer:
         metrics=(),
     ):
         """Train for some epochs. Rows are read where they lie: the data are not copied unless their dtype differs.
+
+        A `Standardize` that has learned no mean and scale yet learns those of x first, by sample_weight.
 
         Args:
             x, y, sample_weight: as in `Sequential.loss_and_gradient`.
@@ -222,6 +227,9 @@ class Trainer:
         seed = seed_number(seed)
         position = Position(rows, batch_size, shuffle, epochs)
         history = History(seed=secrets.randbits(63) if seed is None else seed)
+        if not self.net.adapted:
+            # Before the fit begins: what resumes it takes them as they are.
+            self.net.standardize.learn(task.data[0], task.data[2])
         self._position, self.history, self._callbacks = position, history, None
         return self._go_on(task)
 
@@ -346,11 +354,11 @@ class Trainer:
             )
         loss = self._loss
         # Views, of which nobody else can set the shape.
-        data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss.code))
+        data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss))
         functions = named(metrics, loss)
         watched = {"": data} if functions else {}
         if validation_data is not None:
-            watched["val_"] = self._validation_data(validation_data, loss.code)
+            watched["val_"] = self._validation_data(validation_data, loss)
         progress = None if progress is None else flag(progress, "progress")
         return _Task(loss, data, watched, functions, callback_list(callbacks), progress)
 
@@ -365,12 +373,13 @@ class Trainer:
 
     def _training_data(self, x, y, sample_weight, loss):
         """What `as_training_data` returns, in memory that training does not change."""
-        data = as_training_data(x, y, sample_weight, self.net, loss)
+        y = loss.repeated(y, self.net.out_features) if loss.repeats else y
+        data = as_training_data(x, y, sample_weight, self.net, loss.code)
         for name, array in zip(("x", "y", "sample_weight"), data, strict=True):
             # An array with memory of its own has no base.
             if array.base is not None:
                 refuse_overlap(array, self.net.network.parameters, name, "the parameters")
-                refuse_overlap(array, self.net.statistics, name, "the running averages")
+                refuse_overlap(array, self.net.statistics, name, "the statistics")
         return data
 
     def _go_on(self, task):
@@ -579,7 +588,8 @@ class Trainer:
             raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
         x, y, weight = (*validation_data, None)[:3]
         try:
-            return as_training_data(x, y, weight, self.net, loss)
+            y = loss.repeated(y, self.net.out_features) if loss.repeats else y
+            return as_training_data(x, y, weight, self.net, loss.code)
         except (ValueError, TypeError) as error:
             raise type(error)(f"validation_data: {error}") from error
 

@@ -61,6 +61,7 @@ from .network import Network, NormalizedNetwork, Optimization, forward, loss_and
 from .normalization import batch_norm, batch_norm_backward, batch_norm_running, layer_norm, layer_norm_backward
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
 from .regularized import normalized_forward, normalized_loss_and_gradient
+from .standardization import standardization, standardize, standardize_backward
 
 __all__ = [
     "Activation",
@@ -139,6 +140,9 @@ __all__ = [
     "softmax_cross_entropy",
     "softplus",
     "softplus_backward",
+    "standardization",
+    "standardize",
+    "standardize_backward",
     "tanh",
     "tanh_backward",
     "vjp",

@@ -22,10 +22,11 @@ from .network import (
     NORMALIZATION,
     OUT,
     SCALE,
+    STANDARDIZED,
     STATISTICS,
-    STATISTICS_SIZE,
     WEIGHT,
     make_table,
+    statistics_count,
     workspace_size,
 )
 from .normalization import EPS as NORMALIZATION_EPS
@@ -228,6 +229,8 @@ def _loss_rows():
                     target = rng.dirichlet(np.ones(n), m).astype(dtype)
             # Numbers of few bits: kernel and reference then agree to the last bit on where huber's tails begin.
             parameter = {Loss.HUBER: {"delta": (1.0, 0.375)[m % 2]}, Loss.QUANTILE: {"q": (0.5, 0.875)[m % 2]}}
+            if m == 7:
+                parameter[Loss.QUANTILE] = {"q": np.arange(1.0, n + 1) / (n + 1)}
             return {
                 "prediction": _sample(rng, shape, dtype, 3.0),
                 "target": target,
@@ -402,6 +405,49 @@ def _regular_rows():
     )
 
 
+def _standardization_rows():
+    def features(shape, dtype, rng):
+        """Columns of all means and deviations, also of none."""
+        x = _sample(rng, shape, dtype) * 10.0 ** rng.integers(-3, 4, shape[1]) + _sample(rng, shape[1], dtype, 30.0)
+        x[:, 1::3] = x[0, 1::3]
+        return x.astype(dtype)
+
+    def forward(shape, dtype, rng):
+        scale = (0.1 + rng.random(shape[1])).astype(dtype)
+        mean = _sample(rng, shape[1], dtype, 30.0)
+        return {"x": features(shape, dtype, rng), "mean": mean, "scale": scale, "out": np.full(shape, np.nan, dtype)}
+
+    def backward(shape, dtype, rng):
+        scale = (0.1 + rng.random(shape[1])).astype(dtype)
+        return {"dy": _sample(rng, shape, dtype), "scale": scale, "out": np.full(shape, np.nan, dtype)}
+
+    def two_roundings(inputs, expected):
+        return {"out": _relative(expected["out"], inputs["out"].dtype, 2)}
+
+    def learned(shape, dtype, rng):
+        weight = rng.random(shape[0]).astype(dtype) if shape[1] % 2 else np.empty(0, dtype)
+        results = {name: np.full(shape[1], np.nan, dtype) for name in ("mean", "scale")}
+        x = features(shape, dtype, rng)
+        x[-1, ::5] = np.nan
+        return {"x": x, "sample_weight": weight, **results}
+
+    def learned_bound(inputs, expected):
+        x, dtype = inputs["x"].astype(float), inputs["x"].dtype
+        largest = np.abs(np.where(np.isfinite(x), x, 0)).max(axis=0)
+        # NumPy's sums of the reference: a rounding for each row at worst, of numbers of at most this size.
+        error = (len(x) + 4) * _eps(np.float64) * largest
+        return {
+            "mean": error + _relative(expected["mean"], dtype, 1),
+            "scale": 2 * error + _relative(expected["scale"], dtype, 1),
+        }
+
+    moved = lambda shape: (None, 2 * shape[0] * shape[1])
+    read = lambda shape: (None, 3 * shape[0] * shape[1])
+    yield Row("standardize", forward, ("out",), two_roundings, ROWS, (4096, 64), moved, "GB/s")
+    yield Row("standardize_backward", backward, ("out",), two_roundings, ROWS, (4096, 64), moved, "GB/s")
+    yield Row("standardization", learned, ("mean", "scale"), learned_bound, ROWS, (4096, 64), read, "GB/s")
+
+
 def _network_rows():
     def network(shape, dtype, rng):
         rows, *sizes = shape
@@ -465,14 +511,16 @@ def _network_rows():
         layers = len(sizes) - 1
         activations = [*[Activation.TANH, Activation.GELU, Activation.RELU][: layers - 1], Activation.IDENTITY]
         codes = [(Normalization.BATCH, Normalization.LAYER, 0)[i % 3] for i in range(layers)]
-        table, count = make_table(sizes, activations, codes)
-        parameters, statistics = np.empty(count, dtype), _sample(rng, table[0, STATISTICS_SIZE], dtype)
+        # Those of an odd number of inputs have them standardised too.
+        table, count = make_table(sizes, activations, codes, standardizes=sizes[0] % 2 == 1)
+        parameters, statistics = np.empty(count, dtype), _sample(rng, statistics_count(table), dtype)
         for k, n, at, at_scale, at_mean, code in table[:, (IN, OUT, WEIGHT, SCALE, STATISTICS, NORMALIZATION)].tolist():
             parameters[at : at + k * n + n] = _sample(rng, k * n + n, dtype, (k + 1) ** -0.5)
             if code:
                 parameters[at_scale : at_scale + 2 * n] = 0.5 + rng.random(2 * n)
             if code == Normalization.BATCH:
                 statistics[at_mean + n : at_mean + 2 * n] = 0.5 + rng.random(n)
+        statistics[statistics.size - table[0, STANDARDIZED] :] = 0.5 + rng.random(table[0, STANDARDIZED])
         workspace = np.full(max(workspace_size(table, parameters, rows, 2)), np.nan, dtype)
         x = _sample(rng, (rows, sizes[0]), dtype)
         return {"table": table, "parameters": parameters, "statistics": statistics, "x": x}, workspace
@@ -521,5 +569,6 @@ CATALOG = (
     *_loss_rows(),
     *_optimizer_rows(),
     *_regular_rows(),
+    *_standardization_rows(),
     *_network_rows(),
 )

@@ -1,6 +1,6 @@
 """A network in the user's own compiled code: it goes there as `Network(table, parameters)`, a named tuple of arrays.
 
-Networks with normalised layers go as `NormalizedNetwork(table, parameters, statistics)`, for other workers.
+Networks with normalised layers or inputs go as `NormalizedNetwork(table, parameters, statistics)`, to other workers.
 
     apply, apply_into   out = network(x)
     vjp                 dx = dy^T d network(x) / dx
@@ -15,18 +15,19 @@ compiles in a fraction of a second, where with all the machine code in it a `pra
 """
 
 import numpy as np
-from numba import types
+from numba import carray, types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
 from .codes import Loss
 from .dense import operand
 from .jit import OPTIONS, call, glue, inner, kernel
-from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter
+from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, quantile_parameter
 from .network import (
     IN,
     OUT,
     ROW_WORKSPACE,
+    STANDARDIZED,
     STATISTICS_SIZE,
     Network,
     NormalizedNetwork,
@@ -36,7 +37,9 @@ from .network import (
     find_rows,
     find_sample,
     forward_arguments,
+    layer_parts,
     parameter_count,
+    statistics_count,
     workspace_size,
 )
 from .normalized_sensitivity import find_normalized_sensitivity
@@ -46,9 +49,11 @@ from .regularized import (
     find_normalized_sample,
     find_regularized_gradient,
     has_normalization,
+    mean_and_scale,
 )
 from .sensitivity import SEEDS, find_jacobian, find_vjp
 from .simd import address_of, flat_pointer, keep_alive, pointer
+from .standardization import find_standardize
 
 LOSSES = len(Loss)
 BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, SMALL_WORKSPACE = range(10)
@@ -73,7 +78,10 @@ def _refuse(code):
     if code == BAD_LOSS:
         raise ValueError("loss: expected a member of fastnn.Loss")
     if code == BAD_PARAMETER:
-        raise ValueError("loss_parameter: expected a finite delta above 0 of huber, or a q of quantile between 0 and 1")
+        raise ValueError(
+            "loss_parameter: expected a finite delta above 0 of huber, or a q of quantile between 0 and 1, "
+            "or an array with one for each output"
+        )
     if code == BAD_BATCH:
         raise ValueError("batch: expected at least 1")
     if code == NO_ROWS:
@@ -169,8 +177,8 @@ def _check(network, dimensions, written, **arrays):
     if has_normalization(table) != bool(statistics):
         raise TypeError(f"network: expected another kind for this table, got {type(network).__name__}")
     for array in statistics:
-        if array.size != table[0, STATISTICS_SIZE] or array.dtype != dtype:
-            expected = f"{table[0, STATISTICS_SIZE]} statistics of {dtype}"
+        if array.size != statistics_count(table) or array.dtype != dtype:
+            expected = f"{statistics_count(table)} statistics of {dtype}"
             raise ValueError(f"network: expected {expected}, got {array.size} of {array.dtype}")
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
@@ -261,8 +269,22 @@ def _plain_sweeps(network, arguments):
 @glue
 def _normalized_sweeps(network, arguments):
     # Only layers normalised over the batch have statistics, and need more than one row.
-    rows = arguments[10]
-    _require((rows > 1) | (network.table[0, STATISTICS_SIZE] == 0), ONE_ROW)
+    table, parameters, x, rows, workspace = *arguments[:3], arguments[10], arguments[6]
+    _require((rows > 1) | (table[0, STATISTICS_SIZE] == 0), ONE_ROW)
+    if table[0, STANDARDIZED] == 0:
+        _sweeps_of(network, arguments)
+    else:
+        # In the room for a gathered batch: nothing is gathered.
+        copies, a = layer_parts(table, parameters, rows, workspace)[4], operand(x)
+        mean, scale = mean_and_scale(table, flat_pointer(network.statistics))
+        places = address_of(mean), address_of(scale), address_of(a.pointer), a.row_stride, a.column_stride
+        call(find_standardize(parameters), (parameters, *places, address_of(copies), rows, table[0, IN]))
+        _sweeps_of(network, (*arguments[:2], carray(copies, (rows, table[0, IN])), *arguments[3:]))
+        keep_alive(network.statistics)
+
+
+@glue
+def _sweeps_of(network, arguments):
     call(find_conductor(network.parameters), (*arguments[:-1], 0, 1))
     call(find_regularized_gradient(network.parameters), (*arguments, 0, 1))
 
@@ -568,8 +590,16 @@ def _parameter_fits(code, parameter):
     return (code != QUANTILE) | ((parameter > 0.0) & (parameter < 1.0))
 
 
+@inner
+def _levels_fit(code, levels, outputs):
+    fit = (code == QUANTILE) & (levels.size == outputs)
+    for q in levels:
+        fit &= (q > 0.0) & (q < 1.0)
+    return fit
+
+
 @glue
-def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
+def _gradient_batch(network, x, y, code, parameter, fits, gradient, workspace):
     table, parameters = network.table, network.parameters
     rows, weight = x.shape[0], float(x.shape[0])
     labels = (code == SOFTMAX_CROSS_ENTROPY) & (y.shape[1] == 1)
@@ -577,7 +607,7 @@ def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
     _require(rows > 0, NO_ROWS)
     _require((y.shape[0] == rows) & (labels | (y.shape[1] == _outputs(table))), BAD_Y)
     _require((code >= 0) & (code < LOSSES), BAD_LOSS)
-    _require(_parameter_fits(code, parameter), BAD_PARAMETER)
+    _require(fits, BAD_PARAMETER)
     _require(gradient.size == parameters.size, BAD_GRADIENT)
     _require(_batch_apart(x, gradient), GRADIENT_ON_X)
     _require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
@@ -600,13 +630,31 @@ def _itself(loss):
 
 
 @glue
-def _own_parameter(code, parameter):
-    return default_parameter(code)
+def _own_parameter(network, code, parameter):
+    return default_parameter(code), True
 
 
 @glue
-def _given_parameter(code, parameter):
-    return float(parameter)
+def _given_parameter(network, code, parameter):
+    return float(parameter), _parameter_fits(code, float(parameter))
+
+
+@glue
+def _given_levels(network, code, parameter):
+    return quantile_parameter(parameter), _levels_fit(code, parameter, _outputs(network.table))
+
+
+@glue
+def _nothing(parameter):
+    pass
+
+
+A_PARAMETER = "expected a number, a contiguous 1-D array of float64 or None"
+
+
+def _is_levels(dtype, array):
+    contiguous = array.layout == "C" if isinstance(array, types.Array) else array.flags.c_contiguous
+    return np.dtype(str(dtype)) == np.float64 and array.ndim == 1 and contiguous
 
 
 def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
@@ -615,17 +663,22 @@ def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=No
         raise TypingError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
     if not isinstance(loss, (types.IntEnumMember, types.Integer)):
         raise TypingError(f"loss: expected a member of fastnn.Loss, got {loss}")
-    code_of = _number_of if isinstance(loss, types.IntEnumMember) else _itself
+    code_of, keep = _number_of if isinstance(loss, types.IntEnumMember) else _itself, _nothing
     if loss_parameter is None or isinstance(loss_parameter, (types.NoneType, types.Omitted)):
         parameter_of = _own_parameter
     elif isinstance(loss_parameter, (types.Float, types.Integer)):
         parameter_of = _given_parameter
+    elif isinstance(loss_parameter, types.Array) and _is_levels(loss_parameter.dtype, loss_parameter):
+        parameter_of, keep = _given_levels, keep_alive
     else:
-        raise TypingError(f"loss_parameter: expected a number or None, got {loss_parameter}")
+        raise TypingError(f"loss_parameter: {A_PARAMETER}, got {loss_parameter}")
 
     def gradient_of_loss(network, x, y, loss, gradient, workspace, loss_parameter=None):
         code = code_of(loss)
-        return _gradient_batch(network, x, y, code, parameter_of(code, loss_parameter), gradient, workspace)
+        parameter, fits = parameter_of(network, code, loss_parameter)
+        value = _gradient_batch(network, x, y, code, parameter, fits, gradient, workspace)
+        keep(loss_parameter)
+        return value
 
     return gradient_of_loss
 
@@ -644,7 +697,8 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
         loss: a `Loss`.
         gradient: like the parameters.
         workspace: from `workspace(network, m)`.
-        loss_parameter: huber's delta, quantile's q; None is 1 or 1/2. Other losses have none and take no notice.
+        loss_parameter: huber's delta, quantile's q, or a 1-D float64 array with a q for each output; None is 1 or 1/2.
+            Other losses have none and take no notice of a number.
 
     Returns:
         The loss, a float.
@@ -667,9 +721,11 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
         raise TypeError(f"loss: expected a member of fastnn.Loss, got {loss!r}")
     if loss_parameter is None:
         loss_parameter = default_parameter(loss)
-    elif not isinstance(loss_parameter, (int, float, np.integer, np.floating)) or isinstance(loss_parameter, bool):
-        raise TypeError(f"loss_parameter: expected a number or None, got {loss_parameter!r}")
-    return _gradient_kernel(network, x, y, int(loss), gradient, workspace, float(loss_parameter))
+    elif isinstance(loss_parameter, (int, float, np.integer, np.floating)) and not isinstance(loss_parameter, bool):
+        loss_parameter = float(loss_parameter)
+    elif not isinstance(loss_parameter, np.ndarray) or not _is_levels(loss_parameter.dtype, loss_parameter):
+        raise TypeError(f"loss_parameter: {A_PARAMETER}, got {loss_parameter!r}")
+    return _gradient_kernel(network, x, y, int(loss), gradient, workspace, loss_parameter)
 
 
 # Its own parameter has the function's name.

@@ -8,7 +8,8 @@ With p the prediction, t the target, d = p - t, for each element; the mean is ov
     log_cosh               log(cosh(d))                              tanh(d)
     poisson                exp(p) - t p                              exp(p) - t
     binary_cross_entropy   max(p, 0) - t p + log(1 + exp(-|p|))      sigmoid(p) - t
-    quantile               (1 - q) d if d > 0 else -q d              1 - q if d > 0, -q if d < 0, with the parameter q
+    quantile               (1 - q) d if d > 0 else -q d              1 - q if d > 0, -q if d < 0, with the parameter q,
+                                                                     or a q for each output
 
 and for each row, the mean being over rows:
 
@@ -30,17 +31,22 @@ The value of half_squared_error, though not its gradient, is the mean over outpu
 from collections import namedtuple
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from . import elementary, sigmoids
 from .activation import exp_elements
 from .codes import EstimatorLoss, Loss
-from .jit import inner, kernel, plain
+from .jit import OPTIONS, inner, kernel, plain
 from .simd import (
+    address_of,
     advance,
+    bits,
     by_type,
     constant,
     flat_pointer,
     fma,
+    from_bits,
     keep_alive,
     lane_max,
     lane_sum,
@@ -48,6 +54,7 @@ from .simd import (
     load,
     load_vector,
     pointer,
+    pointer_to,
     select,
     store,
     store_vector,
@@ -66,6 +73,13 @@ HALF_POISSON_DEVIANCE = int(EstimatorLoss.HALF_POISSON_DEVIANCE)
 BINARY_LOG_LOSS = int(EstimatorLoss.BINARY_LOG_LOSS)
 LOG_LOSS = int(EstimatorLoss.LOG_LOSS)
 
+# A parameter is one float64. For a q for each output it has the address of those, float64 numbers, in its fraction; by
+# its exponent, that of the largest finite numbers, and its sign it is told from a q. So plans, workers and drivers know
+# of one number alone.
+MANY_Q = (0xFFE << 52) - (1 << 64)
+FRACTION = (1 << 52) - 1
+NO_NUMBERS = np.empty(0)
+
 # Targets of a batch: rows of `columns` values (labels have one) and a weight for each row if `weighted`.
 Batch = namedtuple("Batch", "target columns weights weighted")
 
@@ -74,6 +88,29 @@ Batch = namedtuple("Batch", "target columns weights weighted")
 def default_parameter(loss):
     """The parameter of a loss that is given none: huber's delta, quantile's q; other losses take no notice of it."""
     return 0.5 if loss == QUANTILE else 1.0
+
+
+def quantile_parameter(q):
+    """The parameter of quantile for a number, or for a contiguous float64 array with one for each output.
+
+    The array has to outlive the parameter.
+    """
+    if not isinstance(q, np.ndarray):
+        return float(q)
+    return float(np.int64(MANY_Q + q.ctypes.data).view(np.float64))
+
+
+@overload(quantile_parameter, strict=False, inline="always", jit_options=OPTIONS)
+def _choose_quantile_parameter(q):
+    if not isinstance(q, types.Array):
+        return lambda q: float(q)
+    return lambda q: from_bits(MANY_Q + address_of(pointer(q)))
+
+
+@plain
+def has_many_q(parameter):
+    """Whether it is the address of a q for each output."""
+    return (parameter < -(2.0**1023)) & (parameter > -np.inf)
 
 
 @inner
@@ -184,6 +221,17 @@ def _elements(loss, parameter, prediction, target, gradient, terms, count, weigh
 
 
 @inner
+def _quantile_row(levels, prediction, target, gradient, terms, n, weight, scale):
+    """One row of `_elements` for quantile, with a q for each output."""
+    for j in range(n):
+        d = load(prediction, j) - load(target, j)
+        zero, q = constant(0.0, d), load(levels, j)
+        side = select(d > zero, constant(1.0 - q, d), select(d < zero, constant(-q, d), d))
+        store(gradient, j, constant(weight * scale, d) * side)
+        store(terms, j, constant(weight, d) * (side * d))
+
+
+@inner
 def _cross_entropy_row(prediction, target, columns, n, gradient, weight, scale):
     """Returns weight * loss of one row; gradient = weight * scale * its derivative."""
     largest = lane_max(prediction, n)
@@ -256,6 +304,20 @@ def loss_rows(loss, parameter, prediction, batch, gradient, terms, rows, n, scal
                 scale,
             )
             store(terms, i, constant(term, load(prediction, 0)))
+    elif loss == QUANTILE and has_many_q(parameter):
+        levels = pointer_to(bits(parameter) & FRACTION, NO_NUMBERS)
+        for i in range(rows):
+            here = i * n
+            _quantile_row(
+                levels,
+                advance(prediction, here),
+                advance(batch.target, here),
+                advance(gradient, here),
+                advance(terms, here),
+                n,
+                np.float64(load(batch.weights, i)) if batch.weighted else 1.0,
+                scale,
+            )
     elif batch.weighted:
         for i in range(rows):
             here = i * n
@@ -342,9 +404,9 @@ def softmax_cross_entropy(prediction, target, sample_weight, gradient):
 def quantile(prediction, target, sample_weight, gradient, q=0.5):
     """Mean of (1 - q) d where d = p - t > 0, else -q d, least at the quantile q (Koenker and Bassett 1978).
 
-    gradient receives d loss / d p, 0 where p = t.
+    gradient receives d loss / d p, 0 where p = t. q: a number, or a contiguous float64 array of one for each output.
     """
-    return _loss(QUANTILE, float(q), prediction, target, sample_weight, gradient)
+    return _loss(QUANTILE, quantile_parameter(q), prediction, target, sample_weight, gradient)
 
 
 @kernel

@@ -86,9 +86,9 @@ from .simd import (
 )
 from .threads import threads_for
 
-# The last five stand in the first layer's row, for the whole network. KIND: PLAIN, or what a layer has. ROW_WORKSPACE:
-# elements of workspace with which one row goes through it. The other columns from NORMALIZATION on are for
-# regularized.py.
+# The last six stand in the first layer's row, for the whole network. KIND: PLAIN, or what a layer has. ROW_WORKSPACE:
+# elements of workspace with which one row goes through it. STANDARDIZED: in_features if x is standardised, else 0. The
+# other columns from NORMALIZATION on are for regularized.py.
 (
     IN,
     OUT,
@@ -107,9 +107,10 @@ from .threads import threads_for
     EXTRA_SIZE,
     STATISTICS_SIZE,
     CONTEXT,
-) = range(17)
-TABLE_COLUMNS = 17
-# Networks with normalised layers may drop units too.
+    STANDARDIZED,
+) = range(18)
+TABLE_COLUMNS = 18
+# Networks with normalised layers, or standardised inputs, may drop units too.
 PLAIN, DROPPING, NORMALIZING = range(3)
 # Of the dtype of tables and plans.
 NUMBERS = np.empty(0, np.int64)
@@ -129,7 +130,7 @@ LINE = 16
 ROWS = 256
 
 # What a user's compiled code holds of a network; all arrays are shared with the Python object. Of another type where
-# layers are normalised, so that the code for that is compiled for such networks alone.
+# layers are normalised or x is standardised, so that the code for that is compiled for such networks alone.
 Network = namedtuple("Network", "table parameters")
 NormalizedNetwork = namedtuple("NormalizedNetwork", "table parameters statistics")
 # The classes are known by names that tell the version, for Numba's cache keeps by them what a user compiled for
@@ -161,10 +162,11 @@ Step = namedtuple(
 )
 
 
-def make_table(sizes, activations, normalizations=None, dropouts=None):
+def make_table(sizes, activations, normalizations=None, dropouts=None, standardizes=False):
     """The layer table of a network with these feature counts and activation codes, and its number of parameters.
 
     For each layer there may be a normalisation code, or 0, and a dropout rate as `dropout.rate_threshold` gives it.
+    standardizes: whether the first layer reads (x - mean) / scale; see `statistics_count`.
     """
     layers = len(activations)
     table = np.zeros((layers, TABLE_COLUMNS), np.int64)
@@ -182,9 +184,11 @@ def make_table(sizes, activations, normalizations=None, dropouts=None):
         z_record += n if saves else 0
         statistics += 2 * n if normalization == Normalization.BATCH else 0
         extra += (2 * n + 1 if normalization else 0) + (n if dropout and not saves else 0)
+    table[0, STANDARDIZED] = sizes[0] if standardizes else 0
     table[0, ROW_WORKSPACE] = max(forward_size(table, 1, 1, size, tile_columns(size)) for size in (4, 8))
     table[0, EXTRA_SIZE], table[0, STATISTICS_SIZE] = extra, statistics
-    table[0, KIND] = NORMALIZING if any(normalizations) else DROPPING if any(dropouts) else PLAIN
+    normalizing = any(normalizations) or standardizes
+    table[0, KIND] = NORMALIZING if normalizing else DROPPING if any(dropouts) else PLAIN
     return table, offset
 
 
@@ -193,6 +197,12 @@ def parameter_count(table):
     """The size of the flat vector that a table describes."""
     last = table.shape[0] - 1
     return table[last, BIAS] + table[last, OUT] * (3 if table[last, NORMALIZATION] > 0 else 1)
+
+
+@plain
+def statistics_count(table):
+    """The size of `statistics`: running averages, then mean and scale of x if it is standardised."""
+    return table[0, STATISTICS_SIZE] + 2 * table[0, STANDARDIZED]
 
 
 @plain
@@ -205,8 +215,8 @@ def extra_size(table, rows):
 
 @plain
 def widest(table):
-    """The largest number of features between two layers or at the end."""
-    width = 0
+    """The largest number of features between two layers, at the end, or of standardised rows."""
+    width = table[0, STANDARDIZED]
     for layer in range(table.shape[0]):
         width = max(width, table[layer, OUT])
     return width
@@ -469,7 +479,7 @@ def forward(table, parameters, x, out, workspace):
     """out = network(x).
 
     Args:
-        table: int64 (layers, 17), from `make_table`; no layer of it normalised.
+        table: int64 (layers, 18), from `make_table`; no layer of it normalised, x not standardised.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         out: (m, out) C-contiguous; must not overlap x.
@@ -998,7 +1008,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     """The loss of a batch, and its gradient in the parameters' order.
 
     Args:
-        table: int64 (layers, 17), from `make_table`; no layer of it normalised.
+        table: int64 (layers, 18), from `make_table`; no layer of it normalised, x not standardised.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
@@ -1007,7 +1017,8 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
         gradient: like parameters, filled.
         workspace: at least `workspace_size(table, parameters, m, 1)[1]` elements; from Python, room for more threads
             lets more of them work.
-        loss_parameter: huber's delta, quantile's q; None is 1 or 1/2. Other losses have none.
+        loss_parameter: huber's delta, what `loss.quantile_parameter` makes of q; None is 1 or 1/2. Other losses have
+            none.
 
     Returns:
         The loss, a float.

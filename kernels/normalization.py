@@ -88,7 +88,7 @@ def scale_and_shift(normalized, scale, shift, out, rows, n):
 
 
 @glue
-def _added(total, lost, value):
+def added(total, lost, value):
     """(total + value, lost + what rounding took from it)."""
     grown = total + value
     share = grown - total
@@ -107,12 +107,12 @@ def column_statistics(z, rows, n, first, last, mean, factor, variance):
         zero = constant(0.0, load_vector(z, 0, 0))
         total, lost = zero, zero
         for i in range(rows):
-            total, lost = _added(total, lost, load_vector(advance(z, i * n), j, last))
+            total, lost = added(total, lost, load_vector(advance(z, i * n), j, last))
         centre = (total + lost) / constant(float(rows), zero)
         total, lost = zero, zero
         for i in range(rows):
             d = load_vector(advance(z, i * n), j, last) - centre
-            total, lost = _added(total, lost, d * d)
+            total, lost = added(total, lost, d * d)
         spread = (total + lost) / constant(float(rows), zero)
         store_vector(mean, j, last, centre)
         store_vector(variance, j, last, spread)
@@ -170,8 +170,8 @@ def parameter_sums(du, normalized, rows, n, first, last, dscale, dshift):
         slope, slope_lost, total, lost = zero, zero, zero, zero
         for i in range(rows):
             up = load_vector(advance(du, i * n), j, last)
-            total, lost = _added(total, lost, up)
-            slope, slope_lost = _added(slope, slope_lost, up * load_vector(advance(normalized, i * n), j, last))
+            total, lost = added(total, lost, up)
+            slope, slope_lost = added(slope, slope_lost, up * load_vector(advance(normalized, i * n), j, last))
         store_vector(dscale, j - first, last - first, slope + slope_lost)
         store_vector(dshift, j - first, last - first, total + lost)
 

@@ -1,7 +1,8 @@
-"""`sensitivity` for networks with normalised layers; those normalised over the batch go by their running averages.
+"""`sensitivity` for networks with normalised layers or inputs; normalised over the batch means by running averages.
 
 The work is that of sensitivity.py by the passes of regularized.py: with a batch's mean and deviation taken from
-the running averages, and no sums over the batch in the backward, rows do not depend on each other.
+the running averages, and no sums over the batch in the backward, rows do not depend on each other. Standardised rows
+lie where those of a gathered batch would, before the scratch.
 """
 
 from numba import int64, intp
@@ -9,11 +10,20 @@ from numba import int64, intp
 from .activation import copy_elements
 from .gemm import Operand
 from .jit import finder, glue, worker
-from .network import IN, NORMALIZATION, OUT, ROWS, STATISTICS, plan_rows, widest
+from .network import IN, NORMALIZATION, OUT, ROWS, STANDARDIZED, STATISTICS, layer_parts, plan_rows, widest
 from .normalization import BATCH, running_factors
-from .regularized import backward_until, columns_of, forward_until, plan_regular, upper_gradient
+from .regularized import (
+    backward_until,
+    columns_of,
+    forward_until,
+    mean_and_scale,
+    plan_regular,
+    standardized_rows,
+    upper_gradient,
+)
 from .sensitivity import SEEDS, identity_rows, input_gradient
-from .simd import advance, constant, load, pointer_to, store
+from .simd import advance, aligned, constant, load, pointer_to, store
+from .standardization import unstandardize_rows
 
 
 @glue
@@ -40,16 +50,22 @@ def normalized_sensitivity_worker(table, parameters, statistics, x, x_row, x_col
     """
     last = table.shape[0] - 1
     inputs, outputs = table[0, IN], table[last, OUT]
-    whole = dy == 0
+    whole, standardized, averages = dy == 0, table[0, STANDARDIZED], pointer_to(statistics, parameters)
     # A batch of dy goes through in one go; for Jacobians each sample does, and then what is counted are its outputs.
     samples, total, block = (rows, outputs, SEEDS) if whole else (1, rows, ROWS)
     for sample in range(samples):
         source = Operand(advance(pointer_to(x, parameters), sample * x_row), 0 if whole else x_row, x_column)
         result = advance(pointer_to(out, parameters), sample * outputs * inputs)
-        step = plan_rows(table, parameters, source, min(SEEDS, outputs) if whole else rows, workspace)
+        planned = min(SEEDS, outputs) if whole else rows
+        copies = layer_parts(table, parameters, planned, workspace)[4]
+        if standardized > 0:
+            standardized_rows(table, averages, source, 1 if whole else rows, copies)
+            source = Operand(copies, 0 if whole else inputs, 1)
+        step = plan_rows(table, parameters, source, planned, workspace)
         regular = plan_regular(table, step.rows, workspace, parameters)
-        _take_running(step, regular, pointer_to(statistics, parameters))
-        buffer, scratch = step.scratch, advance(step.scratch, widest(table))
+        _take_running(step, regular, averages)
+        buffer = aligned(advance(step.scratch, planned * standardized))
+        scratch = advance(buffer, widest(table))
         for first in range(0, total, block):
             m = min(block, total - first)
             row = 0 if whole else first
@@ -61,7 +77,10 @@ def normalized_sensitivity_worker(table, parameters, statistics, x, x_row, x_col
             else:
                 copy_elements(advance(pointer_to(dy, parameters), row * outputs), upper, m * outputs)
             backward_until(step, regular, row, m, last, False, not whole, False, buffer, scratch)
-            input_gradient(step, row, m, advance(result, first * inputs), scratch)
+            down = advance(result, first * inputs)
+            input_gradient(step, row, m, down, scratch)
+            if standardized > 0:
+                unstandardize_rows(down, mean_and_scale(table, averages)[1], down, m, inputs)
 
 
 find_normalized_sensitivity = finder(normalized_sensitivity_worker)

@@ -15,6 +15,7 @@ LEAKY_SLOPE = 0.01
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 GELU_TANH_CUBIC = 0.044715
+EPS = np.finfo(np.float64).eps
 
 
 def _quiet(function):
@@ -438,6 +439,41 @@ def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
     out[...] = _wide(scale) * (_wide(x) - _wide(running_mean)) / deviation + _wide(shift)
 
 
+# ---- Standardised inputs. x, dy, out (m,n); mean, scale (n,), which are no parameters.
+
+
+# out = (x - mean) / scale
+@_quiet
+def standardize(x, mean, scale, out):
+    """Features brought to mean 0 and standard deviation 1."""
+    out[...] = (_wide(x) - _wide(mean)) / _wide(scale)
+
+
+# dx = dy / scale
+@_quiet
+def standardize_backward(dy, scale, out):
+    """The gradient with respect to x."""
+    out[...] = _wide(dy) / _wide(scale)
+
+
+# mean_j = sum_i w_i x_ij / sum_i w_i ; scale_j = sqrt(sum_i w_i (x_ij - mean_j)^2 / sum_i w_i) over finite x_ij
+# scale_j = 1 if the variance is at most m eps variance + (m eps mean)^2 : it may be rounding alone
+@_quiet
+def standardization(x, sample_weight, mean, scale):
+    """What scikit-learn's StandardScaler learns; fills mean and scale (n,)."""
+    weights = _wide(sample_weight) if sample_weight.size else np.ones(len(x))
+    mean[...], scale[...] = 0, 1
+    for j, column in enumerate(_wide(x).T):
+        used = np.isfinite(column) & (weights > 0)
+        if used.any():
+            count = np.count_nonzero(used)
+            average = np.average(column[used], weights=weights[used])
+            variance = np.average((column[used] - average) ** 2, weights=weights[used])
+            mean[j] = average
+            if variance > count * EPS * variance + (count * EPS * average) ** 2:
+                scale[j] = np.sqrt(variance)
+
+
 # ---- Losses. prediction, target, gradient (m,n); sample_weight (m,) or empty. Fill `gradient`, return the value.
 
 
@@ -484,7 +520,7 @@ def huber(prediction, target, sample_weight, gradient, delta=1.0):
     return _elementwise(element_loss, np.clip(d, -delta, delta), sample_weight, gradient)
 
 
-# max(-q d, (1 - q) d), with d = p - t ; derivative -q where d < 0, 1 - q where d > 0, 0 at 0
+# max(-q d, (1 - q) d), with d = p - t ; derivative -q where d < 0, 1 - q where d > 0, 0 at 0 ; q a number or (n,)
 @_quiet
 def quantile(prediction, target, sample_weight, gradient, q=0.5):
     """The pinball loss, least where the share q of the targets lies below (Koenker & Bassett 1978)."""
@@ -706,7 +742,7 @@ def clip_by_norm(gradient, limit):
     return float(norm)
 
 
-# ---- Networks. table (layers, 17): in_features, out_features, offset of weight, offset of bias, activation, ...
+# ---- Networks. table (layers, 18): in_features, out_features, offset of weight, offset of bias, activation, ...
 # x (m, first in_features), out (m, last out_features). Between layers nothing is rounded; `workspace` is not used.
 
 
@@ -763,14 +799,17 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
 
 
 # ---- Networks with normalised layers: columns 7 to 9 of the table are normalisation (0, or a code), the offset of
-# scale and, behind it, shift, and in `statistics` that of the running mean and, behind it, the running variance.
+# scale and, behind it, shift, and in `statistics` that of the running mean and, behind it, the running variance. Column
+# 17 of the first layer is in_features if x is standardised: mean and scale are then the end of `statistics`.
 
 
-# a = x ; for each layer a = f(normalised(a W + b)), over the batch by running averages ; out = a
+# a = x, or standardised x ; for each layer a = f(normalised(a W + b)), over the batch by running averages ; out = a
 @_quiet
 def normalized_forward(table, parameters, statistics, x, out, workspace):
     """The network's output."""
-    a, statistics = _wide(x), _wide(statistics)
+    a, statistics = _wide(x).copy(), _wide(statistics)
+    if table[0, 17]:
+        standardize(x, *np.split(statistics[-2 * table[0, 17] :], 2), a)
     for row, (_, _, weight, bias, activation) in zip(table.tolist(), _layers(table, parameters), strict=True):
         n, (normalization, at_scale, at_mean) = len(bias), row[7:10]
         z = a @ weight + bias
@@ -799,7 +838,10 @@ NORMALIZATIONS = {
 def normalized_loss_and_gradient(
     table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None
 ):
-    """The loss of the network's output against y, by the statistics of the batch; fills `gradient`."""
+    """The loss of the network's output against y, by the statistics of the batch; fills `gradient`.
+
+    If the table has x standardised, x is what `standardize` made of it.
+    """
     a, record = _wide(x), []
     for row, layer in zip(table.tolist(), _layers(table, parameters), strict=True):
         _, _, weight, bias, activation = layer

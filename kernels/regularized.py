@@ -1,4 +1,4 @@
-"""Networks with normalised layers or dropout: workers for them behind the plans and drivers of network.py.
+"""Networks with normalised layers, dropout or standardised inputs: workers for them behind network.py's drivers.
 
     z = x W + b,   u = normalised z (see normalization.py),   y = f(u),   out = y with units dropped (see dropout.py)
 
@@ -13,6 +13,10 @@ needs besides is in a context, numbers whose address is in the table that a plan
 a network's own, training is a function of its arguments: by the batch's statistics, with nothing dropped.
 
 The second sweep is that of plain networks, and takes scales and shifts as it takes biases.
+
+Where x is standardised (see standardization.py) the first segment makes standardised rows in the workspace's room for a
+gathered batch, gathered or not, and both sweeps take those for x. mean and scale come by the context's address of the
+statistics; where that is 0, and so in a table without a context, x holds standardised rows already.
 
 Besides what network.py has, a step with m rows keeps at the end of its workspace
 
@@ -37,7 +41,7 @@ from .activation import (
     softmax_rows,
     softmax_rows_backward,
 )
-from .dense import linear_cell, operand, part, transposed
+from .dense import linear_cell, operand, part, shifted, transposed
 from .dropout import Mask, drop_elements
 from .epilogue import Store, finish, landing, moved
 from .gemm import Operand, product
@@ -60,11 +64,13 @@ from .network import (
     RECORD,
     ROWS,
     SCALE,
+    STANDARDIZED,
     STATISTICS,
     STATISTICS_SIZE,
     TABLE_AT,
     TABLE_COLUMNS,
     Z_RECORD,
+    Step,
     batch_loss,
     batch_weight,
     dz_of,
@@ -74,6 +80,7 @@ from .network import (
     forward_types,
     gather_rows,
     gradient_worker,
+    layer_parts,
     loss_and_gradient_parallel,
     outputs_of,
     plan_of,
@@ -105,10 +112,11 @@ from .normalization import (
     update_running,
 )
 from .simd import advance, aligned, flat_pointer, pointer_to
+from .standardization import standardize_rows
 
 KEPT, NORMALIZED, DU, FACTORS = range(EXTRAS)
-# A context. TRAINS: whether units are dropped and running averages, at the address RUNNING, move. UPDATE is the number
-# of the next update; the conductor counts on.
+# A context. TRAINS: whether units are dropped and running averages move, which lie at the address RUNNING, before mean
+# and scale of x. UPDATE is the number of the next update; the conductor counts on.
 THREADS, TRAINS, RUNNING, SEED, UPDATE = range(5)
 CONTEXT_SIZE = 5
 
@@ -117,7 +125,7 @@ Regular = namedtuple("Regular", "columns extras trains running seed update")
 
 
 def has_normalization(table):
-    """Whether a layer is normalised."""
+    """Whether a layer is normalised, or x is standardised: whether the network has statistics."""
     return table[0, KIND] == NORMALIZING
 
 
@@ -141,6 +149,59 @@ def plan_regular(table, rows, workspace, parameters):
         context = carray(pointer_to(table[0, CONTEXT], NUMBERS), CONTEXT_SIZE)
         trains, running, seed, update = context[TRAINS] != 0, context[RUNNING], context[SEED], context[UPDATE]
     return Regular(start, extras, trains, pointer_to(running, parameters), seed, update)
+
+
+@glue
+def mean_and_scale(table, statistics):
+    """Where mean and scale of standardised inputs lie in the statistics."""
+    mean = advance(statistics, table[0, STATISTICS_SIZE])
+    return mean, advance(mean, table[0, STANDARDIZED])
+
+
+@glue
+def standardized_rows(table, statistics, x, m, out):
+    """An Operand of m rows of the Operand x, standardised to contiguous rows at `out`."""
+    mean, scale = mean_and_scale(table, statistics)
+    standardize_rows(x, mean, scale, out, m, table[0, IN])
+    return Operand(out, table[0, IN], 1)
+
+
+@glue
+def _standardizes(table):
+    """Whether the sweeps are to standardise x themselves."""
+    if table[0, STANDARDIZED] == 0 or table[0, CONTEXT] == 0:
+        return False
+    return carray(pointer_to(table[0, CONTEXT], NUMBERS), CONTEXT_SIZE)[RUNNING] != 0
+
+
+@glue
+def plan_inputs(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight):
+    """(the Step of `plan_step`, whose x is the standardised rows if there are any, the x of which they are made)"""
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    inputs = step.x
+    if _standardizes(table):
+        inputs = Operand(layer_parts(table, parameters, rows, workspace)[4], table[0, IN], 1)
+    with_inputs = Step(
+        step.table,
+        step.parameters,
+        step.rows,
+        step.loss,
+        step.loss_parameter,
+        step.scale,
+        inputs,
+        step.batch,
+        step.activations,
+        step.z,
+        step.dz,
+        step.terms,
+        step.scratch,
+        step.gather,
+        step.source_x,
+        step.source_y,
+        step.source_weights,
+        step.indices,
+    )
+    return with_inputs, step.x
 
 
 @glue
@@ -363,11 +424,13 @@ def segment_worker(
     parts,
 ):
     """One thread's rows of a segment that starts at a layer normalised over the batch, or forward from x at -1."""
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    step, raw = plan_inputs(
+        table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight
+    )
     regular = plan_regular(table, rows, workspace, parameters)
     buffer = scratch_of(step, index)
     scratch = advance(buffer, widest(table))
-    layers, columns = table.shape[0], step.batch.columns
+    layers, columns, standardizes = table.shape[0], step.batch.columns, _standardizes(table)
     end = part(rows, index + 1, parts)
     for row in range(part(rows, index, parts), end, ROWS):
         m = min(ROWS, end - row)
@@ -375,6 +438,9 @@ def segment_worker(
         if backward == 0:
             if start < 0 and step.gather:
                 gather_rows(step, row, row + m)
+            if start < 0 and standardizes:
+                target = advance(step.x.pointer, row * step.x.row_stride)
+                standardized_rows(table, regular.running, shifted(raw, row, 0), m, target)
             layer = forward_until(step, regular, row, m, start, True, buffer, scratch)
         if layer == layers:
             n = table[layers - 1, OUT]
@@ -509,7 +575,7 @@ def regularized_gradient_worker(
     parts,
 ):
     """One thread's part of the second sweep, the gradient stored."""
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    step, _ = plan_inputs(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
     regular = plan_regular(table, rows, workspace, parameters)
     sink, scratch = Store(flat_pointer(gradient), 0), scratch_of(step, index)
     sweep_weights(step, sink, sink, index, parts, scratch)
@@ -542,7 +608,7 @@ def regularized_update_worker(
     parts,
 ):
     """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    step, _ = plan_inputs(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
     regular = plan_regular(table, rows, workspace, parameters)
     sink, bias_sink = update_sinks(parameters, weight, optimizer, hyper, state1, state2, number)
     scratch = scratch_of(step, index)
@@ -552,7 +618,7 @@ def regularized_update_worker(
 
 @glue
 def normalized_forward_rows(table, parameters, statistics, x, first, last, out, workspace):
-    """`network.forward_rows` with normalised layers: a row's result does not depend on the others."""
+    """`network.forward_rows` with normalised layers or inputs: a row's result does not depend on the others."""
     layers, width = table.shape[0], widest(table)
     block = min(last - first, ROWS)
     buffer = advance(workspace, 2 * block * width)
@@ -562,6 +628,9 @@ def normalized_forward_rows(table, parameters, statistics, x, first, last, out, 
         source = Operand(advance(x.pointer, row * x.row_stride), x.row_stride, x.column_stride)
         for layer in range(layers):
             n, activation, normalization = table[layer, OUT], table[layer, ACTIVATION], table[layer, NORMALIZATION]
+            if layer == 0 and table[0, STANDARDIZED] > 0:
+                # The buffer that the next layer will fill.
+                source = standardized_rows(table, statistics, source, m, advance(workspace, block * width))
             target = advance(workspace, (layer & 1) * block * width)
             if layer == layers - 1:
                 target = advance(out, row * n)
@@ -637,24 +706,30 @@ def forward_plan_of(network, workspace, threads):
     return plan_of(address, 0, table, parameters, workspace, threads, statistics[0].ctypes.data)
 
 
-def gradient_sweeps(table, dtype, threads):
-    """The first arguments of `loss_and_gradient_parallel`: addresses of the workers of both sweeps, and their table."""
+def gradient_sweeps(table, dtype, threads, statistics=None):
+    """The first arguments of `loss_and_gradient_parallel`: addresses of the workers of both sweeps, and their table.
+
+    statistics: those of a network that is to standardise x itself.
+    """
     if not has_normalization(table):
         return rows_worker.address(dtype), gradient_worker.address(dtype), table
     # The conductor finds them compiled.
     for between in (segment_worker, columns_worker):
         between.address(dtype)
     numbers = np.zeros(CONTEXT_SIZE + table.size, np.int64)
-    return conductor.address(dtype), regularized_gradient_worker.address(dtype), _with_context(numbers, table, threads)
+    running = None if statistics is None else statistics.ctypes.data
+    copy = _with_context(numbers, table, threads, running)
+    return conductor.address(dtype), regularized_gradient_worker.address(dtype), copy
 
 
-def _with_context(numbers, table, threads):
+def _with_context(numbers, table, threads, running):
     """A copy of the table, at the end of `numbers`, with a context before it."""
     start = numbers.size - table.size
     context, copy = numbers[start - CONTEXT_SIZE : start], numbers[start:].reshape(table.shape)
     copy[...] = table
     copy[0, CONTEXT] = context.ctypes.data
     context[THREADS] = threads
+    context[RUNNING] = running or 0
     return copy
 
 
@@ -668,10 +743,9 @@ def training_plan_of(network, optimization, loss, workspace, threads, loss_param
     sweeps = conductor, regularized_gradient_worker, regularized_update_worker
     head = training_plan(network, optimization, loss, workspace, threads, loss_parameter, sweeps)
     plan = np.concatenate((head, np.zeros(CONTEXT_SIZE + table.size, np.int64)))
-    plan[TABLE_AT] = _with_context(plan, table, threads).ctypes.data
-    context = _context_of(plan)
-    context[TRAINS] = 1
-    context[RUNNING] = statistics[0].ctypes.data if statistics else 0
+    running = statistics[0].ctypes.data if statistics else None
+    plan[TABLE_AT] = _with_context(plan, table, threads, running).ctypes.data
+    _context_of(plan)[TRAINS] = 1
     return plan
 
 
@@ -706,12 +780,13 @@ def normalized_forward_serial(table, parameters, statistics, x, out, workspace):
 
 @serial_in_njit(normalized_forward_serial)
 def normalized_forward(table, parameters, statistics, x, out, workspace):
-    """out = network(x) of a network with normalised layers, those normalised over the batch by running averages.
+    """out = network(x) with normalised layers or inputs, layers normalised over the batch by running averages.
 
     Args:
-        table: int64 (layers, 17), from `make_table`.
+        table: int64 (layers, 18), from `make_table`.
         parameters: flat float32 or float64.
-        statistics: flat, the running mean and variance of each layer normalised over the batch.
+        statistics: flat, the running mean and variance of each layer normalised over the batch, then the mean and scale
+            of x if the table has it standardised.
         x: (m, in), any strides.
         out: (m, out) C-contiguous; must not overlap x.
         workspace: at least `workspace_size(table, parameters, m, 1)[0]` elements; from Python, room for more threads
@@ -744,7 +819,8 @@ def normalized_loss_and_gradient(
 ):
     """`loss_and_gradient` of a network with normalised layers, by the statistics of the batch; nothing is dropped.
 
-    At least two rows if a layer is normalised over the batch. The running averages are left alone.
+    At least two rows if a layer is normalised over the batch. The running averages are left alone. If the table has x
+    standardised, x is what `standardize` made of it.
     """
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, 1)
     loss_and_gradient_parallel.ready(parameters.dtype)

@@ -33,7 +33,6 @@ from fastnn.kernels.loss import default_parameter
 from fastnn.kernels.network import (
     ROW_WORKSPACE,
     ROWS,
-    STATISTICS_SIZE,
     Network,
     NormalizedNetwork,
     Optimization,
@@ -43,6 +42,7 @@ from fastnn.kernels.network import (
     loss_and_gradient_parallel,
     make_table,
     rows_worker,
+    statistics_count,
     train_planned,
     training_plan,
     workspace_size,
@@ -406,7 +406,7 @@ def training(run):
 
 
 def normalized(run):
-    """Networks with normalised layers and dropout: inference, derivatives by the input, updates."""
+    """Networks with normalised layers or inputs and dropout: inference, derivatives by the input, updates."""
     rng = np.random.default_rng(10)
     cases = list(some_networks(rng, NETWORKS // 3))
     for (rows, sizes, codes, dtype), side in itertools.product(cases if FULL else cases[::3], SIDES):
@@ -414,11 +414,11 @@ def normalized(run):
         kinds = [int(rng.choice(kinds)) for _ in codes]
         kinds[-1] = kinds[-1] or 1
         dropouts = [rate_threshold(rate) for rate in rng.random(len(codes)) * rng.integers(0, 2, len(codes))]
-        table, count = make_table(sizes, codes, kinds, dropouts)
+        table, count = make_table(sizes, codes, kinds, dropouts, standardizes=run.cases % 2 == 1)
         inputs = {
             "table": table,
             "parameters": (rng.standard_normal(count) * 0.2).astype(dtype),
-            "statistics": (0.5 + rng.random(table[0, STATISTICS_SIZE])).astype(dtype),
+            "statistics": (0.5 + rng.random(statistics_count(table))).astype(dtype),
             "x": rng.standard_normal((rows, sizes[0])).astype(dtype),
         }
         what, out = (np.dtype(dtype), rows, sizes, codes, kinds, side), np.full((rows, sizes[-1]), np.nan, dtype)

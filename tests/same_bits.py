@@ -123,6 +123,7 @@ def hashes(dtypes=DTYPES, num_threads=None, with_regularized=True, networks=None
         found[f"{dtype} shuffled"] = shuffled(dtype, num_threads)
         if with_regularized:
             found[f"{dtype} regularized"] = regularized(dtype, num_threads)
+            found[f"{dtype} regularized and standardized"] = standardized(dtype, num_threads)
     return found
 
 
@@ -153,6 +154,18 @@ def regularized(dtype, num_threads=None):
         layer.bias = numbers(layer.bias.shape, 4 * 10**6) / 8
     net.fit(case.x, case.y, case.loss, fastnn.Adam(), batch_size=64, epochs=3, seed=2**63 + 11)
     return [digest(np.concatenate((net.parameters, net.statistics))), digest(net.predict(case.x))]
+
+
+def standardized(dtype, num_threads=None):
+    """[hash of parameters, mean and scale, hash of predictions] of a fit of features far from 0 and 1."""
+    case = Case(0, dtype)
+    net = fastnn.MLP(case.sizes, "tanh", dtype=dtype, standardize=True, seed=0, num_threads=num_threads)
+    for layer in net.layers[1:]:
+        layer.weight = numbers(layer.weight.shape, 3 * 10**6 + layer.in_features) / np.sqrt(layer.in_features)
+        layer.bias = numbers(layer.bias.shape, 4 * 10**6) / 8
+    x = case.x * (1 + np.arange(case.sizes[0], dtype=dtype)) + 100
+    net.fit(x, case.y, case.loss, fastnn.Adam(), batch_size=64, epochs=3, seed=2**63 + 11)
+    return [digest(np.concatenate((net.parameters, net.statistics))), digest(net.predict(x))]
 
 
 def main():

@@ -1,7 +1,10 @@
 """Losses with a parameter, from their objects to what training makes of them."""
 
+import copy
 import dataclasses
+import pickle
 
+import numba
 import numpy as np
 import pytest
 
@@ -91,3 +94,124 @@ def test_another_parameter_takes_effect_in_the_next_step():
     assert trainer.step(x, y) == 7.5
     trainer.loss = dataclasses.replace(trainer.loss, delta=2)
     assert trainer.step(x, y) == 14
+
+
+# ---- Several quantiles at once
+
+LEVELS = (0.1, 0.5, 0.9)
+
+
+def pinball(prediction, y):
+    """(loss, gradient) of LEVELS by hand: each column against its own q, then the mean."""
+    d = prediction - y.reshape(-1, 1)
+    over, under = 1 - np.array(LEVELS), -np.array(LEVELS)
+    slope = np.where(d > 0, over, np.where(d < 0, under, 0))
+    return slope * d, slope
+
+
+@numba.njit
+def compiled_gradient(network, x, y, gradient, room, levels):
+    return fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradient, room, levels)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_q_for_each_output_is_that_formula(weighted, dtype, rng):
+    """Of a linear network, whose gradient is x.T @ slope; from every caller the same bits."""
+    net = fastnn.MLP([4, 3], dtype=dtype, seed=0)
+    x, y = rng.standard_normal((50, 4)).astype(dtype), rng.standard_normal(50).astype(dtype)
+    weight = rng.random(50).astype(dtype) if weighted else None
+    share = np.full(50, 1 / 50) if weight is None else weight / weight.sum(dtype=float)
+    terms, slope = pinball(net.predict(x).astype(float), y)
+    loss = Quantile(list(LEVELS))
+    value, gradient = net.loss_and_gradient(x, y, loss, weight)
+    eps = float(np.finfo(dtype).eps)
+    assert value == pytest.approx(share @ terms.mean(axis=1), rel=50 * eps)
+    slope = slope * share[:, None] / 3
+    np.testing.assert_allclose(gradient[:12].reshape(4, 3), x.T @ slope, rtol=0, atol=50 * eps)
+    np.testing.assert_allclose(gradient[12:], slope.sum(axis=0), rtol=0, atol=50 * eps)
+    assert net.loss_and_gradient(x, y[:, None], loss, weight)[1].tobytes() == gradient.tobytes()
+    for threads in (1, 2):
+        net.num_threads = threads
+        again = net.loss_and_gradient(x, y, pickle.loads(pickle.dumps(loss)), weight)
+        assert (again[0], again[1].tobytes()) == (value, gradient.tobytes())
+    columns, room, levels = np.repeat(y[:, None], 3, axis=1), fastnn.workspace(net.network, 50), np.array(LEVELS)
+    if weight is None:
+        for function in (
+            lambda *given: fastnn.gradient(*given[:3], fastnn.Loss.QUANTILE, *given[3:]),
+            compiled_gradient,
+        ):
+            found = np.empty_like(gradient)
+            assert function(net.network, x, columns, found, room, levels) == value
+            assert found.tobytes() == gradient.tobytes()
+    one = net.loss_and_gradient(x, columns, Quantile(0.75), weight)
+    many = net.loss_and_gradient(x, y, Quantile([0.75] * 3), weight)
+    assert (many[0], many[1].tobytes()) == (one[0], one[1].tobytes())
+
+
+def test_one_network_finds_all_quantiles(tmp_path):
+    """For y = 1 + x u as above: three lines in the time of one; fits, checkpoints and copies hold the levels."""
+    x, u = (grid.reshape(-1, 1) for grid in np.meshgrid(np.array([0.5, 1.0, 2.0]), UNIT))
+    y = 1 + x * u
+    net = fastnn.MLP([1, 3], dtype="float64", seed=0)
+    trainer = fastnn.Trainer(net, Quantile(LEVELS), fastnn.SGD(learning_rate=0.9))
+    callbacks = [fastnn.LearningRateScheduler(fastnn.schedules.Cosine())]
+    history = trainer.fit(x, y, batch_size=None, epochs=4000, seed=0, callbacks=callbacks, validation_data=(x, y))
+    np.testing.assert_allclose(net.layers[0].weight.ravel(), LEVELS, atol=1 / 40)
+    np.testing.assert_allclose(net.layers[0].bias, 1, atol=1 / 40)
+    terms, _ = pinball(net.predict(x), y)
+    assert history.metrics["val_loss"][-1] == pytest.approx(terms.mean(), rel=1e-12)
+    trainer.save(tmp_path / "run")
+    restored = fastnn.Trainer.restore(tmp_path / "run")
+    assert restored.loss == trainer.loss == Quantile(list(LEVELS)) == copy.deepcopy(trainer.loss)
+    assert restored.step(x, y) == copy.deepcopy(trainer).step(x, y) == trainer.step(x, y)
+    assert restored.net.parameters.tobytes() == net.parameters.tobytes()
+    trainer.loss = Quantile([0.2, 0.5, 0.8])
+    assert trainer.step(x, y) != restored.step(x, y)
+
+
+def test_levels_that_do_not_fit(rng):
+    net, x, y = fastnn.MLP([2, 3], seed=0), np.ones((5, 2), np.float32), np.ones((5, 1), np.float32)
+    for wrong, message in (
+        ([0.1, 1.0], r"q\[1\]: expected a finite number above 0 and below 1, got 1.0"),
+        ([], "q: expected at least one number, got none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Quantile(wrong)
+    with pytest.raises(TypeError, match=r"q\[0\]: expected a real number, got '0.1'"):
+        Quantile(["0.1"])
+    for function in (net.loss_and_gradient, lambda x, y, loss: fastnn.Trainer(net, loss).step(x, y)):
+        with pytest.raises(ValueError, match="loss: expected a network with 2 outputs, one for each q, got 3"):
+            function(x, y, Quantile([0.1, 0.9]))
+        with pytest.raises(ValueError, match=r"y: expected shape \(\*,\), got \(5, 3\)"):
+            function(x, np.ones((5, 3)), Quantile(LEVELS))
+        with pytest.raises(ValueError, match="x and y: expected the same number of rows, got 5 and 4"):
+            function(x, y[:4], Quantile(LEVELS))
+    room, gradient = fastnn.workspace(net.network, 5), np.empty_like(net.parameters)
+    columns = np.ones((5, 3), np.float32)
+    for levels in (np.array([0.1, 0.9]), np.array([0.1, 0.5, 1.0]), np.array([0.1, np.nan, 0.9])):
+        for function in (
+            lambda *given: fastnn.gradient(*given[:3], fastnn.Loss.QUANTILE, *given[3:]),
+            compiled_gradient,
+        ):
+            with pytest.raises(ValueError, match=r"loss_parameter: expected .* or an array with one for each output"):
+                function(net.network, x, columns, gradient, room, levels)
+    with pytest.raises(ValueError, match="loss_parameter: expected"):
+        fastnn.gradient(net.network, x, columns, fastnn.Loss.HUBER, gradient, room, np.array(LEVELS))
+    for wrong in (np.array(LEVELS, np.float32), np.full((3, 1), 0.5), np.full(6, 0.5)[::2]):
+        with pytest.raises(TypeError, match="loss_parameter: expected a number, a contiguous 1-D array of float64"):
+            fastnn.gradient(net.network, x, columns, 7, gradient, room, wrong)
+        with pytest.raises(numba.TypingError, match="loss_parameter: expected a number, a contiguous 1-D array"):
+            compiled_gradient(net.network, x, columns, gradient, room, wrong)
+
+
+def test_a_parameter_that_no_q_can_be_says_where_the_levels_are():
+    """Whatever number a q, a delta or a wrong q is, it is taken for itself."""
+    from fastnn.kernels.loss import has_many_q, quantile_parameter
+
+    levels = np.array(LEVELS)
+    parameter = quantile_parameter(levels)
+    assert has_many_q(parameter)
+    assert np.isfinite(parameter)
+    assert np.float64(parameter).view(np.int64) & (2**52 - 1) == levels.ctypes.data
+    for number in (0.5, 0.0, -1.0, -1e300, -np.inf, np.inf, np.nan):
+        assert not has_many_q(quantile_parameter(number)), number

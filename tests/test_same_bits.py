@@ -93,7 +93,7 @@ def test_the_cases_have_every_activation_loss_and_optimizer():
         assert {case.loss for case in mine} == set(Loss)
         assert {case.optimizer for case in mine} == set(OPTIMIZERS)
     assert {optimizer.code for optimizer in OPTIMIZERS} == set(Optimizer)
-    assert len(golden()) == 2 * (len(Activation) + len(WITH_PARAMETER) + 2)
+    assert len(golden()) == 2 * (len(Activation) + len(WITH_PARAMETER) + 3)
     assert len({parameters for parameters, _ in golden().values()}) == len(golden())
 
 

@@ -108,7 +108,7 @@ def layer(architecture):
         (lambda m, a, t: layer(a).update(activation="nonsense"), "activation: expected one of .*, got 'nonsense'"),
         (lambda m, a, t: layer(a).update(activation=1), "architecture: cannot be read"),
         (lambda m, a, t: layer(a).update(in_features=10**30), r"layers.0.weight: expected shape .*, got \[3, 2\]"),
-        (lambda m, a, t: layer(a).update(in_features=-3), "layers.0.weight: expected shape"),
+        (lambda m, a, t: layer(a).update(in_features=-3), "in_features: expected at least 1, got -3"),
         (lambda m, a, t: layer(a).update(in_features=3.0), "in_features: expected a whole number, got 3.0"),
         (lambda m, a, t: t.pop("layers.0.bias"), "tensors: missing or not of the architecture: layers.0.bias"),
         (lambda m, a, t: t.update(odd=np.zeros(1)), "tensors: missing or not of the architecture: odd"),

@@ -100,6 +100,7 @@ def test_the_signatures_are_scikit_learns():
             "progress": False,
             "dropout": 0.0,
             "normalization": None,
+            "standardize": False,
         }
         if ours is MLPClassifier:
             more["class_weight"] = None
@@ -497,9 +498,19 @@ def test_a_batch_larger_than_the_data_is_cut_with_a_warning(iris):
     assert np.array_equal(model.coefs_[0], same.coefs_[0])
 
 
+def test_pickles_from_when_it_was_one_module(iris):
+    model = MLPClassifier(max_iter=2, random_state=0).fit(*iris)
+    now, then = b"cfastnn.estimator_network\nNetworks\n", b"cfastnn.sklearn\n_Networks\n"
+    text = pickle.dumps(model, protocol=0)
+    assert b"cfastnn.sklearn\nMLPClassifier\n" in text
+    assert now in text
+    loaded = pickle.loads(text.replace(now, then))
+    assert loaded.predict_proba(iris[0]).tobytes() == model.predict_proba(iris[0]).tobytes()
+
+
 def test_an_interrupt_keeps_what_is_done(iris, monkeypatch):
     model = MLPClassifier(max_iter=50, random_state=0, early_stopping=True)
-    real, calls = fastnn.sklearn._epoch, []
+    real, calls = fastnn.estimator_training._epoch, []
 
     def epoch(*arguments):
         calls.append(1)
@@ -507,7 +518,7 @@ def test_an_interrupt_keeps_what_is_done(iris, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(fastnn.sklearn, "_epoch", epoch)
+    monkeypatch.setattr(fastnn.estimator_training, "_epoch", epoch)
     with pytest.warns(UserWarning, match="interrupted"):
         model.fit(*iris)
     assert model.n_iter_ == 3
@@ -517,7 +528,7 @@ def test_an_interrupt_keeps_what_is_done(iris, monkeypatch):
 def test_a_fit_in_many_calls_is_the_fit_in_one(digits, monkeypatch):
     parameters = {"max_iter": 3, "random_state": 0, "batch_size": 32}
     whole = MLPClassifier(**parameters).fit(*digits)
-    monkeypatch.setattr(fastnn.sklearn, "_CALL_WORK", 1)
+    monkeypatch.setattr(fastnn.estimator_training, "CALL_WORK", 1)
     parts = MLPClassifier(**parameters).fit(*digits)
     assert all(map(np.array_equal, whole.coefs_, parts.coefs_))
     assert whole.loss_curve_ == parts.loss_curve_

@@ -229,7 +229,7 @@ def test_sparse_input(form, parameters, monkeypatch):
     X = form(np.where(np.abs(X) > 0.8, X, 0))
     models = pair("multiclass", max_iter=8, batch_size=40, **parameters)
     # Pieces of 45 rows: several for a fit, and for a prediction.
-    monkeypatch.setattr(fastnn.sklearn, "_DENSE_BYTES", 45 * 7 * 8)
+    monkeypatch.setattr(fastnn.sparse_rows, "DENSE_BYTES", 45 * 7 * 8)
     fitted(models, X, y, sample_weight=weight)
     tolerance = 1e-5 if parameters.get("solver") == "lbfgs" else 1e-9
     assert_same(*models, tolerance)

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.sparse
 from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning
@@ -437,6 +438,100 @@ def test_scikit_learns_scoring_monitor(data):
     assert logged[-1] == accuracy_score(labels, model.predict(X))
 
 
+# ---- Standardised features
+
+
+def unequal(data):
+    """Features of other sizes, one of them constant."""
+    X, y = data
+    return np.c_[X * [1.0, 40.0, 1e-3] + [0.0, 7.0, 2.0], np.full(len(X), 3.0)], y
+
+
+STANDARDIZED = [
+    {"max_iter": 20},
+    {"max_iter": 20, "early_stopping": True, "batch_size": 16},
+    {"max_iter": 10, "solver": "sgd", "learning_rate": "adaptive", "dropout": 0.2},
+    {"max_iter": 20, "solver": "lbfgs", "alpha": 0.1},
+    {"max_iter": 10, "normalization": "batch"},
+]
+
+
+@BOTH
+@pytest.mark.parametrize("parameters", STANDARDIZED, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_standardize_is_a_standard_scaler_in_a_pipeline(Estimator, parameters, dtype, data):
+    X, y = unequal(data)
+    X = X.astype(dtype)
+    y = y > 1 if Estimator is MLPClassifier else y.astype(dtype)
+    parameters = {"random_state": 0, "hidden_layer_sizes": (12, 7)} | parameters
+    model = Estimator(standardize=True, **parameters).fit(X, y)
+    pipeline = make_pipeline(StandardScaler(), Estimator(**parameters)).fit(X, y)
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(model.input_mean_, pipeline[0].mean_, rtol=4 * eps)
+    np.testing.assert_allclose(model.input_scale_, pipeline[0].scale_, rtol=4 * eps)
+    outputs = lambda one, X=X: one.predict_proba(X) if Estimator is MLPClassifier else one.predict(X)
+    # By the same mean and scale to the last bit, fits have the same bits; those of a StandardScaler are rounded anew.
+    standardized = (X - model.input_mean_) / model.input_scale_
+    plain = Estimator(**parameters).fit(standardized, y)
+    assert flat(model).tobytes() == flat(plain).tobytes()
+    assert outputs(model).tobytes() == outputs(plain, standardized).tobytes()
+    assert model.n_iter_ == plain.n_iter_
+    if dtype == np.float64:
+        np.testing.assert_allclose(flat(model), flat(pipeline[1]), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(outputs(model), outputs(pipeline), rtol=0, atol=1e-9)
+    twin = pickle.loads(pickle.dumps(model))
+    assert outputs(twin).tobytes() == outputs(model).tobytes()
+    # Another value of the parameter means the next fit.
+    assert outputs(twin.set_params(standardize=False)).tobytes() == outputs(model).tobytes()
+    assert not hasattr(twin.fit(standardized, y), "input_mean_")
+    assert flat(twin).tobytes() == flat(plain).tobytes()
+
+
+def test_mean_and_scale_go_by_weights_and_stay_with_the_parameters(data):
+    X, y = unequal(data)
+    labels, weight = y > 1, np.linspace(0, 1, 60)
+    model = MLPClassifier(standardize=True, class_weight={False: 1, True: 3}, random_state=0, max_iter=2)
+    model.fit(X, labels, sample_weight=weight)
+    expected = StandardScaler().fit(X, sample_weight=weight * (1 + 2 * labels))
+    np.testing.assert_allclose(model.input_mean_, expected.mean_, rtol=1e-14)
+    first = MLPRegressor(standardize=True, random_state=0).partial_fit(X, y)
+    for model in (first, MLPRegressor(standardize=True, random_state=0, max_iter=1, warm_start=True).fit(X, y)):
+        mean, scale = model.input_mean_, model.input_scale_
+        (model.partial_fit if model is first else model.fit)(2 * X, y)
+        assert model.input_mean_ is mean
+        assert model.input_scale_ is scale
+    np.testing.assert_allclose(mean, X.mean(axis=0), rtol=1e-14)
+    assert not np.array_equal(clone(model).fit(2 * X, y).input_mean_, mean)
+    # What the estimator predicts goes by its attributes.
+    before = model.predict(X)
+    model.input_mean_ = model.input_mean_ + X[0]
+    np.testing.assert_allclose(model.predict(X + X[0]), before, rtol=1e-9)
+    saved = EstimatorsNetwork()
+    MLPRegressor(standardize=True, max_iter=1, callbacks=[saved]).fit(X, y)
+    assert repr(saved.net.layers[0]) == "Standardize(4)"
+
+
+class EstimatorsNetwork:
+    """A callback that keeps the network of a fit."""
+
+    def on_epoch_end(self, fit, history):
+        self.net = fit.net
+
+
+def test_several_quantiles_are_for_networks(data):
+    with pytest.raises(ValueError, match=r"loss: expected a Quantile of one q, got Quantile\(q=\(0.1, 0.9\)\)"):
+        MLPRegressor(loss=Quantile([0.1, 0.9])).fit(*data)
+
+
+@BOTH
+def test_sparse_data_are_refused_with_standardize(Estimator, data):
+    X, y = scipy.sparse.csr_array(unequal(data)[0]), data[1] > 1
+    for fit in (Estimator(standardize=True).fit, MLPRegressor(standardize=True).partial_fit):
+        with pytest.raises(TypeError, match="X: expected a dense array with standardize=True, got a sparse one"):
+            fit(X, y)
+    Estimator(max_iter=1).fit(X, y)
+
+
 MORE = {
     "l1": 0.1,
     "clip_norm": 5.0,
@@ -472,6 +567,7 @@ WRONG = {
     "progress": 2,
     "dropout": 1.0,
     "normalization": "instance",
+    "standardize": 1,
 }
 
 
@@ -494,8 +590,9 @@ WEIGHTED = {"check_sample_weight_equivalence_on_dense_data", "check_sample_weigh
         ({name: value for name, value in MORE.items() if name != "dropout"}, set()),
         ({"dropout": 0.25}, WEIGHTED),
         ({"normalization": "batch"}, WEIGHTED),
+        ({"standardize": True}, set()),
     ],
-    ids=["all but dropout", "dropout", "batch"],
+    ids=["all but dropout", "dropout", "batch", "standardize"],
 )
 def test_all_of_it_is_an_estimator(more, failing, Estimator):
     # A function: objects remember what they have seen, which a check takes for parameters that a fit has changed.

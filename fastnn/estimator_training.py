@@ -1,0 +1,326 @@
+"""How an estimator of `fastnn.sklearn` is fitted: scikit-learn's solvers, and what watches them."""
+
+import contextlib
+import warnings
+
+import numpy as np
+import scipy.sparse
+import sklearn.exceptions
+from sklearn.base import is_classifier
+from sklearn.callback import CallbackSupportMixin
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
+
+from . import losses
+from .callbacks import LearningRateScheduler
+from .descent import Descent
+from .estimator_fit import EstimatorFit, Tasks
+from .estimator_network import EstimatorNetwork, Networks, refuse_zero, working_dtype
+from .estimator_parameters import MORE_DEFAULTS, OF_EPOCHS
+from .kernels import optimizer as layout
+from .sparse_rows import dense_rows, pieces
+
+# The order of rows that are taken as they lie.
+NO_ORDER = np.empty(0, np.int64)
+# One call of the kernel does about so many multiply-adds, a tenth of a second: Ctrl-C waits for its end.
+CALL_WORK = 5_000_000_000
+
+
+class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
+    """What takes the place of scikit-learn's solvers."""
+
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+        """Fit to data; as scikit-learn's, and with a validation set of the user's own.
+
+        Args:
+            X, y, sample_weight: as in scikit-learn's class.
+            X_val, y_val, sample_weight_val: what early stopping scores, in place of a part of X and y. Without early
+                stopping only their loss is noted, in `validation_loss_curve_`.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError, TypeError: as scikit-learn's class; X_val without y_val, or with lbfgs.
+        """
+        with self._watching(X_val, y_val, sample_weight_val):
+            return super().fit(X, y, sample_weight)
+
+    @contextlib.contextmanager
+    def _watching(self, X_val, y_val, sample_weight_val):
+        """Have the validation set of the user's own, or None, at hand while a fit lasts."""
+        if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
+            raise ValueError("X_val, y_val: expected both, or neither of them and no sample_weight_val")
+        if X_val is not None and self.solver == "lbfgs":
+            raise ValueError("X_val: expected solver 'sgd' or 'adam' with it, got 'lbfgs'")
+        self._own_validation = None if X_val is None else [X_val, y_val, sample_weight_val]
+        try:
+            yield
+        finally:
+            del self._own_validation
+
+    def _fit(self, X, y, sample_weight=None, incremental=False):
+        stochastic = self.solver != "lbfgs"
+        for name in () if stochastic else OF_EPOCHS:
+            # Equal, for a grid may have 0 where the default is 0.0.
+            if getattr(self, name) != MORE_DEFAULTS[name] and not (name == "callbacks" and not self.callbacks):
+                raise ValueError(f"{name}: expected solver 'sgd' or 'adam' with it, got 'lbfgs'")
+        if isinstance(self.loss, losses.Quantile) and isinstance(self.loss.q, tuple):
+            raise ValueError(f"loss: expected a Quantile of one q, got {self.loss}; a fastnn.MLP takes several")
+        # The protocol is one of `fit`.
+        told = hasattr(self, "_skl_callbacks") and not incremental
+        most = self.max_iter if stochastic else 0
+        if self.standardize and scipy.sparse.issparse(X):
+            raise TypeError(
+                "X: expected a dense array with standardize=True, got a sparse one; features that are moved to mean 0 "
+                "do not stay sparse: leave standardize off and put a MaxAbsScaler before"
+            )
+        self._tasks = Tasks(self, X, y, sample_weight, most, self._as_fitted) if told else None
+        try:
+            super()._fit(X, y, sample_weight, incremental)
+            if self._tasks:
+                self._tasks.end()
+            return self
+        finally:
+            del self._tasks
+
+    def _as_fitted(self):
+        """Attributes that make a copy of this estimator one with parameters of its own."""
+        own = {name: [array.copy() for array in getattr(self, name)] for name in self._parts()}
+        return own | {"_networks": Networks()}
+
+    def _score(self, X, y, sample_weight=None):
+        if self.scoring is None:
+            return super()._score(X, y, sample_weight)
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+        with warnings.catch_warnings():
+            # The rows to validate on were a frame's, whose names have been checked.
+            warnings.filterwarnings("ignore", "X does not have valid feature names")
+            return float(check_scoring(self, self.scoring)(self, X, y, **weight))
+
+    def _fit_lbfgs(self, X, y, sample_weight, *arguments):
+        self._learn_inputs(X, sample_weight)
+        super()._fit_lbfgs(X, y, sample_weight, *arguments)
+        self._networks = Networks()
+        self._bind()
+
+    def _fit_stochastic(
+        self,
+        X,
+        y,
+        sample_weight,
+        activations,
+        deltas,
+        coef_grads,
+        intercept_grads,
+        layer_units,
+        incremental,
+    ):
+        if incremental and self.early_stopping and self._own_validation is None:
+            raise ValueError(
+                "X_val, y_val: partial_fit with early_stopping=True expects both, for it trains on all that it is given"
+            )
+        self._learn_inputs(X, sample_weight)
+        begins = not incremental or not hasattr(self, "_optimizer")
+        if begins:
+            scheduler = None if self.schedule is None else LearningRateScheduler(self.schedule)
+            # scikit-learn's stream of random numbers is left alone where nothing is dropped.
+            seed = int(self._random_state.randint(2**31)) if self.dropout else 0
+            self._optimizer = Descent(self._schedule(), scheduler, seed)
+        loss_type = np.result_type(X.dtype, y.dtype).type
+        validation = None
+        if self._own_validation is not None:
+            validation = self._checked_validation(*self._own_validation)
+        elif self.early_stopping:
+            X, y, sample_weight, *validation = self._split(X, y, sample_weight)
+        rows = X.shape[0]
+        batch_size = min(200, rows)
+        if self.batch_size != "auto":
+            batch_size = min(self.batch_size, rows)
+            if self.batch_size > rows:
+                warnings.warn(
+                    f"Got `batch_size` {self.batch_size}, larger than the {rows} training samples: it is clipped",
+                    stacklevel=4,
+                )
+        held = self._bind()
+        net = self._network(working_dtype(X, *self.coefs_))
+        data = self._kernel_data(X, y, sample_weight, net.dtype)
+        watched = None if validation is None else self._loss_data(*validation)
+        curve = None if validation is None else self.__dict__.setdefault("validation_loss_curve_", [])
+        descent = self._optimizer
+        descent.begin(net, self._objective(), self._hyper())
+        # Parameters of float32 that meet data of float64 are rounded after each batch.
+        after_batch = None if net is held else lambda: _round_trip(net, held)
+        watch = EstimatorFit(self, net, descent, rows, int(batch_size), begins, after_batch, not incremental)
+        order = np.arange(rows)
+        batch_rows = np.diff(np.r_[0 : rows : int(batch_size), rows])
+        if batch_rows.min() < net.least_rows:
+            raise ValueError(
+                "batch_size: expected at least 2 rows in every batch for batch normalization, got one of 1: "
+                f"n_samples={rows}, batch_size={batch_size}"
+            )
+
+        stop = interrupted = False
+        try:
+            self.n_iter_ = 0
+            for _ in range(self.max_iter):
+                if self._tasks:
+                    self._tasks.begin_epoch()
+                if self.shuffle:
+                    # What sklearn.utils.shuffle draws, without its checks.
+                    permutation = np.arange(rows)
+                    self._random_state.shuffle(permutation)
+                    order = order[permutation]
+                batch_losses = _epoch(watch, data, order if self.shuffle else None, int(batch_size), after_batch)
+                self.n_iter_ += 1
+                self.t_ += rows
+                self.loss_ = loss_type(batch_losses @ batch_rows / rows)
+                self.loss_curve_.append(self.loss_)
+                if self.verbose:
+                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                numbers = {"loss": float(self.loss_)}
+                if watched:
+                    numbers["val_loss"] = self._loss_of(*watched)
+                    curve.append(numbers["val_loss"])
+                self._update_no_improvement_count(self.early_stopping, *(validation or (None, None, None)))
+                if self.early_stopping:
+                    numbers["val_score"] = float(self.validation_scores_[-1])
+                stop = self._epoch_ends_the_fit()
+                asked = watch.end_epoch(numbers)
+                if (self._tasks and self._tasks.end_epoch()) or asked or stop or incremental:
+                    break
+                if self.n_iter_ == self.max_iter:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
+                        "hasn't converged yet.",
+                        sklearn.exceptions.ConvergenceWarning,
+                        stacklevel=4,
+                    )
+        except KeyboardInterrupt:
+            interrupted = True
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        finally:
+            watch.close()
+        if not incremental and not interrupted:
+            watch.end()
+        if self.early_stopping and incremental:
+            self.early_stopped_ = stop
+            if stop:
+                self._no_improvement_count = 0
+        if self.early_stopping and (stop or not incremental):
+            # Lists of their own: another pass goes on from the best parameters, and may have to come back to them.
+            best = self._best_coefs, self._best_intercepts
+            self.coefs_, self.intercepts_ = map(list, best) if incremental else best
+            for name, arrays in self._best_others.items():
+                setattr(self, name, list(arrays))
+            self._bind()
+
+    def _hyper(self):
+        """What the kernel's hyper-parameters hold besides those of scikit-learn's optimizer, by place."""
+        return {
+            layout.L2: self.alpha,
+            layout.L1: self.l1,
+            layout.PENALTY_IN_LOSS: 1.0,
+            layout.CLIP_NORM: self.clip_norm or 0.0,
+            layout.CLIP_VALUE: self.clip_value or 0.0,
+        }
+
+    def _schedule(self):
+        """scikit-learn's optimizer, without parameters: it knows the learning rate and when to give up."""
+        if self.solver == "sgd":
+            return SGDOptimizer(
+                [],
+                self.learning_rate_init,
+                self.learning_rate,
+                self.momentum,
+                self.nesterovs_momentum,
+                self.power_t,
+            )
+        return AdamOptimizer([], self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+
+    def _split(self, X, y, sample_weight):
+        """(X, y, sample_weight) to train on, then those to validate on, the targets as the user gave them."""
+        weights = [] if sample_weight is None else [sample_weight]
+        parts = train_test_split(
+            X,
+            y,
+            *weights,
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=y if is_classifier(self) and self.n_outputs_ == 1 else None,
+        )
+        training, validation = parts[::2], parts[1::2]
+        if validation[0].shape[0] < 2:
+            raise ValueError(
+                "The validation set is too small: early stopping needs at least 2 samples in it. Increase "
+                "'validation_fraction' or the size of your dataset."
+            )
+        if is_classifier(self):
+            validation[1] = self._label_binarizer.inverse_transform(validation[1])
+        if not weights:
+            training, validation = [*training, None], [*validation, None]
+        return *training, *validation
+
+    def _checked_validation(self, X, y, sample_weight):
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
+        y = np.asarray(y)
+        check_consistent_length(X, y)
+        if is_classifier(self) and y.ndim == 1 and not np.isin(y, self.classes_).all():
+            raise ValueError(f"y_val: expected classes of y, {self.classes_}, got {np.unique(y)}")
+        return X, y, None if sample_weight is None else _check_sample_weight(sample_weight, X)
+
+    def _epoch_ends_the_fit(self):
+        """Set the learning rate of the next epoch; True if there should be none."""
+        schedule = self._optimizer.schedule
+        before = schedule.learning_rate
+        schedule.iteration_ends(self.t_)
+        stop = False
+        if self._no_improvement_count > self.n_iter_no_change:
+            what = "Validation score" if self.early_stopping else "Training loss"
+            stop = schedule.trigger_stopping(
+                f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs.",
+                self.verbose,
+            )
+            if not stop:
+                self._no_improvement_count = 0
+        if self.solver == "sgd":
+            self._optimizer.rate_changed(before)
+        return stop
+
+
+def _round_trip(net, held):
+    """Round the parameters of a network to the dtype of another one, which takes them too."""
+    for name in ("parameters", "statistics"):
+        getattr(held, name)[:] = getattr(net, name)
+        getattr(net, name)[:] = getattr(held, name)
+
+
+def _epoch(watch, data, order, batch_size, after_batch):
+    """Updates on every batch of the data in this order, or as they lie; returns their losses."""
+    X, y, weight = data
+    descent = watch.optimizer
+    rows, features = X.shape
+    sparse = scipy.sparse.issparse(X)
+    most = 1 if after_batch else CALL_WORK // (3 * descent.parameter_count * batch_size)
+    if sparse:
+        most = min(most, dense_rows(features, X.dtype) // batch_size)
+    if weight.size:
+        refuse_zero(np.add.reduceat(weight if order is None else weight[order], range(0, rows, batch_size)))
+    found = []
+    for first, count in pieces(-(-rows // batch_size), most):
+        here = slice(first * batch_size, (first + count) * batch_size)
+        if order is not None:
+            here = order[here]
+        if order is None or sparse:
+            x = X[here].toarray() if sparse else X[here]
+            part = x, y[here], weight[here] if weight.size else weight, NO_ORDER
+        else:
+            part = *data, here
+        rates = watch.learning_rates(count)
+        found.append(descent.run(*part, batch_size, count, rates))
+        if after_batch:
+            after_batch()
+        watch.batches_done(found[-1], rates)
+    return np.concatenate(found)
