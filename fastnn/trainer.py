@@ -494,7 +494,9 @@ class Trainer:
 
     def _rates(self, scheduler, count):
         """The learning rates of the next `count` updates, as the kernel takes them."""
-        rates = scheduler.learning_rates(self.optimizer.learning_rate, self._position, count)
+        # A position of its own: by the fit's, kernels count their rows.
+        position = dataclasses.replace(self._position)
+        rates = scheduler.learning_rates(self.optimizer.learning_rate, position, count)
         rates = np.ascontiguousarray(rates, np.float64)
         if rates.shape != (count,):
             raise ValueError(f"learning_rates: expected shape ({count},), got {rates.shape}")
@@ -579,7 +581,8 @@ class Trainer:
             raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
         x, y, weight = (*validation_data, None)[:3]
         try:
-            return as_training_data(x, y, weight, self.net, loss)
+            # Views, as those of the training data.
+            return tuple(array[:] for array in as_training_data(x, y, weight, self.net, loss))
         except (ValueError, TypeError) as error:
             raise type(error)(f"validation_data: {error}") from error
 
