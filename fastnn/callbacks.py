@@ -183,12 +183,15 @@ class Checkpoint:
 
     def __init__(self, path, every=1, unit="epochs"):
         self.path = os.fspath(path)
-        self._clock = choice(unit, self._CLOCKS, "unit")
+        choice(unit, self._CLOCKS, "unit")
         self.unit = unit
         self.every = (
             real_number(every, "every", 0, above=True) if unit == "seconds" else whole_number(every, "every", 1)
         )
         self._last = 0
+
+    def _clock(self, trainer):
+        return self._CLOCKS[self.unit](trainer)
 
     def on_fit_begin(self, trainer, history):
         """Look whether the file can be written, without touching an old one."""

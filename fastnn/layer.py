@@ -91,6 +91,7 @@ class Dense:
         dtype=None,
         seed=None,
     ):
+        self._made_once()
         self._in_features = whole_number(in_features, "in_features", 1)
         self._out_features = whole_number(out_features, "out_features", 1)
         self._activation = enum_member(activation, Activation, "activation")
@@ -104,6 +105,10 @@ class Dense:
         # Drawn when they are first asked for: a model draws them into its own vectors.
         self._parameters = self._statistics = None
         self.in_model = False
+
+    def _made_once(self):
+        if self.__dict__.get("in_model"):
+            raise RuntimeError("a layer in a model is made once: neither __init__ nor __setstate__ can make it another")
 
     # Fixed: memory and the model's table are laid out by them.
     in_features = property(lambda self: self._in_features, doc="Columns of x.")
@@ -282,6 +287,7 @@ class Dense:
         return state
 
     def __setstate__(self, state):
+        self._made_once()
         self.__dict__.update(state)
         self._initializer = initializers.get(None, self.activation)
         self._hold(self._parameters, self._statistics)

@@ -22,7 +22,7 @@ def prediction_of(network, x):
 
 def loss_of(loss, prediction, y, sample_weight):
     """The loss of validated data, as a float."""
-    return loss.value(prediction, y, sample_weight, np.empty_like(prediction))
+    return loss.value(prediction[:], y[:], sample_weight[:], np.empty_like(prediction))
 
 
 def _accuracy(loss, prediction, y, sample_weight):
@@ -58,7 +58,8 @@ def named(metrics, loss):
                 raise ValueError(f"metrics: accuracy needs a cross-entropy as loss, got {loss.name}")
             functions[metric] = lambda p, y, weight: _accuracy(loss, p, y, weight)
         elif callable(metric):
-            functions[name] = lambda p, y, weight, metric=metric, name=name: _number(metric(y, p), name)
+            # Views: where a metric sets the shape of what it is given, kernels go by their own.
+            functions[name] = lambda p, y, weight, metric=metric, name=name: _number(metric(y[:], p[:]), name)
         else:
             raise ValueError(
                 f"metrics: expected 'accuracy' or a function (y, prediction) -> float, got {shown(metric)}"

@@ -42,10 +42,10 @@ class _Bar:
 
 
 def progress_bar(progress, position):
-    """True shows a bar, False none, None one on a terminal in a fit that lasts."""
+    """True shows a bar where there is a stderr, False none, None one on a terminal in a fit that lasts."""
+    # stderr is None in a Windows program without a console, and closed in some that run in the background.
+    if progress is False or sys.stderr is None or getattr(sys.stderr, "closed", False):
+        return _NoBar()
     if progress:
         return _Bar(position, 0.0)
-    # stderr is None in a Windows program without a console.
-    if progress is None and sys.stderr is not None and sys.stderr.isatty():
-        return _Bar(position, DELAY)
-    return _NoBar()
+    return _Bar(position, DELAY) if sys.stderr.isatty() else _NoBar()

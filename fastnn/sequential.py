@@ -67,6 +67,9 @@ class Sequential:
         self._assemble(layers, dtype, rng)
 
     def _assemble(self, layers, dtype, rng):
+        if "_layers" in self.__dict__:
+            # Trainers and functions in C hold on to the memory that it has.
+            raise RuntimeError("a model is made once: neither __init__ nor __setstate__ can make it another")
         self._layers, self._dtype = tuple(layers), dtype
         self._standardize, layers = _split_layers(layers)
         sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]

@@ -503,7 +503,9 @@ class Trainer:
 
     def _rates(self, scheduler, count):
         """The learning rates of the next `count` updates, as the kernel takes them."""
-        rates = scheduler.learning_rates(self.optimizer.learning_rate, self._position, count)
+        # A position of its own: by the fit's, kernels count their rows.
+        position = dataclasses.replace(self._position)
+        rates = scheduler.learning_rates(self.optimizer.learning_rate, position, count)
         rates = np.ascontiguousarray(rates, np.float64)
         if rates.shape != (count,):
             raise ValueError(f"learning_rates: expected shape ({count},), got {rates.shape}")
@@ -589,7 +591,8 @@ class Trainer:
         x, y, weight = (*validation_data, None)[:3]
         try:
             y = loss.repeated(y, self.net.out_features) if loss.repeats else y
-            return as_training_data(x, y, weight, self.net, loss.code)
+            # Views, as those of the training data.
+            return tuple(array[:] for array in as_training_data(x, y, weight, self.net, loss.code))
         except (ValueError, TypeError) as error:
             raise type(error)(f"validation_data: {error}") from error
 

@@ -142,7 +142,9 @@ def _linear_rows():
 
     def linear_bound(inputs, expected):
         x, weight, bias, dtype = inputs["x"], inputs["weight"], inputs["bias"], inputs["out"].dtype
-        chain = _chain(x, weight, x.shape[1], dtype) + 2 * _eps(dtype) * np.abs(bias)
+        k = x.shape[1]
+        # A sum begins with the bias, so each of its steps may round a number of that size.
+        chain = _chain(x, weight, k, dtype) + (k + 2) * _eps(dtype) * np.abs(bias)
         return {"out": 1.13 * chain + _relative(expected["out"], dtype, ULP)}
 
     yield Row("linear", linear, ("out",), linear_bound, PRODUCT_SHAPES, timed, flops, "GFLOP/s")

@@ -8,11 +8,15 @@ Networks with normalised layers or inputs go as `NormalizedNetwork(table, parame
     gradient            d loss / d parameters
 
 Unlike other kernels these check what they are given, for in compiled code nobody else does: dtypes and dimensions when
-compiling (a sample is 1-D, a batch 2-D), shapes when called. They serve Python as well as compiled code.
+compiling (a sample is 1-D, a batch 2-D), shapes when called. They serve Python as well as compiled code. Python's calls
+check the numbers in the table too (see table_check.py). Compiled code does not, for that would take it longer than a
+small network: give it the network that a model has, not a tuple of your own making.
 
 The work is done by the workers that Python's calls use too; compiled code finds them by address. So a user's function
 compiles in a fraction of a second, where with all the machine code in it a `prange` loop over `apply` took 8 s.
 """
+
+import operator
 
 import numpy as np
 from numba import carray, types
@@ -25,6 +29,7 @@ from .jit import OPTIONS, call, glue, inner, kernel
 from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, quantile_parameter
 from .network import (
     IN,
+    LINE,
     OUT,
     ROW_WORKSPACE,
     STANDARDIZED,
@@ -38,8 +43,6 @@ from .network import (
     find_sample,
     forward_arguments,
     layer_parts,
-    parameter_count,
-    statistics_count,
     workspace_size,
 )
 from .normalized_sensitivity import find_normalized_sensitivity
@@ -48,16 +51,16 @@ from .regularized import (
     find_normalized_forward,
     find_normalized_sample,
     find_regularized_gradient,
-    has_normalization,
     mean_and_scale,
 )
 from .sensitivity import SEEDS, find_jacobian, find_vjp
 from .simd import address_of, flat_pointer, keep_alive, pointer
 from .standardization import find_standardize
+from .table_check import MOST, checked_network
 
 LOSSES = len(Loss)
 BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, SMALL_WORKSPACE = range(10)
-OUT_ON_X, DX_ON_X, GRADIENT_ON_X, ONE_ROW, BAD_PARAMETER = range(10, 15)
+OUT_OVERLAPS, DX_OVERLAPS, GRADIENT_OVERLAPS, ONE_ROW, BAD_PARAMETER, MISALIGNED_X = range(10, 16)
 
 
 @inner
@@ -65,6 +68,8 @@ def _refuse(code):
     """Raise what is wrong. In a function of its own: a raise in its body would make the user's `prange` loop serial."""
     if code == BAD_X:
         raise ValueError("x: its last axis is not the network's in_features")
+    if code == MISALIGNED_X:
+        raise ValueError("x: expected an aligned array, got strides or an address between two elements")
     if code == BAD_OUT:
         raise ValueError("out: expected a row of the network's out_features for each row of x")
     if code == BAD_DY:
@@ -83,15 +88,15 @@ def _refuse(code):
             "or an array with one for each output"
         )
     if code == BAD_BATCH:
-        raise ValueError("batch: expected at least 1")
+        raise ValueError("batch: expected at least 1, and no more than any memory holds")
     if code == NO_ROWS:
         raise ValueError("x: expected at least one row")
-    if code == OUT_ON_X:
-        raise ValueError("out: expected memory of its own, got an array that overlaps x")
-    if code == DX_ON_X:
-        raise ValueError("dx: expected memory of its own, got an array that overlaps x")
-    if code == GRADIENT_ON_X:
-        raise ValueError("gradient: expected memory of its own, got an array that overlaps x")
+    if code == OUT_OVERLAPS:
+        raise ValueError("out: expected memory of its own, got an array that overlaps x or the network")
+    if code == DX_OVERLAPS:
+        raise ValueError("dx: expected memory of its own, got an array that overlaps x, dy or the network")
+    if code == GRADIENT_OVERLAPS:
+        raise ValueError("gradient: expected memory of its own, got an array that overlaps x, y or the network")
     if code == ONE_ROW:
         raise ValueError("x: expected at least two rows, since a layer is normalised over the batch")
     raise ValueError("workspace: too small for this batch; fastnn.workspace(network, batch) makes one")
@@ -102,6 +107,23 @@ def _require(condition, code):
     # Conditions are joined by &: `and` makes a branch, which the function that this is copied into would have too.
     if not condition:
         _refuse(code)
+
+
+@glue
+def _stride(x, axis):
+    # That of an axis of length 1 means nothing.
+    return x.strides[axis] if x.shape[axis] > 1 else 0
+
+
+@glue
+def _sample_aligned(x):
+    """Whether no element lies across the places of two, as in arrays of records: Numba has no type for those."""
+    return (address_of(pointer(x)) | _stride(x, 0)) & (x.itemsize - 1) == 0
+
+
+@glue
+def _batch_aligned(x):
+    return (address_of(pointer(x)) | _stride(x, 0) | _stride(x, 1)) & (x.itemsize - 1) == 0
 
 
 @glue
@@ -123,6 +145,13 @@ def _sample_apart(x, out):
 def _batch_apart(x, out):
     first, down, across = address_of(pointer(x)), (x.shape[0] - 1) * x.strides[0], (x.shape[1] - 1) * x.strides[1]
     return _apart(first + min(0, down) + min(0, across), first + max(0, down) + max(0, across) + x.itemsize, out)
+
+
+@glue
+def _clear_of(array, out):
+    """The same for a contiguous array."""
+    start = address_of(flat_pointer(array))
+    return _apart(start, start + array.size * array.itemsize, out)
 
 
 @glue
@@ -149,12 +178,31 @@ def _training_size(table, parameters, rows):
     return workspace_size(table, parameters, rows, 1)[1]
 
 
-def _fits(network, dimensions, **arrays):
+def _network_fits(network):
+    """Refuse when compiling what is no network, or has arrays that kernels cannot follow."""
+    if not isinstance(network, types.NamedTuple) or network.instance_class not in (Network, NormalizedNetwork):
+        raise TypingError(f"network: expected the network of a model, got {network}")
+    table, parameters, *statistics = network.types
+    for array, dimensions, dtypes in (
+        (table, 2, (types.int64,)),
+        (parameters, 1, (types.float32, types.float64)),
+        *((array, 1, (parameters.dtype,)) for array in statistics),
+    ):
+        if not isinstance(array, types.Array) or array.dtype not in dtypes or array.ndim != dimensions:
+            raise TypingError(f"network: expected the arrays of a model, got {array}")
+        if array.layout != "C":
+            raise TypingError(f"network: expected C-contiguous arrays, got {array}")
+
+
+def _fits(network, dimensions, written, **arrays):
     """Refuse when compiling; `dimensions` says how many axes an array has more than x."""
+    _network_fits(network)
     dtype = network.types[1].dtype
     for name, array in arrays.items():
         if not isinstance(array, types.Array) or array.dtype != dtype:
             raise TypingError(f"{name}: expected an array of {dtype}, the network's dtype, got {array}")
+        if name in written and not array.mutable:
+            raise TypingError(f"{name}: expected a writeable array, got {array}")
     _agree(TypingError, dimensions, arrays)
 
 
@@ -167,32 +215,25 @@ def _agree(error, dimensions, arrays):
 
 
 def _check(network, dimensions, written, **arrays):
-    """The same for arrays that Python hands over, and what the compiler does not see."""
-    if not isinstance(network, (Network, NormalizedNetwork)):
-        raise TypeError(f"network: expected the network of a model, got {type(network).__name__}")
-    table, parameters, *statistics = network
-    dtype, count = parameters.dtype, parameter_count(table)
-    if parameters.size != count:
-        raise ValueError(f"network: expected {count} parameters, got {parameters.size}")
-    if has_normalization(table) != bool(statistics):
-        raise TypeError(f"network: expected another kind for this table, got {type(network).__name__}")
-    for array in statistics:
-        if array.size != statistics_count(table) or array.dtype != dtype:
-            expected = f"{statistics_count(table)} statistics of {dtype}"
-            raise ValueError(f"network: expected {expected}, got {array.size} of {array.dtype}")
+    """The same for arrays that Python hands over, and what the compiler does not see; returns the network to use."""
+    network = checked_network(network)
+    dtype = network.parameters.dtype
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.dtype != dtype:
-            got = getattr(array, "dtype", type(array).__name__)
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray) or array.dtype != dtype:
+            got = array.dtype if type(array) is np.ndarray else type(array).__name__
             raise TypeError(f"{name}: expected an ndarray of {dtype}, the network's dtype, got {got}")
+        if not array.flags.aligned:
+            raise ValueError(f"{name}: expected an aligned array, got strides {array.strides}")
         if name != "x" and not array.flags.c_contiguous:
             raise ValueError(f"{name}: expected a C-contiguous array")
     _agree(ValueError, dimensions, arrays)
     for name in written:
         if not arrays[name].flags.writeable:
             raise ValueError(f"{name}: expected a writeable array, got a read-only one")
-        for other, array in arrays.items():
+        for other, array in (*arrays.items(), *zip(network._fields, network, strict=True)):
             if other != name and np.may_share_memory(arrays[name], array):
                 raise ValueError(f"{name}: expected memory of its own, it overlaps {other}")
+    return network
 
 
 def _by_kind(plain, normalized):
@@ -313,8 +354,9 @@ def _compiled(choose):
 def _apply_sample(network, x, out, workspace):
     table, parameters = network.table, network.parameters
     _require(x.shape[0] == table[0, IN], BAD_X)
+    _require(_sample_aligned(x), MISALIGNED_X)
     _require(out.shape[0] == _outputs(table), BAD_OUT)
-    _require(_sample_apart(x, out), OUT_ON_X)
+    _require(_sample_apart(x, out) & _clear_of(network.parameters, out), OUT_OVERLAPS)
     _require(workspace.size >= table[0, ROW_WORKSPACE], SMALL_WORKSPACE)
     step, target, scratch = x.strides[0] // x.itemsize, flat_pointer(out), flat_pointer(workspace)
     arguments = (flat_pointer(table), table.shape[0], flat_pointer(parameters), pointer(x), step, target, scratch)
@@ -327,8 +369,9 @@ def _apply_batch(network, x, out, workspace):
     table, parameters = network.table, network.parameters
     rows = x.shape[0]
     _require(x.shape[1] == table[0, IN], BAD_X)
+    _require(_batch_aligned(x), MISALIGNED_X)
     _require((out.shape[0] == rows) & (out.shape[1] == _outputs(table)), BAD_OUT)
-    _require(_batch_apart(x, out), OUT_ON_X)
+    _require(_batch_apart(x, out) & _clear_of(network.parameters, out), OUT_OVERLAPS)
     _require(workspace.size >= _inference_size(table, parameters, rows), SMALL_WORKSPACE)
     target, scratch = flat_pointer(out), flat_pointer(workspace)
     _call_forward(network, forward_arguments(table, parameters, 0, operand(x), rows, target, scratch, workspace.size))
@@ -336,7 +379,7 @@ def _apply_batch(network, x, out, workspace):
 
 
 def _choose_apply_into(network, x, out, workspace):
-    _fits(network, {"out": 0}, x=x, out=out, workspace=workspace)
+    _fits(network, {"out": 0}, ("out", "workspace"), x=x, out=out, workspace=workspace)
     if x.ndim == 1:
         return lambda network, x, out, workspace: _apply_sample(network, x, out, workspace)
     return lambda network, x, out, workspace: _apply_batch(network, x, out, workspace)
@@ -347,9 +390,9 @@ def apply_into(network, x, out, workspace):
     """out = network(x) on this thread, without an allocation.
 
     Args:
-        network: the `network` of a model.
+        network: the `network` of a model. Python's call checks all of it, compiled code trusts the numbers in it.
         x: (in,) or (m, in) of the network's dtype, any strides.
-        out: (out,) or (m, out) C-contiguous; must not overlap x.
+        out: (out,) or (m, out) C-contiguous; must not overlap x or the network.
         workspace: from `workspace(network, m)`.
 
     Raises:
@@ -363,7 +406,7 @@ def apply_into(network, x, out, workspace):
     >>> bool(out == net.predict(x))
     True
     """
-    _check(network, {"out": 0}, ("out", "workspace"), x=x, out=out, workspace=workspace)
+    network = _check(network, {"out": 0}, ("out", "workspace"), x=x, out=out, workspace=workspace)
     _apply_into_kernel(network, x, out, workspace)
 
 
@@ -374,13 +417,15 @@ def _apply_into_kernel(network, x, out, workspace):
 
 @inner
 def _workspace_size(table, parameters, batch):
-    if batch < 1:
+    # A row takes some times as many elements as its layers have units: for more rows the number would not fit 64 bits.
+    if batch < 1 or batch > MOST // (parameters.size + LINE):
         _refuse(BAD_BATCH)
     inference, training = workspace_size(table, parameters, max(batch, SEEDS), 1)
     return max(inference, training)
 
 
 def _choose_workspace(network, batch):
+    _network_fits(network)
     if not isinstance(batch, types.Integer):
         raise TypingError(f"batch: expected a whole number, got {batch}")
 
@@ -395,25 +440,32 @@ def workspace(network, batch):
     """Scratch for the other functions on batches of at most `batch` rows: a new flat array of the network's dtype.
 
     Raises:
-        ValueError: batch is below 1.
+        ValueError: batch is below 1, or so large that no memory holds it.
         TypeError: not a network, or batch is not a whole number.
+        MemoryError: there is no such memory.
 
     >>> import fastnn
     >>> fastnn.workspace(fastnn.MLP([2, 1], seed=0).network, 32).dtype
     dtype('float32')
     """
-    _check(network, {}, ())
-    if isinstance(batch, bool) or not hasattr(batch, "__index__"):
-        raise TypeError(f"batch: expected a whole number, got {batch!r}")
-    batch = batch.__index__()
-    if batch < 1:
-        raise ValueError(f"batch: expected at least 1, got {batch}")
-    sizes = workspace_size(network.table, network.parameters, max(batch, SEEDS), 1)
-    return np.empty(max(sizes), network.parameters.dtype)
+    network = _check(network, {}, ())
+    try:
+        number = None if isinstance(batch, (bool, np.bool_)) else operator.index(batch)
+    except TypeError:  # arrays have __index__, but most of them no index
+        number = None
+    if number is None:
+        raise TypeError(f"batch: expected a whole number, got {batch!r:.200}")
+    # Beyond 64 bits they are as wrong as the largest, and the smallest, of 64 bits.
+    return _workspace_kernel(network, min(max(number, 0), 2**63 - 1))
+
+
+@kernel
+def _workspace_kernel(network, batch):
+    return workspace(network, batch)
 
 
 def _choose_apply(network, x):
-    _fits(network, {"x": 0}, x=x)
+    _fits(network, {"x": 0}, (), x=x)
     if x.ndim == 1:
 
         def apply(network, x):
@@ -444,7 +496,7 @@ def apply(network, x):
     >>> fastnn.apply(net.network, np.ones((5, 2), np.float32)).shape
     (5, 3)
     """
-    _check(network, {"x": 0}, (), x=x)
+    network = _check(network, {"x": 0}, (), x=x)
     return _apply_kernel(network, x)
 
 
@@ -467,8 +519,9 @@ def _vjp(network, x, x_row, x_column, rows, dy, dx, workspace):
 def _vjp_sample(network, x, dy, dx, workspace):
     table = network.table
     _require(x.shape[0] == table[0, IN], BAD_X)
+    _require(_sample_aligned(x), MISALIGNED_X)
     _require((dy.shape[0] == _outputs(table)) & (dx.shape[0] == table[0, IN]), BAD_DY)
-    _require(_sample_apart(x, dx), DX_ON_X)
+    _require(_sample_apart(x, dx) & _clear_of(dy, dx) & _clear_of(network.parameters, dx), DX_OVERLAPS)
     _vjp(network, x, 0, x.strides[0] // x.itemsize, 1, dy, dx, workspace)
 
 
@@ -476,14 +529,15 @@ def _vjp_sample(network, x, dy, dx, workspace):
 def _vjp_batch(network, x, dy, dx, workspace):
     table, rows, a = network.table, x.shape[0], operand(x)
     _require(x.shape[1] == table[0, IN], BAD_X)
+    _require(_batch_aligned(x), MISALIGNED_X)
     _require((dy.shape[0] == rows) & (dy.shape[1] == _outputs(table)), BAD_DY)
     _require((dx.shape[0] == rows) & (dx.shape[1] == table[0, IN]), BAD_DY)
-    _require(_batch_apart(x, dx), DX_ON_X)
+    _require(_batch_apart(x, dx) & _clear_of(dy, dx) & _clear_of(network.parameters, dx), DX_OVERLAPS)
     _vjp(network, x, a.row_stride, a.column_stride, rows, dy, dx, workspace)
 
 
 def _choose_vjp(network, x, dy, dx, workspace):
-    _fits(network, {"dy": 0, "dx": 0}, x=x, dy=dy, dx=dx, workspace=workspace)
+    _fits(network, {"dy": 0, "dx": 0}, ("dx", "workspace"), x=x, dy=dy, dx=dx, workspace=workspace)
     if x.ndim == 1:
         return lambda network, x, dy, dx, workspace: _vjp_sample(network, x, dy, dx, workspace)
     return lambda network, x, dy, dx, workspace: _vjp_batch(network, x, dy, dx, workspace)
@@ -497,7 +551,7 @@ def vjp(network, x, dy, dx, workspace):
         network: the `network` of a model.
         x: (in,) or (m, in) of the network's dtype, any strides.
         dy: (out,) or (m, out) C-contiguous, the gradient of some number with respect to the output.
-        dx: (in,) or (m, in) C-contiguous, receives its gradient with respect to x; must not overlap x or dy.
+        dx: (in,) or (m, in) C-contiguous, receives its gradient by x; must not overlap x, dy or the network.
         workspace: from `workspace(network, m)`.
 
     Raises:
@@ -510,7 +564,7 @@ def vjp(network, x, dy, dx, workspace):
     >>> bool((dx == net.layers[0].weight[:, 0]).all())
     True
     """
-    _check(network, {"dy": 0, "dx": 0}, ("dx", "workspace"), x=x, dy=dy, dx=dx, workspace=workspace)
+    network = _check(network, {"dy": 0, "dx": 0}, ("dx", "workspace"), x=x, dy=dy, dx=dx, workspace=workspace)
     _vjp_kernel(network, x, dy, dx, workspace)
 
 
@@ -532,8 +586,9 @@ def _jacobian(network, x, x_row, x_column, rows, out, workspace):
 def _jacobian_sample(network, x, out, workspace):
     table = network.table
     _require(x.shape[0] == table[0, IN], BAD_X)
+    _require(_sample_aligned(x), MISALIGNED_X)
     _require((out.shape[0] == _outputs(table)) & (out.shape[1] == table[0, IN]), BAD_JACOBIAN)
-    _require(_sample_apart(x, out), OUT_ON_X)
+    _require(_sample_apart(x, out) & _clear_of(network.parameters, out), OUT_OVERLAPS)
     _jacobian(network, x, 0, x.strides[0] // x.itemsize, 1, out, workspace)
 
 
@@ -541,14 +596,15 @@ def _jacobian_sample(network, x, out, workspace):
 def _jacobian_batch(network, x, out, workspace):
     table, rows, a = network.table, x.shape[0], operand(x)
     _require(x.shape[1] == table[0, IN], BAD_X)
+    _require(_batch_aligned(x), MISALIGNED_X)
     _require(out.shape[0] == rows, BAD_JACOBIAN)
     _require((out.shape[1] == _outputs(table)) & (out.shape[2] == table[0, IN]), BAD_JACOBIAN)
-    _require(_batch_apart(x, out), OUT_ON_X)
+    _require(_batch_apart(x, out) & _clear_of(network.parameters, out), OUT_OVERLAPS)
     _jacobian(network, x, a.row_stride, a.column_stride, rows, out, workspace)
 
 
 def _choose_jacobian(network, x, out, workspace):
-    _fits(network, {"out": 1}, x=x, out=out, workspace=workspace)
+    _fits(network, {"out": 1}, ("out", "workspace"), x=x, out=out, workspace=workspace)
     if x.ndim == 1:
         return lambda network, x, out, workspace: _jacobian_sample(network, x, out, workspace)
     return lambda network, x, out, workspace: _jacobian_batch(network, x, out, workspace)
@@ -561,7 +617,7 @@ def jacobian(network, x, out, workspace):
     Args:
         network: the `network` of a model.
         x: (in,) or (m, in) of the network's dtype, any strides.
-        out: (out, in) or (m, out, in) C-contiguous; must not overlap x.
+        out: (out, in) or (m, out, in) C-contiguous; must not overlap x or the network.
         workspace: from `workspace(network, batch)`, any batch.
 
     Raises:
@@ -574,7 +630,7 @@ def jacobian(network, x, out, workspace):
     >>> bool((out == net.layers[0].weight.T).all())
     True
     """
-    _check(network, {"out": 1}, ("out", "workspace"), x=x, out=out, workspace=workspace)
+    network = _check(network, {"out": 1}, ("out", "workspace"), x=x, out=out, workspace=workspace)
     _jacobian_kernel(network, x, out, workspace)
 
 
@@ -604,12 +660,14 @@ def _gradient_batch(network, x, y, code, parameter, fits, gradient, workspace):
     rows, weight = x.shape[0], float(x.shape[0])
     labels = (code == SOFTMAX_CROSS_ENTROPY) & (y.shape[1] == 1)
     _require(x.shape[1] == table[0, IN], BAD_X)
+    _require(_batch_aligned(x), MISALIGNED_X)
     _require(rows > 0, NO_ROWS)
     _require((y.shape[0] == rows) & (labels | (y.shape[1] == _outputs(table))), BAD_Y)
     _require((code >= 0) & (code < LOSSES), BAD_LOSS)
     _require(fits, BAD_PARAMETER)
     _require(gradient.size == parameters.size, BAD_GRADIENT)
-    _require(_batch_apart(x, gradient), GRADIENT_ON_X)
+    clear = _clear_of(y, gradient) & _clear_of(parameters, gradient)
+    _require(_batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
     _require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     data = (table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
     _call_sweeps(network, (*data, gradient))
@@ -658,7 +716,8 @@ def _is_levels(dtype, array):
 
 
 def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
-    _fits(network, {"y": 0, "x": 0}, x=x, y=y, gradient=gradient, workspace=workspace)
+    written = "gradient", "workspace"
+    _fits(network, {"y": 0, "x": 0}, written, x=x, y=y, gradient=gradient, workspace=workspace)
     if x.ndim != 2 or gradient.ndim != 1:
         raise TypingError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
     if not isinstance(loss, (types.IntEnumMember, types.Integer)):
@@ -695,7 +754,7 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
         x: (m, in) of the network's dtype, any strides, at least one row.
         y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
         loss: a `Loss`.
-        gradient: like the parameters.
+        gradient: like the parameters; must not overlap them, x or y.
         workspace: from `workspace(network, m)`.
         loss_parameter: huber's delta, quantile's q, or a 1-D float64 array with a q for each output; None is 1 or 1/2.
             Other losses have none and take no notice of a number.
@@ -714,7 +773,7 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     True
     """
     arrays = {"x": x, "y": y, "gradient": gradient, "workspace": workspace}
-    _check(network, {"y": 0, "x": 0}, ("gradient", "workspace"), **arrays)
+    network = _check(network, {"y": 0, "x": 0}, ("gradient", "workspace"), **arrays)
     if x.ndim != 2 or gradient.ndim != 1:
         raise ValueError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
     if not isinstance(loss, (int, np.integer)) or isinstance(loss, bool):
@@ -722,10 +781,15 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     if loss_parameter is None:
         loss_parameter = default_parameter(loss)
     elif isinstance(loss_parameter, (int, float, np.integer, np.floating)) and not isinstance(loss_parameter, bool):
-        loss_parameter = float(loss_parameter)
+        try:
+            loss_parameter = float(loss_parameter)
+        except OverflowError:
+            loss_parameter = np.inf
     elif not isinstance(loss_parameter, np.ndarray) or not _is_levels(loss_parameter.dtype, loss_parameter):
         raise TypeError(f"loss_parameter: {A_PARAMETER}, got {loss_parameter!r}")
-    return _gradient_kernel(network, x, y, int(loss), gradient, workspace, loss_parameter)
+    # Whole numbers of any length: the compiled code, which says what is wrong, takes 64 bits.
+    code = int(loss) if 0 <= loss < LOSSES else -1
+    return _gradient_kernel(network, x, y, code, gradient, workspace, loss_parameter)
 
 
 # Its own parameter has the function's name.

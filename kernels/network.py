@@ -162,6 +162,38 @@ Step = namedtuple(
 )
 
 
+# Where the first layer's parts begin: in parameters, activations, saved pre-activations, statistics and extras.
+FIRST_PLACES = 0, 0, 0, 0, 0
+
+
+@plain
+def layer_row(k, n, activation, saves, normalization, dropout, places):
+    """A layer's columns of the table up to EXTRA_RECORD, and the places of the next one.
+
+    saves: whether its backward takes the pre-activation.
+    """
+    offset, record, z_record, statistics, extra = places
+    bias = offset + k * n
+    scale = bias + n
+    z_place = z_record if saves else -1
+    row = (k, n, offset, bias, activation, record, z_place, normalization, scale, statistics, dropout, extra)
+    kept = (2 * n + 1 if normalization else 0) + (n if dropout and not saves else 0)
+    following = (
+        scale + (2 * n if normalization else 0),
+        record + n,
+        z_record + (n if saves else 0),
+        statistics + (2 * n if normalization == Normalization.BATCH else 0),
+        extra + kept,
+    )
+    return row, following
+
+
+@plain
+def row_workspace(table):
+    """What a table has as ROW_WORKSPACE; it depends on the machine's vectors too."""
+    return max(forward_size(table, 1, 1, 4, tile_columns(4)), forward_size(table, 1, 1, 8, tile_columns(8)))
+
+
 def make_table(sizes, activations, normalizations=None, dropouts=None, standardizes=False):
     """The layer table of a network with these feature counts and activation codes, and its number of parameters.
 
@@ -172,31 +204,18 @@ def make_table(sizes, activations, normalizations=None, dropouts=None, standardi
     table = np.zeros((layers, TABLE_COLUMNS), np.int64)
     normalizations = [0] * layers if normalizations is None else normalizations
     dropouts = [0] * layers if dropouts is None else dropouts
-    offset = record = z_record = extra = statistics = 0
+    places = FIRST_PLACES
     each = zip(table, pairwise(sizes), activations, normalizations, dropouts, strict=True)
     for row, (k, n), activation, normalization, dropout in each:
         saves = Activation(activation) in NEEDS_PRE_ACTIVATION
-        row[: Z_RECORD + 1] = k, n, offset, offset + k * n, activation, record, z_record if saves else -1
-        offset += k * n + n
-        row[NORMALIZATION : EXTRA_RECORD + 1] = normalization, offset, statistics, dropout, extra
-        offset += 2 * n if normalization else 0
-        record += n
-        z_record += n if saves else 0
-        statistics += 2 * n if normalization == Normalization.BATCH else 0
-        extra += (2 * n + 1 if normalization else 0) + (n if dropout and not saves else 0)
+        row[: EXTRA_RECORD + 1], places = layer_row(k, n, activation, saves, normalization, dropout, places)
+    offset, _, _, statistics, extra = places
     table[0, STANDARDIZED] = sizes[0] if standardizes else 0
-    table[0, ROW_WORKSPACE] = max(forward_size(table, 1, 1, size, tile_columns(size)) for size in (4, 8))
+    table[0, ROW_WORKSPACE] = row_workspace(table)
     table[0, EXTRA_SIZE], table[0, STATISTICS_SIZE] = extra, statistics
     normalizing = any(normalizations) or standardizes
     table[0, KIND] = NORMALIZING if normalizing else DROPPING if any(dropouts) else PLAIN
     return table, offset
-
-
-@plain
-def parameter_count(table):
-    """The size of the flat vector that a table describes."""
-    last = table.shape[0] - 1
-    return table[last, BIAS] + table[last, OUT] * (3 if table[last, NORMALIZATION] > 0 else 1)
 
 
 @plain

@@ -2,8 +2,9 @@
 
 A stray access ends the process, so each case's name is in CASE_FILE before it runs; `test_guard_pages.py` starts one
 process for each group. FASTNN_FULL=1 tries all sizes from 1 to 70 instead of those at edges and a sample of the others:
-of products all pairs of rows and columns, the tile's two sides, with inner sizes at edges, and all inner sizes with
-edges of both, for all triples would take three hours.
+of products all pairs of rows and columns, the tile's two sides, with one step and some of the inner loop, all inner
+sizes with edges of both, and 2,000 triples of the other, each on one thread, shared, and by the serial kernel. That is
+twenty minutes on one core; all triples would take hours and say nothing new, for the inner loop runs alike in any tile.
 """
 
 import faulthandler
@@ -58,7 +59,7 @@ ROW_EDGES = 0, 1, 2, 5, 6, 7, 13, 25
 INNER_EDGES = 1, 2, 8, 17, 70
 COLUMN_EDGES = 1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 63, 64, 65, 70
 ALL = range(1, LARGEST + 1)
-SAMPLE = 100 if not FULL else 20_000
+SAMPLE = 100 if not FULL else 2000
 NETWORKS = 60 if not FULL else 3000
 
 # Threads that Numba has; cases for more of them are shared by these.
@@ -182,7 +183,7 @@ def product_cases(row, dtype, rng):
     for shape in itertools.product(ROW_EDGES, ALL if FULL else INNER_EDGES, COLUMN_EDGES):
         yield shape, "rows"
     if FULL:
-        for shape in itertools.product(ALL, INNER_EDGES, ALL):
+        for shape in itertools.product(ALL, (1, 17), ALL):
             yield shape, "rows"
     for shape in rng.integers(1, LARGEST + 1, (SAMPLE, 3)).tolist():
         yield shape, "rows"
@@ -527,7 +528,9 @@ def python(run):
 
     for module in (resources, sequential):
         module.aligned_empty = guarded_empty
-    optimizers = [fastnn.SGD(momentum=0.9), fastnn.RMSprop(), fastnn.Adagrad(), fastnn.Adam(), fastnn.AdamW()]
+    # Short steps: the exponentials of the Poisson loss run away under the usual ones, and the fit then ends early.
+    kinds = fastnn.RMSprop, fastnn.Adagrad, fastnn.Adam, fastnn.AdamW
+    optimizers = [fastnn.SGD(learning_rate=1e-6, momentum=0.9), *(kind(learning_rate=1e-6) for kind in kinds)]
     for (rows, sizes, codes, dtype), side in itertools.product(some_networks(rng, NETWORKS // 3), SIDES):
         run.begin("python", np.dtype(dtype), rows, sizes, codes, side)
         net = fastnn.MLP(sizes, codes[:-1], codes[-1], dtype=dtype, seed=0, num_threads=1 + run.cases % 2)

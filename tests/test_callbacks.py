@@ -424,3 +424,14 @@ def test_callbacks_pickle_with_what_they_have_seen(callback):
     loaded = pickle.loads(pickle.dumps(callback))
     assert repr(loaded.state_dict()) == repr(callback.state_dict())
     assert "epoch" in loaded.state_dict()
+
+
+@pytest.mark.parametrize("unit", ["epochs", "updates", "seconds"])
+def test_checkpoints_pickle(unit, tmp_path):
+    """For workers by spawn; their clock was a function without a name."""
+    loaded = pickle.loads(pickle.dumps(fastnn.Checkpoint(tmp_path / "training.safetensors", every=2, unit=unit)))
+    net = fastnn.MLP([1, 1], seed=0)
+    net.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=3, seed=0, callbacks=[loaded])
+    restored = fastnn.Trainer.restore(tmp_path / "training.safetensors")
+    assert (loaded.unit, loaded.every, restored.epochs) == (unit, 2, 3)
+    assert restored.net.parameters.tobytes() == net.parameters.tobytes()

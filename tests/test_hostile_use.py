@@ -290,6 +290,77 @@ def test_views_set_to_another_form_leave_the_model_its_own(change, x, y):
     assert net.loss_and_gradient(x, y)[1].tobytes() == twin.net.loss_and_gradient(x, y)[1].tobytes()
 
 
+@pytest.mark.parametrize("who", ["metric", "validation data"])
+@pytest.mark.parametrize("name", ["x", "y"])
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+def test_shapes_set_between_epochs_are_not_followed(who, name):
+    """By 12 numbers a row where there are 2, the kernel once read far beyond the end."""
+    x, y = np.ones((4000, 3), np.float32), np.ones((4000, 2), np.float32)
+    mine = {"x": x.copy(), "y": y.copy()}
+    seen = []
+
+    def metric(target, prediction):
+        seen.append((target.shape, prediction.shape))
+        target.shape, prediction.shape = (1, -1), (-1,)
+        return 0.0
+
+    def callback(trainer, history):
+        mine[name].shape = (1, -1)
+
+    changed, straight = make(), make()
+    given = {"metrics": [metric, lambda y, p: metric(y, p)]} if who == "metric" else {"callbacks": [callback]}
+    history = changed.fit(x, y, epochs=3, seed=0, validation_data=(mine["x"], mine["y"]), **given)
+    expected = straight.fit(x, y, epochs=3, seed=0, validation_data=(x, y))
+    assert history.metrics["val_loss"] == expected.metrics["val_loss"]
+    assert history.metrics["loss"] == expected.metrics["loss"]
+    assert set(seen) <= {((4000, 2), (4000, 2))}
+    assert len(seen) == (12 if who == "metric" else 0)
+
+
+def test_a_schedule_that_moves_the_position(x, y):
+    """It was the fit's own: the next call took rows from before the first."""
+
+    class Moves:
+        on_epoch_end = staticmethod(lambda *_: None)
+
+        def learning_rates(self, base, position, count):
+            position.batch, position.batch_size, position.rows, position.epoch = -50, 10**7, 10**7, 0
+            return np.full(count, base)
+
+    moved, straight = make(), make()
+    moved.fit(x, y, epochs=3, batch_size=4, seed=0, callbacks=[Moves()])
+    straight.fit(x, y, epochs=3, batch_size=4, seed=0)
+    assert moved.net.parameters.tobytes() == straight.net.parameters.tobytes()
+    assert moved.position().batch_size == 4
+
+
+def test_models_and_their_layers_are_made_once(x, y):
+    """A trainer's moments have the size of the parameters that the model had: it wrote beyond their end."""
+    trainer = make()
+    net, layer = trainer.net, trainer.net.layers[0]
+    other = fastnn.MLP([3, 500, 2], seed=0)
+    for again in (
+        lambda: net.__init__([Dense(3, 500), Dense(500, 2)], seed=0),
+        lambda: net.__setstate__(other.__getstate__()),
+        lambda: layer.__init__(3, 500),
+        lambda: layer.__setstate__(other.layers[0].__getstate__()),
+    ):
+        with pytest.raises(RuntimeError, match="made once"):
+            again()
+    assert (net.parameter_count, layer.weight.shape, other.layers[0].weight.shape) == (32, (3, 5), (3, 500))
+    assert trainer.step(x, y) == make().step(x, y)
+    assert not copy.deepcopy(layer).in_model
+
+
+@pytest.mark.parametrize("progress", [True, None])
+def test_a_fit_without_a_stderr_goes_on(progress, x, y, monkeypatch, tmp_path):
+    with open(tmp_path / "closed", "w") as closed:
+        pass
+    for stream in (None, closed):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert make().fit(x, y, epochs=2, seed=0, progress=progress).epochs == [1, 2]
+
+
 def test_nobody_writes_the_table_and_nobody_shrinks_what_kernels_fill():
     trainer = make()
     for table in (trainer.net.table, trainer.net.network.table):
