@@ -431,7 +431,7 @@ def _check_layers(layers, dtype):
         raise ValueError(f"layers: expected at least one {kind}, got none")
     before = set()
     for i, layer in enumerate(layers):
-        if layer is not first and not isinstance(layer, Dense):
+        if not isinstance(layer, Dense) and (first is None or layer is not first):
             where = "; it can be the first layer alone" if isinstance(layer, Standardize) else ""
             raise TypeError(f"layers[{i}]: expected a Dense layer, got {type(layer).__name__}{where}")
         if layer.in_model or id(layer) in before:
