@@ -310,7 +310,7 @@ def _plain_sweeps(network, arguments):
 
 @glue
 def _normalized_sweeps(network, arguments):
-    # Only layers normalised over the batch have statistics, and need more than one row.
+    # Layers normalised over the batch need more than one row.
     table, parameters, x, rows, workspace = *arguments[:3], arguments[10], arguments[6]
     _require((rows > 1) | (table[0, STATISTICS_SIZE] == 0), ONE_ROW)
     if table[0, STANDARDIZED] == 0:
