@@ -35,6 +35,11 @@ from numba.misc.appdirs import AppDirs
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": False, "boundscheck": False}
 
 
+if config.DISABLE_JIT:
+    # Kernels are written for the compiler: as Python functions they would fail, each in a way of its own.
+    raise ImportError("fastnn has nothing to run without Numba's compiler: unset NUMBA_DISABLE_JIT")
+
+
 def source_digest():
     """A digest of all kernel sources, and of the Numba and the Python that compile them."""
     digest = hashlib.sha256(f"{numba.__version__} {sys.implementation.cache_tag}".encode())
@@ -73,6 +78,8 @@ CACHE_DIRECTORY = _choose_cache_directory()
 class _Locator(caching._CacheLocator):
     def __init__(self, function):
         self._name = f"{function.__module__}.{function.__qualname__}"
+        # Numba warns by it of what it cannot cache: code with addresses in it, as under NUMBA_OPT=0.
+        self._py_file = function.__code__.co_filename
 
     def get_cache_path(self):
         return CACHE_DIRECTORY

@@ -5,7 +5,9 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from numba.core.errors import NumbaWarning
 
 from fastnn.kernels import jit
 
@@ -203,3 +205,23 @@ def test_an_interrupted_save_leaves_no_file(files, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         files.save("a", 1)
     assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_what_cannot_be_cached_works_with_a_warning():
+    """Code with addresses in it, as under NUMBA_OPT=0: the warning itself ended the call."""
+    large = np.arange(2.0**18)
+
+    @jit.kernel
+    def with_an_address(index):
+        return large[index]
+
+    with pytest.warns(NumbaWarning, match='Cannot cache compiled function "with_an_address"'):
+        assert with_an_address(3) == 3
+
+
+def test_without_a_compiler_the_import_says_so():
+    code = "try:\n    import fastnn\nexcept ImportError as error:\n    print(error)"
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "unset NUMBA_DISABLE_JIT" in done.stdout
