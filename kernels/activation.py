@@ -1,4 +1,4 @@
-"""Activations and their backward, over contiguous elements; softmax and log_softmax over rows.
+"""Activations and their backward, over contiguous elements; softmax and log_softmax over rows (see softmax.py).
 
 The backward takes what the forward leaves: the output y where f'(z) is a function of it, the pre-activation z
 for gelu, gelu_tanh, silu and hardswish (`codes.NEEDS_PRE_ACTIVATION`).
@@ -11,21 +11,20 @@ from numba import intp, prange
 
 from . import elementary, normal, sigmoids
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .jit import call, glue, inner, kernel, parallel_kernel, serial_in_njit, worker
+from .jit import call, inner, kernel, parallel_kernel, serial_in_njit, worker
 from .simd import (
     advance,
     constant,
     flat_pointer,
     fma,
     keep_alive,
-    lane_max,
-    lane_sum,
     lanes_of,
     load_vector,
     pointer,
     select,
     store_vector,
 )
+from .softmax import softmax_rows, softmax_rows_backward
 from .threads import threads_for
 
 IDENTITY = int(Activation.IDENTITY)
@@ -223,54 +222,6 @@ def activate_elements_backward(activation, dy, saved, dz, count):
             down = up * fma(z, constant(2 * SIXTH, z), constant(0.5, z))
             down = select(z >= constant(3.0, z), up, down)
             store_vector(dz, i, count, select(z <= constant(-3.0, z), constant(0.0, z), down))
-
-
-@inner
-def exp_elements(z, largest, y, count):
-    """y = exp(z - largest), element by element; y may be z."""
-    for i in range(0, count, lanes_of(z)):
-        v = load_vector(z, i, count)
-        store_vector(y, i, count, elementary.exp(v - constant(largest, v)))
-
-
-@glue
-def softmax_rows(y, rows, columns, log, buffer):
-    """In place: y = exp(z - max z) / sum exp(z - max z), or its logarithm, for each row; buffer holds one row."""
-    for i in range(rows):
-        row = advance(y, i * columns)
-        largest = lane_max(row, columns)
-        if log:
-            exp_elements(row, largest, buffer, columns)
-            logarithm = elementary.log(constant(lane_sum(buffer, columns), largest))
-            for j in range(0, columns, lanes_of(row)):
-                v = load_vector(row, j, columns)
-                store_vector(row, j, columns, (v - constant(largest, v)) - constant(logarithm, v))
-        else:
-            exp_elements(row, largest, row, columns)
-            scale = 1.0 / lane_sum(row, columns)
-            for j in range(0, columns, lanes_of(row)):
-                v = load_vector(row, j, columns)
-                store_vector(row, j, columns, v * constant(scale, v))
-
-
-@inner
-def softmax_rows_backward(dy, y, dz, rows, columns, log):
-    """softmax: dz = y * (dy - sum(dy * y)); log_softmax: dz = dy - exp(y) * sum(dy). dz overlaps neither input."""
-    for i in range(rows):
-        up, saved, down = advance(dy, i * columns), advance(y, i * columns), advance(dz, i * columns)
-        if log:
-            total = lane_sum(up, columns)
-            for j in range(0, columns, lanes_of(up)):
-                v = load_vector(saved, j, columns)
-                store_vector(down, j, columns, fma(-elementary.exp(v), constant(total, v), load_vector(up, j, columns)))
-        else:
-            for j in range(0, columns, lanes_of(up)):
-                product = load_vector(up, j, columns) * load_vector(saved, j, columns)
-                store_vector(down, j, columns, product)
-            total = lane_sum(down, columns)
-            for j in range(0, columns, lanes_of(up)):
-                v = load_vector(up, j, columns)
-                store_vector(down, j, columns, load_vector(saved, j, columns) * (v - constant(total, v)))
 
 
 @inner

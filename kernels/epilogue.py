@@ -17,12 +17,11 @@ from .activation import (
     activate_elements,
     activate_elements_backward,
     copy_elements,
-    softmax_rows,
-    softmax_rows_backward,
 )
 from .jit import OPTIONS, glue
 from .optimizer import Rule, update_rows
 from .simd import advance
+from .softmax import softmax_rows, softmax_rows_backward
 
 # out = product
 Store = namedtuple("Store", "out row_stride")

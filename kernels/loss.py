@@ -35,20 +35,17 @@ from numba import types
 from numba.extending import overload
 
 from . import elementary, sigmoids
-from .activation import exp_elements
 from .codes import EstimatorLoss, Loss
 from .jit import OPTIONS, inner, kernel, plain
 from .simd import (
     address_of,
     advance,
     bits,
-    by_type,
     constant,
     flat_pointer,
     fma,
     from_bits,
     keep_alive,
-    lane_max,
     lane_sum,
     lanes_of,
     load,
@@ -59,6 +56,7 @@ from .simd import (
     store,
     store_vector,
 )
+from .softmax import cross_entropy_rows, kept_inside
 
 MSE = int(Loss.MSE)
 MAE = int(Loss.MAE)
@@ -136,15 +134,6 @@ def value_scale(loss, weight, n):
 
 
 @inner
-def _kept_inside(q):
-    """A probability within [eps, 1 - eps]; NaN stays NaN."""
-    eps = by_type(q, 2.0**-23, 2.0**-52)
-    most = constant(1.0, q) - eps
-    q = select(q < eps, eps, q)
-    return select(q > most, most, q)
-
-
-@inner
 def _elements(loss, parameter, prediction, target, gradient, terms, count, weight, scale):
     """terms = weight * loss, gradient = weight * scale * d loss / d prediction."""
     if count == 0:
@@ -216,7 +205,7 @@ def _elements(loss, parameter, prediction, target, gradient, terms, count, weigh
             # Not sigmoids.sigmoid: 1 - q has to lose the digits that scikit-learn's loses.
             q = one / (one + elementary.exp(-p))
             store_vector(gradient, i, count, slope * (q - t))
-            q = _kept_inside(q)
+            q = kept_inside(q)
             store_vector(terms, i, count, w * -elementary.log(select(t > half, q, one - q)))
 
 
@@ -232,78 +221,10 @@ def _quantile_row(levels, prediction, target, gradient, terms, n, weight, scale)
 
 
 @inner
-def _cross_entropy_row(prediction, target, columns, n, gradient, weight, scale):
-    """Returns weight * loss of one row; gradient = weight * scale * its derivative."""
-    largest = lane_max(prediction, n)
-    exp_elements(prediction, largest, gradient, n)
-    total = lane_sum(gradient, n)
-    log_total = elementary.log(constant(total, largest))
-    slope = weight * scale
-    one, zero = constant(1.0, largest), constant(0.0, largest)
-    if columns != n:
-        label = load(target, 0)
-        probability = constant(1.0 / total, largest)
-        factor = constant(slope, largest)
-        for j in range(n):
-            hit = select(constant(float(j), label) == label, one, zero)
-            store(gradient, j, factor * fma(load(gradient, j), probability, -hit))
-        # A label outside 0 .. n - 1 touches no memory; its loss is NaN.
-        inside = (label >= zero) and (label < constant(float(n), label))
-        return (
-            weight * (np.float64(log_total) - np.float64(load(prediction, int(label)) - largest)) if inside else np.nan
-        )
-    mass = lane_sum(target, n)
-    probability = constant(mass / total, largest)
-    factor = constant(slope, largest)
-    loss = 0.0
-    for j in range(n):
-        t = load(target, j)
-        # A target of 0 counts nothing even where the logit is -inf.
-        if t != zero:
-            loss += np.float64(t) * (np.float64(log_total) - np.float64(load(prediction, j) - largest))
-        store(gradient, j, factor * fma(load(gradient, j), probability, -t))
-    return weight * loss
-
-
-@inner
-def _log_loss_row(prediction, label, n, gradient, weight, scale):
-    """Returns weight * loss of one row; gradient = weight * scale * its derivative."""
-    largest = lane_max(prediction, n)
-    exp_elements(prediction, largest, gradient, n)
-    total = lane_sum(gradient, n)
-    inside = (label >= constant(0.0, largest)) and (label < constant(float(n), largest))
-    q = constant(np.float64(load(gradient, int(label) if inside else 0)) / total, largest)
-    probability = constant(1.0 / total, largest)
-    factor = constant(weight * scale, largest)
-    for j in range(n):
-        hit = constant(1.0 if constant(float(j), label) == label else 0.0, largest)
-        store(gradient, j, factor * fma(load(gradient, j), probability, -hit))
-    return weight * -np.float64(elementary.log(_kept_inside(q))) if inside else np.nan
-
-
-@inner
 def loss_rows(loss, parameter, prediction, batch, gradient, terms, rows, n, scale):
     """Gradient and unscaled terms of some rows: n terms a row, one a row for softmax_cross_entropy and log_loss."""
-    if loss == LOG_LOSS:
-        for i in range(rows):
-            weight = np.float64(load(batch.weights, i)) if batch.weighted else 1.0
-            here = i * n
-            label = load(batch.target, i)
-            term = _log_loss_row(advance(prediction, here), label, n, advance(gradient, here), weight, scale)
-            store(terms, i, constant(term, load(prediction, 0)))
-    elif loss == SOFTMAX_CROSS_ENTROPY:
-        for i in range(rows):
-            weight = np.float64(load(batch.weights, i)) if batch.weighted else 1.0
-            term = _cross_entropy_row(
-                advance(prediction, i * n),
-                advance(batch.target, i * batch.columns),
-                batch.columns,
-                n,
-                advance(gradient, i * n),
-                weight,
-                scale,
-            )
-            store(terms, i, constant(term, load(prediction, 0)))
+    if loss in (LOG_LOSS, SOFTMAX_CROSS_ENTROPY):
+        cross_entropy_rows(loss == LOG_LOSS, prediction, batch, gradient, terms, rows, n, scale)
     elif loss == QUANTILE and has_many_q(parameter):
         levels = pointer_to(bits(parameter) & FRACTION, NO_NUMBERS)
         for i in range(rows):

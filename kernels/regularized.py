@@ -38,8 +38,6 @@ from .activation import (
     activate_elements,
     activate_elements_backward,
     copy_elements,
-    softmax_rows,
-    softmax_rows_backward,
 )
 from .dense import linear_cell, operand, part, shifted, transposed
 from .dropout import Mask, drop_elements
@@ -112,6 +110,7 @@ from .normalization import (
     update_running,
 )
 from .simd import advance, aligned, flat_pointer, pointer_to
+from .softmax import softmax_rows, softmax_rows_backward
 from .standardization import standardize_rows
 
 KEPT, NORMALIZED, DU, FACTORS = range(EXTRAS)
