@@ -127,7 +127,7 @@ def test_no_compile_after_the_first_call_of_a_dtype():
     net = fastnn.MLP([3, 4, 2], seed=0)
     x = np.zeros((5, 3), np.float32)
     net.predict(x)
-    kernel = kernels.network.forward_planned
+    kernel = kernels.inference.forward_planned
     before = len(kernel.signatures)
     frozen = x.copy()
     frozen.flags.writeable = False
