@@ -227,8 +227,8 @@ def _number_of(loss):
 
 
 @glue
-def _itself(loss):
-    return loss
+def _whole(loss):
+    return np.int64(loss)
 
 
 @glue
@@ -238,7 +238,8 @@ def _own_parameter(network, code, parameter):
 
 @glue
 def _given_parameter(network, code, parameter):
-    return float(parameter), _parameter_fits(code, float(parameter))
+    # float() of a float32 is one in compiled code, and workers take what they are handed for a float64.
+    return np.float64(parameter), _parameter_fits(code, parameter)
 
 
 @glue
@@ -266,7 +267,7 @@ def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=No
         raise TypingError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
     if not isinstance(loss, (types.IntEnumMember, types.Integer)):
         raise TypingError(f"loss: expected a member of fastnn.Loss, got {loss}")
-    code_of, keep = _number_of if isinstance(loss, types.IntEnumMember) else _itself, _nothing
+    code_of, keep = _number_of if isinstance(loss, types.IntEnumMember) else _whole, _nothing
     if loss_parameter is None or isinstance(loss_parameter, (types.NoneType, types.Omitted)):
         parameter_of = _own_parameter
     elif isinstance(loss_parameter, (types.Float, types.Integer)):

@@ -1,4 +1,4 @@
-"""Forward and backward of some rows of a plain network, all that the backward takes being kept.
+"""Forward, loss and backward of some rows of a plain network, all that the backward takes being kept.
 
 Training (sweeps.py) and products with the Jacobian (sensitivity.py) are made of these.
 """
@@ -9,8 +9,9 @@ from .epilogue import Activate, ActivateBackward, finish
 from .gemm import Operand, product
 from .jit import glue
 from .layout import rows_at
+from .loss import Batch, loss_rows, terms_count
 from .simd import advance
-from .step import dz_of, saved_of
+from .step import dz_of, outputs_of, saved_of
 from .table import ACTIVATION, BIAS, IN, OUT, RECORD, Z_RECORD, weights_of
 
 
@@ -42,6 +43,21 @@ def forward_saving(step, row, m, buffer, scratch):
             scratch,
         )
         source = Operand(target, n, 1)
+
+
+@glue
+def loss_and_slope(step, row, m, dy):
+    """The terms of the loss of m rows, and its gradient with respect to the network's output, at dy."""
+    columns, last = step.batch.columns, step.table.shape[0] - 1
+    n = step.table[last, OUT]
+    batch = Batch(
+        advance(step.batch.target, row * columns),
+        columns,
+        advance(step.batch.weights, row if step.batch.weighted else 0),
+        step.batch.weighted,
+    )
+    terms = advance(step.terms, terms_count(step.loss, row, n))
+    loss_rows(step.loss, step.loss_parameter, outputs_of(step, row), batch, dy, terms, m, n, step.scale)
 
 
 @glue

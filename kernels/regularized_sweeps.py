@@ -18,8 +18,8 @@ from .dense import part, shifted
 from .epilogue import Store, finish, landing, moved
 from .jit import finder, glue, run, worker
 from .layout import ROWS
-from .loss import Batch, loss_rows, terms_count
 from .normalization import BATCH, column_statistics, divide, parameter_sums, unbiased, update_running
+from .passes import loss_and_slope
 from .regularized_passes import backward_until, forward_until
 from .regularized_step import (
     CONTEXT_SIZE,
@@ -36,7 +36,7 @@ from .regularized_step import (
 )
 from .simd import advance, flat_pointer, pointer_to
 from .standardization import standardized_rows
-from .step import gather_rows, outputs_of, plan_step, scratch_of, step_types
+from .step import gather_rows, plan_step, scratch_of, step_types
 from .sweeps import sweep_weights, update_sinks
 from .table import CONTEXT, NORMALIZATION, NUMBERS, OUT, SCALE, STATISTICS, widest
 
@@ -67,7 +67,7 @@ def segment_worker(
     regular = plan_regular(table, rows, workspace, parameters)
     buffer = scratch_of(step, index)
     scratch = advance(buffer, widest(table))
-    layers, columns, standardizes = table.shape[0], step.batch.columns, standardizes_itself(table)
+    layers, standardizes = table.shape[0], standardizes_itself(table)
     end = part(rows, index + 1, parts)
     for row in range(part(rows, index, parts), end, ROWS):
         m = min(ROWS, end - row)
@@ -80,16 +80,7 @@ def segment_worker(
                 standardized_rows(table, regular.running, shifted(raw, row, 0), m, target)
             layer = forward_until(step, regular, row, m, start, True, buffer, scratch)
         if layer == layers:
-            n = table[layers - 1, OUT]
-            batch = Batch(
-                advance(step.batch.target, row * columns),
-                columns,
-                advance(step.batch.weights, row if step.batch.weighted else 0),
-                step.batch.weighted,
-            )
-            dy = upper_gradient(step, regular, layers - 1, row)
-            terms = advance(step.terms, terms_count(step.loss, row, n))
-            loss_rows(step.loss, step.loss_parameter, outputs_of(step, row), batch, dy, terms, m, n, step.scale)
+            loss_and_slope(step, row, m, upper_gradient(step, regular, layers - 1, row))
         if backward != 0 or layer == layers:
             layer, begun = (layer, True) if backward != 0 else (layers - 1, False)
             backward_until(step, regular, row, m, layer, begun, True, True, buffer, scratch)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .jit import call, kernel, serial_in_njit
+from .jit import kernel, serial_in_njit
 from .layout import threads_that_fit
 from .loss import default_parameter
 from .regularized_step import CONTEXT_SIZE, RUNNING, SEED, THREADS, TRAINS, UPDATE
@@ -15,10 +15,9 @@ from .regularized_sweeps import (
     regularized_update_worker,
     segment_worker,
 )
-from .step import batch_loss, batch_weight
 from .sweeps import gradient_worker, rows_worker
 from .table import CONTEXT, has_normalization, is_regularized
-from .training import TABLE_AT, loss_and_gradient_parallel, training_plan
+from .training import TABLE_AT, by_both_sweeps, loss_and_gradient_parallel, training_plan
 
 
 def _with_context(numbers, table, threads, running):
@@ -80,14 +79,11 @@ def normalized_loss_and_gradient_serial(
     table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None
 ):
     """The loss and its gradient, on this thread; arrays as `normalized_loss_and_gradient` takes them."""
-    loss_parameter = default_parameter(loss) if loss_parameter is None else float(loss_parameter)
-    rows = x.shape[0]
-    order = table[0, :0]
-    weight = batch_weight(sample_weight, order, 0, rows)
-    data = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight)
-    call(find_conductor(parameters), (*data, 0, 1))
-    call(find_regularized_gradient(parameters), (*data, gradient, 0, 1))
-    return batch_loss(table, parameters, workspace, loss, rows, weight)
+    loss_parameter = default_parameter(loss) if loss_parameter is None else np.float64(loss_parameter)
+    sweeps = find_conductor(parameters), find_regularized_gradient(parameters)
+    return by_both_sweeps(
+        sweeps, table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, loss_parameter
+    )
 
 
 @serial_in_njit(normalized_loss_and_gradient_serial)

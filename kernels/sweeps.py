@@ -17,37 +17,28 @@ from .epilogue import Store, finish, landing, make_update, moved
 from .gemm import Operand
 from .jit import finder, glue, worker
 from .layout import ROWS, rows_at
-from .loss import Batch, loss_rows, terms_count
 from .optimizer import L1, L2, make_rule, penalty_scale, update_elements, with_penalties
-from .passes import backward_hidden, backward_output, forward_saving
+from .passes import backward_hidden, backward_output, forward_saving, loss_and_slope
 from .simd import advance, flat_pointer
-from .step import dz_of, gather_rows, outputs_of, plan_step, scratch_of, step_types
+from .step import dz_of, gather_rows, plan_step, scratch_of, step_types
 from .table import ACTIVATION, BIAS, IN, OUT, RECORD, WEIGHT, widest
 
 
 @glue
 def sweep_rows(step, first, last, scratch):
     """Forward, loss and backward of rows first..last: leaves activations, loss terms and dz of every layer."""
-    table, columns = step.table, step.batch.columns
+    table = step.table
     layers = table.shape[0]
     buffer = scratch
     scratch = advance(scratch, widest(table))
-    n, activation = table[layers - 1, OUT], table[layers - 1, ACTIVATION]
+    activation = table[layers - 1, ACTIVATION]
     for row in range(first, last, ROWS):
         m = min(ROWS, last - row)
         if step.gather:
             gather_rows(step, row, row + m)
         forward_saving(step, row, m, buffer, scratch)
-        batch = Batch(
-            advance(step.batch.target, row * columns),
-            columns,
-            advance(step.batch.weights, row if step.batch.weighted else 0),
-            step.batch.weighted,
-        )
-        out, dz = outputs_of(step, row), dz_of(step, layers - 1, row)
-        dy = dz if activation == IDENTITY else scratch
-        terms = advance(step.terms, terms_count(step.loss, row, n))
-        loss_rows(step.loss, step.loss_parameter, out, batch, dy, terms, m, n, step.scale)
+        dy = dz_of(step, layers - 1, row) if activation == IDENTITY else scratch
+        loss_and_slope(step, row, m, dy)
         if activation != IDENTITY:
             backward_output(step, dy, row, m, True)
         backward_hidden(step, row, m, True, scratch)
@@ -83,50 +74,13 @@ def sweep_weights(step, sink, bias_sink, index, parts, scratch):
             )
 
 
-@glue
-def _part_of_rows(
-    table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
-):
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
-    sweep_rows(
-        step,
-        part(rows, index, parts),
-        part(rows, index + 1, parts),
-        scratch_of(step, index),
-    )
-
-
-@glue
-def _part_of_gradient(
-    table,
-    parameters,
-    x,
-    y,
-    weights,
-    order,
-    workspace,
-    loss,
-    loss_parameter,
-    first,
-    rows,
-    weight,
-    gradient,
-    index,
-    parts,
-):
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
-    sink = Store(flat_pointer(gradient), 0)
-    sweep_weights(step, sink, sink, index, parts, scratch_of(step, index))
-
-
 @worker(lambda t: (*step_types(t), intp, intp))
 def rows_worker(
     table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
 ):
     """One thread's part of the first sweep."""
-    _part_of_rows(
-        table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
-    )
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    sweep_rows(step, part(rows, index, parts), part(rows, index + 1, parts), scratch_of(step, index))
 
 
 find_rows = finder(rows_worker)
@@ -151,23 +105,9 @@ def gradient_worker(
     parts,
 ):
     """One thread's part of the second sweep, the gradient stored."""
-    _part_of_gradient(
-        table,
-        parameters,
-        x,
-        y,
-        weights,
-        order,
-        workspace,
-        loss,
-        loss_parameter,
-        first,
-        rows,
-        weight,
-        gradient,
-        index,
-        parts,
-    )
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    sink = Store(flat_pointer(gradient), 0)
+    sweep_weights(step, sink, sink, index, parts, scratch_of(step, index))
 
 
 find_gradient = finder(gradient_worker)

@@ -8,13 +8,13 @@ from collections import namedtuple
 import numpy as np
 from numba import carray, float64, int64, intp
 
-from .jit import driver, glue, inner, kernel, read_only, run, serial_in_njit
+from .jit import call, driver, glue, inner, kernel, read_only, run, serial_in_njit
 from .layout import threads_that_fit
 from .loss import default_parameter
 from .optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS, clip_elements_by_norm
 from .simd import advance, flat_pointer, lane_sum_of_sizes, lane_sum_of_squares, load, pointer_to
 from .step import batch_loss, batch_weight
-from .sweeps import _part_of_gradient, _part_of_rows, flat_update_worker, gradient_worker, rows_worker, update_worker
+from .sweeps import find_gradient, find_rows, flat_update_worker, gradient_worker, rows_worker, update_worker
 from .table import CONTEXT, IN, NUMBERS, OUT, TABLE_COLUMNS, WEIGHT
 
 # Where a training plan has the address of its table.
@@ -43,18 +43,25 @@ def penalty_in_loss(table, parameters, hyper, weight):
     return (0.5 * l2 * squares + l1 * sizes) / weight if weight != 0.0 else 0.0
 
 
+@glue
+def by_both_sweeps(sweeps, table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter):
+    """`loss_and_gradient_serial` by the workers at these two addresses."""
+    rows, order = x.shape[0], table[0, :0]
+    weight = batch_weight(sample_weight, order, 0, rows)
+    data = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight)
+    call(sweeps[0], (*data, 0, 1))
+    call(sweeps[1], (*data, gradient, 0, 1))
+    return batch_loss(table, parameters, workspace, loss, rows, weight)
+
+
 @kernel
 def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None):
     """The loss and its gradient, on this thread; arrays as `loss_and_gradient` takes them."""
-    loss_parameter = default_parameter(loss) if loss_parameter is None else float(loss_parameter)
-    rows = x.shape[0]
-    order = table[0, :0]
-    weight = batch_weight(sample_weight, order, 0, rows)
-    _part_of_rows(table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight, 0, 1)
-    _part_of_gradient(
-        table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight, gradient, 0, 1
+    loss_parameter = default_parameter(loss) if loss_parameter is None else np.float64(loss_parameter)
+    sweeps = find_rows(parameters), find_gradient(parameters)
+    return by_both_sweeps(
+        sweeps, table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, loss_parameter
     )
-    return batch_loss(table, parameters, workspace, loss, rows, weight)
 
 
 @glue
