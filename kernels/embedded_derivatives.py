@@ -37,7 +37,7 @@ from .embedded_checks import (
 )
 from .jit import glue, inner, kernel
 from .layout import workspace_size
-from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, quantile_parameter
+from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, parameter_array
 from .sensitivity import SEEDS
 from .simd import address_of, flat_pointer, keep_alive, pointer
 from .step import batch_loss
@@ -184,22 +184,18 @@ def _jacobian_kernel(network, x, out, workspace):
 
 
 @inner
-def _parameter_fits(code, parameter):
-    if code == HUBER:
-        return (parameter > 0.0) & (parameter < np.inf)
-    return (code != QUANTILE) | ((parameter > 0.0) & (parameter < 1.0))
-
-
-@inner
-def _levels_fit(code, levels, outputs):
-    fit = (code == QUANTILE) & (levels.size == outputs)
-    for q in levels:
-        fit &= (q > 0.0) & (q < 1.0)
+def _parameter_fits(code, parameter, outputs):
+    if parameter.size != 1 and (code != QUANTILE or parameter.size != outputs):
+        return False
+    fit = code != HUBER or 0.0 < parameter[0] < np.inf
+    if code == QUANTILE:
+        for q in parameter:
+            fit &= 0.0 < q < 1.0
     return fit
 
 
 @glue
-def _gradient_batch(network, x, y, code, parameter, fits, gradient, workspace):
+def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
     table, parameters = network.table, network.parameters
     rows, weight = x.shape[0], float(x.shape[0])
     labels = (code == SOFTMAX_CROSS_ENTROPY) & (y.shape[1] == 1)
@@ -208,7 +204,7 @@ def _gradient_batch(network, x, y, code, parameter, fits, gradient, workspace):
     require(rows > 0, NO_ROWS)
     require((y.shape[0] == rows) & (labels | (y.shape[1] == outputs_count(table))), BAD_Y)
     require((code >= 0) & (code < LOSSES), BAD_LOSS)
-    require(fits, BAD_PARAMETER)
+    require(_parameter_fits(code, parameter, outputs_count(table)), BAD_PARAMETER)
     require(gradient.size == parameters.size, BAD_GRADIENT)
     clear = clear_of(y, gradient) & clear_of(parameters, gradient)
     require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
@@ -218,6 +214,7 @@ def _gradient_batch(network, x, y, code, parameter, fits, gradient, workspace):
     value = batch_loss(table, parameters, workspace, code, rows, weight)
     keep_network(network, x, y, gradient)
     keep_alive(workspace)
+    keep_alive(parameter)
     return value
 
 
@@ -229,27 +226,6 @@ def _number_of(loss):
 @glue
 def _whole(loss):
     return np.int64(loss)
-
-
-@glue
-def _own_parameter(network, code, parameter):
-    return default_parameter(code), True
-
-
-@glue
-def _given_parameter(network, code, parameter):
-    # float() of a float32 is one in compiled code, and workers take what they are handed for a float64.
-    return np.float64(parameter), _parameter_fits(code, parameter)
-
-
-@glue
-def _given_levels(network, code, parameter):
-    return quantile_parameter(parameter), _levels_fit(code, parameter, outputs_count(network.table))
-
-
-@glue
-def _nothing(parameter):
-    pass
 
 
 A_PARAMETER = "expected a number, a contiguous 1-D array of float64 or None"
@@ -267,22 +243,18 @@ def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=No
         raise TypingError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
     if not isinstance(loss, (types.IntEnumMember, types.Integer)):
         raise TypingError(f"loss: expected a member of fastnn.Loss, got {loss}")
-    code_of, keep = _number_of if isinstance(loss, types.IntEnumMember) else _whole, _nothing
-    if loss_parameter is None or isinstance(loss_parameter, (types.NoneType, types.Omitted)):
-        parameter_of = _own_parameter
-    elif isinstance(loss_parameter, (types.Float, types.Integer)):
-        parameter_of = _given_parameter
-    elif isinstance(loss_parameter, types.Array) and _is_levels(loss_parameter.dtype, loss_parameter):
-        parameter_of, keep = _given_levels, keep_alive
+    code_of = _number_of if isinstance(loss, types.IntEnumMember) else _whole
+    if isinstance(loss_parameter, types.Array):
+        known = _is_levels(loss_parameter.dtype, loss_parameter)
     else:
+        numbers = types.NoneType, types.Omitted, types.Float, types.Integer
+        known = loss_parameter is None or isinstance(loss_parameter, numbers)
+    if not known:
         raise TypingError(f"loss_parameter: {A_PARAMETER}, got {loss_parameter}")
 
     def gradient_of_loss(network, x, y, loss, gradient, workspace, loss_parameter=None):
         code = code_of(loss)
-        parameter, fits = parameter_of(network, code, loss_parameter)
-        value = _gradient_batch(network, x, y, code, parameter, fits, gradient, workspace)
-        keep(loss_parameter)
-        return value
+        return _gradient_batch(network, x, y, code, parameter_array(code, loss_parameter), gradient, workspace)
 
     return gradient_of_loss
 
@@ -301,7 +273,8 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
         loss: a `Loss`.
         gradient: like the parameters; must not overlap them, x or y.
         workspace: from `workspace(network, m)`.
-        loss_parameter: huber's delta, quantile's q, or a 1-D float64 array with a q for each output; None is 1 or 1/2.
+        loss_parameter: huber's delta, quantile's q, or a 1-D float64 array of one or of a q for each output; None is 1
+            or 1/2.
             Other losses have none and take no notice of a number.
 
     Returns:

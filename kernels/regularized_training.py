@@ -4,7 +4,7 @@ import numpy as np
 
 from .jit import kernel, serial_in_njit
 from .layout import threads_that_fit
-from .loss import default_parameter
+from .loss import parameter_array
 from .regularized_step import CONTEXT_SIZE, RUNNING, SEED, THREADS, TRAINS, UPDATE
 from .regularized_sweeps import (
     columns_worker,
@@ -79,10 +79,10 @@ def normalized_loss_and_gradient_serial(
     table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None
 ):
     """The loss and its gradient, on this thread; arrays as `normalized_loss_and_gradient` takes them."""
-    loss_parameter = default_parameter(loss) if loss_parameter is None else np.float64(loss_parameter)
+    parameter = parameter_array(loss, loss_parameter)
     sweeps = find_conductor(parameters), find_regularized_gradient(parameters)
     return by_both_sweeps(
-        sweeps, table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, loss_parameter
+        sweeps, table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, parameter
     )
 
 
@@ -107,7 +107,7 @@ def normalized_loss_and_gradient(
         y,
         sample_weight,
         int(loss),
-        default_parameter(loss) if loss_parameter is None else float(loss_parameter),
+        parameter_array(loss, loss_parameter),
         gradient,
         workspace,
         threads,

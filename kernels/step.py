@@ -78,7 +78,8 @@ def plan_rows(table, parameters, x, rows, workspace):
 
 def step_types(t):
     """table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight"""
-    return int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], int64[::1], t[::1], intp, float64, intp, intp, float64
+    batch = intp, intp, float64
+    return int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], int64[::1], t[::1], intp, float64[::1], *batch
 
 
 @glue

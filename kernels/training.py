@@ -10,20 +10,19 @@ from numba import carray, float64, int64, intp
 
 from .jit import call, driver, glue, inner, kernel, read_only, run, serial_in_njit
 from .layout import threads_that_fit
-from .loss import default_parameter
+from .loss import parameter_array
 from .optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS, clip_elements_by_norm
 from .simd import advance, flat_pointer, lane_sum_of_sizes, lane_sum_of_squares, load, pointer_to
 from .step import batch_loss, batch_weight
 from .sweeps import find_gradient, find_rows, flat_update_worker, gradient_worker, rows_worker, update_worker
 from .table import CONTEXT, IN, NUMBERS, OUT, TABLE_COLUMNS, WEIGHT
 
-# Where a training plan has the address of its table.
-TABLE_AT = 4
+# A training plan: the addresses of four workers, address and size of seven arrays, five numbers. TABLE_AT is where it
+# has the address of its table.
+TABLE_AT, PLAN_SIZE = 4, 22
 # Where a training plan may hold the address of an array with a learning rate for each update; 0 means that of hyper.
 # A call runs many updates: an array costs an update 8 bytes to read, a call for each of them a microsecond and more.
-RATES = 19
-# Where it holds the bits of the loss's parameter, a float64.
-LOSS_PARAMETER = 20
+RATES = 21
 # An optimiser: its code, hyper-parameters (see optimizer.py) and states of the parameters' size, or empty.
 Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
 
@@ -57,10 +56,10 @@ def by_both_sweeps(sweeps, table, parameters, x, y, sample_weight, loss, gradien
 @kernel
 def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None):
     """The loss and its gradient, on this thread; arrays as `loss_and_gradient` takes them."""
-    loss_parameter = default_parameter(loss) if loss_parameter is None else np.float64(loss_parameter)
+    parameter = parameter_array(loss, loss_parameter)
     sweeps = find_rows(parameters), find_gradient(parameters)
     return by_both_sweeps(
-        sweeps, table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, loss_parameter
+        sweeps, table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, parameter
     )
 
 
@@ -75,7 +74,20 @@ def _data_types(t):
     return read_only(t, 2, "A"), read_only(t, 2), read_only(t, 1)
 
 
-@driver(lambda t: (intp, intp, read_only(int64, 2), t[::1], *_data_types(t), intp, float64, t[::1], t[::1], intp))
+@driver(
+    lambda t: (
+        intp,
+        intp,
+        read_only(int64, 2),
+        t[::1],
+        *_data_types(t),
+        intp,
+        read_only(float64, 1),
+        t[::1],
+        t[::1],
+        intp,
+    )
+)
 def loss_and_gradient_parallel(
     rows_address,
     gradient_address,
@@ -114,8 +126,8 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
         gradient: like parameters, filled.
         workspace: at least `workspace_size(table, parameters, m, 1)[1]` elements; from Python, room for more threads
             lets more of them work.
-        loss_parameter: huber's delta, what `loss.quantile_parameter` makes of q; None is 1 or 1/2. Other losses have
-            none.
+        loss_parameter: huber's delta, quantile's q, or a float64 array with a q for each output; None is 1 or 1/2.
+            Other losses have none.
 
     Returns:
         The loss, a float.
@@ -132,7 +144,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
         y,
         sample_weight,
         int(loss),
-        default_parameter(loss) if loss_parameter is None else float(loss_parameter),
+        parameter_array(loss, loss_parameter),
         gradient,
         workspace,
         threads,
@@ -148,7 +160,7 @@ def training_plan(network, optimization, loss, workspace, threads, loss_paramete
         loss: a `Loss`.
         workspace: at least `workspace_size(table, parameters, batch_size, threads)[1]` elements.
         threads: 1 launches none.
-        loss_parameter: huber's delta, quantile's q; None is 1 or 1/2. Other losses have none.
+        loss_parameter: from `loss.parameter_array`; None is the default.
         sweeps: the workers of rows, gradient and update, if not those of plain networks.
     """
     dtype = network.parameters.dtype
@@ -159,11 +171,11 @@ def training_plan(network, optimization, loss, workspace, threads, loss_paramete
         workers = rows.address(dtype), 0, gradient.address(dtype), flat_update_worker.address(dtype)
     else:
         workers = rows.address(dtype), update.address(dtype), 0, 0
-    arrays = (network.table, network.parameters, *optimization[1:], workspace)
+    parameter = parameter_array(loss, None) if loss_parameter is None else loss_parameter
+    arrays = (network.table, network.parameters, *optimization[1:], workspace, parameter)
     spans = [number for array in arrays for number in (array.ctypes.data, array.size)]
-    parameter = np.float64(default_parameter(loss) if loss_parameter is None else loss_parameter).view(np.int64)
-    # The last are RATES and LOSS_PARAMETER.
-    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads, 0, parameter], np.int64)
+    # The last is RATES.
+    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads, 0], np.int64)
 
 
 @driver(lambda t: (intp, *_data_types(t), read_only(int64, 1), intp, intp, float64[::1]))
@@ -181,7 +193,7 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         first_step: number of the first update, from 1.
         losses: float64, receives the loss of each batch before its update, with the penalties if hyper says so.
     """
-    numbers = carray(pointer_to(plan, NUMBERS), 21)
+    numbers = carray(pointer_to(plan, NUMBERS), PLAN_SIZE)
     rows_address, update_address, gradient_address, flat_address = numbers[0], numbers[1], numbers[2], numbers[3]
     table = carray(pointer_to(numbers[TABLE_AT], NUMBERS), (numbers[5] // TABLE_COLUMNS, TABLE_COLUMNS))
     parameters = carray(pointer_to(numbers[6], y), numbers[7])
@@ -189,8 +201,8 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
     state1 = carray(pointer_to(numbers[10], y), numbers[11])
     state2 = carray(pointer_to(numbers[12], y), numbers[13])
     workspace = carray(pointer_to(numbers[14], y), numbers[15])
-    optimizer, loss, threads = numbers[16], numbers[17], numbers[18]
-    loss_parameter = load(pointer_to(plan, losses), LOSS_PARAMETER)
+    loss_parameter = carray(pointer_to(numbers[16], losses), numbers[17])
+    optimizer, loss, threads = numbers[18], numbers[19], numbers[20]
     own_rate = hyper[LEARNING_RATE]
     total = order.size if order.size > 0 else x.shape[0]
     clip = hyper[CLIP_NORM]

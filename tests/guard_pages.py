@@ -32,7 +32,7 @@ from fastnn.kernels.codes import ROW_WISE, Activation, Loss, Optimizer
 from fastnn.kernels.dropout import rate_threshold
 from fastnn.kernels.inference import forward_driver, forward_plan
 from fastnn.kernels.layout import ROWS, workspace_size
-from fastnn.kernels.loss import default_parameter
+from fastnn.kernels.loss import parameter_array
 from fastnn.kernels.network import Network, NormalizedNetwork, make_table
 from fastnn.kernels.normalized_inference import forward_plan_of
 from fastnn.kernels.optimizer import CLIP_NORM, CLIP_VALUE, MOMENTUM
@@ -295,7 +295,7 @@ def planned_forward(threads):
 def shared_gradient(threads):
     def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace):
         addresses = rows_worker.address(parameters.dtype), gradient_worker.address(parameters.dtype)
-        arguments = table, parameters, x, y, sample_weight, loss, default_parameter(loss), gradient, workspace
+        arguments = table, parameters, x, y, sample_weight, loss, parameter_array(loss, None), gradient, workspace
         return loss_and_gradient_parallel(*addresses, *arguments, threads)
 
     return loss_and_gradient

@@ -10,7 +10,7 @@ from fastnn.kernels import inference, layout, network, reference, sweeps, traini
 from fastnn.kernels.catalog import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Optimizer
 from fastnn.kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN
-from fastnn.kernels.loss import default_parameter
+from fastnn.kernels.loss import parameter_array
 from fastnn.kernels.microkernel import tile_columns
 from fastnn.kernels.network import make_table
 from fastnn.kernels.optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS
@@ -52,7 +52,7 @@ def gradient_of(net, x, y, weights, loss, threads=1, parameter=None):
         y,
         weights,
         int(loss),
-        default_parameter(loss) if parameter is None else parameter,
+        parameter_array(loss, parameter),
         gradient,
         make_workspace(net, len(x), threads, dtype),
         threads,
@@ -82,6 +82,7 @@ def train(
     losses = np.full(steps, np.nan)
     workspace = make_workspace(net, batch_size, threads, dtype) if workspace is None else workspace
     optimization = training.Optimization(int(optimizer), hyper, *states)
+    parameter = parameter_array(loss, parameter)
     plan = training.training_plan(net, optimization, loss, workspace, threads, parameter)
     weights = np.empty(0, dtype) if weights is None else weights
     order = np.empty(0, np.int64) if order is None else order
