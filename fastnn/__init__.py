@@ -10,7 +10,8 @@ from . import activations, callbacks, initializers, kernels, losses, optimizers,
 from .callbacks import Checkpoint, CSVLogger, EarlyStopping, LearningRateScheduler
 from .history import History
 from .kernels.codes import Activation, Loss, Normalization
-from .kernels.embedded import apply, apply_into, gradient, jacobian, vjp, workspace
+from .kernels.embedded_apply import apply, apply_into, workspace
+from .kernels.embedded_derivatives import gradient, jacobian, vjp
 from .kernels.threads import get_num_threads, set_num_threads
 from .layer import Dense
 from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop

@@ -5,8 +5,9 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 
 from .kernels import optimizer as layout
 from .kernels.codes import Optimizer
-from .kernels.network import RATES, Optimization, train_planned
-from .kernels.regularized import begin_updates, is_regularized, training_plan_of
+from .kernels.regularized_training import begin_updates, training_plan_of
+from .kernels.table import is_regularized
+from .kernels.training import RATES, Optimization, train_planned
 
 
 class Descent:

@@ -9,6 +9,7 @@ from . import activations, kernels, losses
 from .estimator_parameters import activation_codes
 from .initializers import zeros
 from .kernels.codes import Activation, EstimatorLoss
+from .kernels.loss import parameter_array
 from .layer import Dense
 from .sequential import Sequential
 from .sparse_rows import dense_rows, output_of, pieces
@@ -192,9 +193,10 @@ class EstimatorNetwork:
     def _objective(self):
         """(code, parameter) of the loss."""
         if self.out_activation_ in BY_OUTPUT:
-            return BY_OUTPUT[self.out_activation_], 0.0
+            code = BY_OUTPUT[self.out_activation_]
+            return code, parameter_array(code, None)
         if self.loss == "squared_error":
-            return EstimatorLoss.HALF_SQUARED_ERROR, 0.0
+            return EstimatorLoss.HALF_SQUARED_ERROR, parameter_array(EstimatorLoss.HALF_SQUARED_ERROR, None)
         loss = losses.get(self.loss)
         return loss.code, loss.parameter
 

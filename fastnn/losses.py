@@ -5,14 +5,15 @@ softmax_cross_entropy). With sample weights w_i it is the weighted mean over row
 Formulas and defaults are PyTorch's.
 """
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
 
 from . import kernels
 from .kernels.codes import Loss
-from .kernels.loss import default_parameter, quantile_parameter
+from .kernels.loss import parameter_array
 from .validation import enum_member, real_array, real_number, shape_text, shown, wrong_shape
 
 __all__ = ["MAE", "MSE", "BinaryCrossEntropy", "Huber", "LogCosh", "Poisson", "Quantile", "SoftmaxCrossEntropy"]
@@ -28,10 +29,10 @@ class _Loss:
         """The name by which the loss can be asked for."""
         return self.code.name.lower()
 
-    @property
+    @functools.cached_property
     def parameter(self):
-        """The number that kernels take beside the code; of no meaning for a loss without parameters."""
-        return default_parameter(self.code)
+        """What kernels take beside the code, an array, whose address they may keep as long as the loss is there."""
+        return parameter_array(self.code, None)
 
     def value(self, prediction, target, sample_weight, gradient):
         """The loss of arrays as kernels take them, a float; fills gradient."""
@@ -61,12 +62,13 @@ class MAE(_Loss):
 
 
 class _WithParameter(_Loss):
-    """A loss whose only field is its parameter."""
+    """A loss whose first field is its parameter."""
 
-    @property
+    @functools.cached_property
     def parameter(self):
-        (parameter,) = vars(self).values()
-        return parameter
+        numbers = parameter_array(self.code, getattr(self, fields(self)[0].name))
+        numbers.flags.writeable = False
+        return numbers
 
     def value(self, prediction, target, sample_weight, gradient):
         return getattr(kernels, self.name)(prediction, target, sample_weight, gradient, self.parameter)
@@ -128,15 +130,9 @@ class Quantile(_WithParameter):
             q = tuple(check(number, f"q[{i}]") for i, number in enumerate(self.q))
             if not q:
                 raise ValueError("q: expected at least one number, got none")
-            # Kernels take its address.
-            object.__setattr__(self, "_levels", np.array(q))
         else:
             q = check(self.q, "q")
         object.__setattr__(self, "q", q)
-
-    @property
-    def parameter(self):
-        return quantile_parameter(self._levels if isinstance(self.q, tuple) else self.q)
 
     @property
     def repeats(self):

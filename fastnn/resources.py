@@ -6,8 +6,10 @@ import threading
 import numpy as np
 
 from .kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN, GRAIN, grain_of
-from .kernels.network import IN, OUT, ROWS, forward_driver, workspace_size
-from .kernels.regularized import forward_plan_of
+from .kernels.inference import forward_driver
+from .kernels.layout import ROWS, workspace_size
+from .kernels.normalized_inference import forward_plan_of
+from .kernels.table import IN, OUT
 from .kernels.threads import threads_for
 from .validation import shown
 

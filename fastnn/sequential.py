@@ -7,9 +7,11 @@ import numpy as np
 from . import initializers, losses
 from .kernels.codes import Activation, Normalization
 from .kernels.dropout import rate_threshold
-from .kernels.network import Network, NormalizedNetwork, loss_and_gradient_parallel, make_table
+from .kernels.network import Network, NormalizedNetwork, make_table
 from .kernels.normalization import EPS
-from .kernels.regularized import gradient_sweeps, has_batch_normalization, has_normalization
+from .kernels.regularized_training import gradient_sweeps
+from .kernels.table import has_batch_normalization, has_normalization
+from .kernels.training import loss_and_gradient_parallel
 from .layer import Dense
 from .resources import Resources, aligned_empty
 from .standardize import Standardize

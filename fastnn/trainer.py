@@ -14,9 +14,10 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .history import History
 from .interrupts import Interrupts
 from .kernels.jit import aside
-from .kernels.network import RATES, Optimization, train_planned
-from .kernels.regularized import begin_updates, is_regularized
-from .kernels.regularized import training_plan_of as training_plan
+from .kernels.regularized_training import begin_updates
+from .kernels.regularized_training import training_plan_of as training_plan
+from .kernels.table import is_regularized
+from .kernels.training import RATES, Optimization, train_planned
 from .metrics import loss_of, named, prediction_of
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar

@@ -42,7 +42,9 @@ from .activation import (
 from .codes import Activation, EstimatorLoss, Loss, Normalization, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
 from .dropout import dropout
-from .embedded import apply, apply_into, gradient, jacobian, vjp, workspace
+from .embedded_apply import apply, apply_into, workspace
+from .embedded_derivatives import gradient, jacobian, vjp
+from .inference import forward
 from .loss import (
     binary_cross_entropy,
     binary_log_loss,
@@ -57,11 +59,13 @@ from .loss import (
     quantile,
     softmax_cross_entropy,
 )
-from .network import Network, NormalizedNetwork, Optimization, forward, loss_and_gradient
+from .network import Network, NormalizedNetwork
 from .normalization import batch_norm, batch_norm_backward, batch_norm_running, layer_norm, layer_norm_backward
+from .normalized_inference import normalized_forward
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
-from .regularized import normalized_forward, normalized_loss_and_gradient
+from .regularized_training import normalized_loss_and_gradient
 from .standardization import standardization, standardize, standardize_backward
+from .training import Optimization, loss_and_gradient
 
 __all__ = [
     "Activation",

@@ -14,10 +14,11 @@ import numba
 import numpy as np
 from numba import types
 
+from .inference import sample_worker
 from .jit import call
-from .network import IN, NUMBERS, ROW_WORKSPACE, sample_worker
-from .regularized import normalized_sample_worker
+from .normalized_inference import normalized_sample_worker
 from .simd import keep_alive, pointer, pointer_to
+from .table import IN, NUMBERS, ROW_WORKSPACE
 
 
 def _evaluation(network):

@@ -17,20 +17,11 @@ import numpy as np
 
 from . import reference
 from .codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss, Normalization, Optimizer
-from .network import (
-    IN,
-    NORMALIZATION,
-    OUT,
-    SCALE,
-    STANDARDIZED,
-    STATISTICS,
-    WEIGHT,
-    make_table,
-    statistics_count,
-    workspace_size,
-)
+from .layout import workspace_size
+from .network import make_table
 from .normalization import EPS as NORMALIZATION_EPS
 from .optimizer import EPS_HAT, HYPER_SIZE
+from .table import IN, NORMALIZATION, OUT, SCALE, STANDARDIZED, STATISTICS, WEIGHT, statistics_count
 
 # inputs(shape, dtype, rng) -> dict of arguments in order; outputs: names of those that the kernel fills or changes;
 # bound(inputs, expected) -> dict of absolute error bounds of outputs (and "return");

@@ -92,6 +92,19 @@ def _runs(height, width, stride, source_row):
     return height, width
 
 
+@glue
+def activate_rows(activation, z, y, m, n, buffer):
+    """y = f(z) for m whole rows; y may be z. buffer holds a row.
+
+    For what is no product's block any more: a normalisation lies between the two.
+    """
+    if activation >= SOFTMAX:
+        copy_elements(z, y, m * n)
+        softmax_rows(y, m, n, activation == LOG_SOFTMAX, buffer)
+    else:
+        activate_elements(activation, z, y, m * n)
+
+
 def _in_scratch(epilogue, block, width, row, column):
     return block, width
 

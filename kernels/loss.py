@@ -31,27 +31,24 @@ The value of half_squared_error, though not its gradient, is the mean over outpu
 from collections import namedtuple
 
 import numpy as np
-from numba import types
+from numba import carray, types
 from numba.extending import overload
 
 from . import elementary, sigmoids
 from .codes import EstimatorLoss, Loss
 from .jit import OPTIONS, inner, kernel, plain
 from .simd import (
-    address_of,
     advance,
-    bits,
     constant,
     flat_pointer,
     fma,
-    from_bits,
     keep_alive,
     lane_sum,
     lanes_of,
     load,
     load_vector,
+    on_stack,
     pointer,
-    pointer_to,
     select,
     store,
     store_vector,
@@ -71,13 +68,6 @@ HALF_POISSON_DEVIANCE = int(EstimatorLoss.HALF_POISSON_DEVIANCE)
 BINARY_LOG_LOSS = int(EstimatorLoss.BINARY_LOG_LOSS)
 LOG_LOSS = int(EstimatorLoss.LOG_LOSS)
 
-# A parameter is one float64. For a q for each output it has the address of those, float64 numbers, in its fraction; by
-# its exponent, that of the largest finite numbers, and its sign it is told from a q. So plans, workers and drivers know
-# of one number alone.
-MANY_Q = (0xFFE << 52) - (1 << 64)
-FRACTION = (1 << 52) - 1
-NO_NUMBERS = np.empty(0)
-
 # Targets of a batch: rows of `columns` values (labels have one) and a weight for each row if `weighted`.
 Batch = namedtuple("Batch", "target columns weights weighted")
 
@@ -88,27 +78,29 @@ def default_parameter(loss):
     return 0.5 if loss == QUANTILE else 1.0
 
 
-def quantile_parameter(q):
-    """The parameter of quantile for a number, or for a contiguous float64 array with one for each output.
+_DEFAULTS = {code: np.array([default_parameter(code)]) for code in (*Loss, *EstimatorLoss)}
+for _numbers in _DEFAULTS.values():
+    _numbers.flags.writeable = False
 
-    The array has to outlive the parameter.
+
+def parameter_array(loss, given):
+    """The parameter of a loss as workers take it: float64, of one number, or of a q for each output.
+
+    given: a number, or numbers, of which a contiguous float64 array is returned itself; or None for the default, an
+    array that lives on. In compiled code a number comes to lie on the stack of the caller.
     """
-    if not isinstance(q, np.ndarray):
-        return float(q)
-    return float(np.int64(MANY_Q + q.ctypes.data).view(np.float64))
+    return _DEFAULTS[loss] if given is None else np.ascontiguousarray(given, np.float64)
 
 
-@overload(quantile_parameter, strict=False, inline="always", jit_options=OPTIONS)
-def _choose_quantile_parameter(q):
-    if not isinstance(q, types.Array):
-        return lambda q: float(q)
-    return lambda q: from_bits(MANY_Q + address_of(pointer(q)))
-
-
-@plain
-def has_many_q(parameter):
-    """Whether it is the address of a q for each output."""
-    return (parameter < -(2.0**1023)) & (parameter > -np.inf)
+# Copied into its caller, for on_stack.
+@overload(parameter_array, strict=False, inline="always", jit_options=OPTIONS)
+def _choose_parameter_array(loss, given):
+    if isinstance(given, types.Array):
+        return lambda loss, given: given
+    if given is None or isinstance(given, types.NoneType) or getattr(given, "value", 0) is None:
+        return lambda loss, given: carray(on_stack(default_parameter(loss)), 1)
+    # In compiled code float() leaves a float32 as it is.
+    return lambda loss, given: carray(on_stack(np.float64(float(given))), 1)
 
 
 @inner
@@ -225,12 +217,11 @@ def loss_rows(loss, parameter, prediction, batch, gradient, terms, rows, n, scal
     """Gradient and unscaled terms of some rows: n terms a row, one a row for softmax_cross_entropy and log_loss."""
     if loss in (LOG_LOSS, SOFTMAX_CROSS_ENTROPY):
         cross_entropy_rows(loss == LOG_LOSS, prediction, batch, gradient, terms, rows, n, scale)
-    elif loss == QUANTILE and has_many_q(parameter):
-        levels = pointer_to(bits(parameter) & FRACTION, NO_NUMBERS)
+    elif loss == QUANTILE and parameter.size > 1:
         for i in range(rows):
             here = i * n
             _quantile_row(
-                levels,
+                flat_pointer(parameter),
                 advance(prediction, here),
                 advance(batch.target, here),
                 advance(gradient, here),
@@ -244,7 +235,7 @@ def loss_rows(loss, parameter, prediction, batch, gradient, terms, rows, n, scal
             here = i * n
             _elements(
                 loss,
-                parameter,
+                parameter[0],
                 advance(prediction, here),
                 advance(batch.target, here),
                 advance(gradient, here),
@@ -254,7 +245,7 @@ def loss_rows(loss, parameter, prediction, batch, gradient, terms, rows, n, scal
                 scale,
             )
     else:
-        _elements(loss, parameter, prediction, batch.target, gradient, terms, rows * n, 1.0, scale)
+        _elements(loss, parameter[0], prediction, batch.target, gradient, terms, rows * n, 1.0, scale)
 
 
 @inner
@@ -270,7 +261,8 @@ def _loss(loss, parameter, prediction, target, sample_weight, gradient):
     scale = loss_scale(loss, weight, n)
     scratch = np.empty(rows * n, prediction.dtype)
     terms = pointer(scratch)
-    loss_rows(loss, parameter, flat_pointer(prediction), batch, flat_pointer(gradient), terms, rows, n, scale)
+    numbers = parameter_array(loss, parameter)
+    loss_rows(loss, numbers, flat_pointer(prediction), batch, flat_pointer(gradient), terms, rows, n, scale)
     total = lane_sum(terms, terms_count(loss, rows, n))
     keep_alive(scratch)
     return value_scale(loss, weight, n) * total
@@ -294,7 +286,7 @@ def huber(prediction, target, sample_weight, gradient, delta=1.0):
 
     gradient receives d loss / d p.
     """
-    return _loss(HUBER, float(delta), prediction, target, sample_weight, gradient)
+    return _loss(HUBER, parameter_array(HUBER, delta), prediction, target, sample_weight, gradient)
 
 
 @kernel
@@ -327,7 +319,7 @@ def quantile(prediction, target, sample_weight, gradient, q=0.5):
 
     gradient receives d loss / d p, 0 where p = t. q: a number, or a contiguous float64 array of one for each output.
     """
-    return _loss(QUANTILE, quantile_parameter(q), prediction, target, sample_weight, gradient)
+    return _loss(QUANTILE, parameter_array(QUANTILE, q), prediction, target, sample_weight, gradient)
 
 
 @kernel

@@ -1,6 +1,6 @@
 """`sensitivity` for networks with normalised layers or inputs; normalised over the batch means by running averages.
 
-The work is that of sensitivity.py by the passes of regularized.py: with a batch's mean and deviation taken from
+The work is that of sensitivity.py by the passes of regularized_passes.py: with a batch's mean and deviation taken from
 the running averages, and no sums over the batch in the backward, rows do not depend on each other. Standardised rows
 lie where those of a gathered batch would, before the scratch.
 """
@@ -10,20 +10,15 @@ from numba import int64, intp
 from .activation import copy_elements
 from .gemm import Operand
 from .jit import finder, glue, worker
-from .network import IN, NORMALIZATION, OUT, ROWS, STANDARDIZED, STATISTICS, layer_parts, plan_rows, widest
+from .layout import ROWS, layer_parts
 from .normalization import BATCH, running_factors
-from .regularized import (
-    backward_until,
-    columns_of,
-    forward_until,
-    mean_and_scale,
-    plan_regular,
-    standardized_rows,
-    upper_gradient,
-)
+from .regularized_passes import backward_until, forward_until
+from .regularized_step import columns_of, plan_regular, upper_gradient
 from .sensitivity import SEEDS, identity_rows, input_gradient
 from .simd import advance, aligned, constant, load, pointer_to, store
-from .standardization import unstandardize_rows
+from .standardization import standardized_rows, unstandardize_rows
+from .step import plan_rows
+from .table import IN, NORMALIZATION, OUT, STANDARDIZED, STATISTICS, mean_and_scale, widest
 
 
 @glue

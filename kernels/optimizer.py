@@ -40,7 +40,7 @@ ADAM = int(Optimizer.ADAM)
 ADAMW = int(Optimizer.ADAMW)
 
 # The hyper-parameter array of every optimiser, float64.
-# L1, L2: g += L1 sign(p) + L2 p after clipping, for weights and not for biases, in `network.train_planned` alone.
+# L1, L2: g += L1 sign(p) + L2 p after clipping, for weights and not for biases, in `training.train_planned` alone.
 # PENALTY_IN_LOSS: if it is not 0, L1 and L2 are those of a batch's loss as scikit-learn has it, (L1 |p| + L2 / 2 p^2)
 # / total sample weight, which is then a part of the loss that is reported.
 # EPS_HAT: adam's other place for eps, if it is not 0.

@@ -99,6 +99,13 @@ def address_of(typingctx, p):
 
 
 @intrinsic
+def on_stack(typingctx, number):
+    """A pointer to a number, good as long as the function runs whose code this is in (that into which `glue` goes)."""
+    codegen = lambda context, builder, signature, args: cgutils.alloca_once_value(builder, args[0])
+    return types.CPointer(number)(number), codegen
+
+
+@intrinsic
 def load(typingctx, p, index):
     sig = p.dtype(p, types.intp)
 

@@ -19,9 +19,10 @@ from numba import intp
 
 from .dense import operand
 from .gemm import Operand
-from .jit import finder, inner, kernel, worker
+from .jit import finder, glue, inner, kernel, worker
 from .normalization import added
 from .simd import advance, flat_pointer, lanes_of, load, load_vector, pointer_to, store, store_vector
+from .table import IN, mean_and_scale
 
 EPS = float(np.finfo(np.float64).eps)
 # Powers of two within float64, with room for sums.
@@ -49,6 +50,14 @@ def unstandardize_rows(dy, scale, dx, rows, n):
         up, down = advance(dy, i * n), advance(dx, i * n)
         for j in range(0, n, lanes_of(up)):
             store_vector(down, j, n, load_vector(up, j, n) / load_vector(scale, j, n))
+
+
+@glue
+def standardized_rows(table, statistics, x, m, out):
+    """An Operand of m rows of the Operand x, standardised to contiguous rows at `out`."""
+    mean, scale = mean_and_scale(table, statistics)
+    standardize_rows(x, mean, scale, out, m, table[0, IN])
+    return Operand(out, table[0, IN], 1)
 
 
 @worker(lambda t: (t[::1], intp, intp, intp, intp, intp, intp, intp, intp))

@@ -14,7 +14,10 @@ from numba import types
 from .codes import NEEDS_PRE_ACTIVATION, Activation, Normalization
 from .dropout import RATE_UNITS
 from .jit import driver, inner, read_only
-from .network import (
+from .layout import row_workspace
+from .network import Network, NormalizedNetwork
+from .simd import address_of, pointer
+from .table import (
     ACTIVATION,
     CONTEXT,
     DROPOUT,
@@ -33,13 +36,9 @@ from .network import (
     STANDARDIZED,
     STATISTICS_SIZE,
     TABLE_COLUMNS,
-    Network,
-    NormalizedNetwork,
     layer_row,
-    row_workspace,
     statistics_count,
 )
-from .simd import address_of, pointer
 
 ACTIVATIONS, NORMALIZATIONS = len(Activation), len(Normalization)
 SAVES = np.array([code in NEEDS_PRE_ACTIVATION for code in Activation])

@@ -20,7 +20,7 @@ from guarded import LAYOUTS, SIDES, Guard
 
 import fastnn
 from fastnn import kernels, resources, sequential
-from fastnn.kernels import dense, embedded
+from fastnn.kernels import dense
 from fastnn.kernels.activation import (
     activate_backward_parallel,
     activate_backward_worker,
@@ -30,27 +30,17 @@ from fastnn.kernels.activation import (
 from fastnn.kernels.catalog import CATALOG, hyper_parameters
 from fastnn.kernels.codes import ROW_WISE, Activation, Loss, Optimizer
 from fastnn.kernels.dropout import rate_threshold
-from fastnn.kernels.loss import default_parameter
-from fastnn.kernels.network import (
-    ROW_WORKSPACE,
-    ROWS,
-    Network,
-    NormalizedNetwork,
-    Optimization,
-    forward_driver,
-    forward_plan,
-    gradient_worker,
-    loss_and_gradient_parallel,
-    make_table,
-    rows_worker,
-    statistics_count,
-    train_planned,
-    training_plan,
-    workspace_size,
-)
+from fastnn.kernels.inference import forward_driver, forward_plan
+from fastnn.kernels.layout import ROWS, workspace_size
+from fastnn.kernels.loss import parameter_array
+from fastnn.kernels.network import Network, NormalizedNetwork, make_table
+from fastnn.kernels.normalized_inference import forward_plan_of
 from fastnn.kernels.optimizer import CLIP_NORM, CLIP_VALUE, MOMENTUM
-from fastnn.kernels.regularized import begin_updates, forward_plan_of, training_plan_of
+from fastnn.kernels.regularized_training import begin_updates, training_plan_of
 from fastnn.kernels.sensitivity import SEEDS
+from fastnn.kernels.sweeps import gradient_worker, rows_worker
+from fastnn.kernels.table import ROW_WORKSPACE, statistics_count
+from fastnn.kernels.training import Optimization, loss_and_gradient_parallel, train_planned, training_plan
 
 DTYPES = np.float32, np.float64
 LARGEST = 70
@@ -305,7 +295,7 @@ def planned_forward(threads):
 def shared_gradient(threads):
     def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace):
         addresses = rows_worker.address(parameters.dtype), gradient_worker.address(parameters.dtype)
-        arguments = table, parameters, x, y, sample_weight, loss, default_parameter(loss), gradient, workspace
+        arguments = table, parameters, x, y, sample_weight, loss, parameter_array(loss, None), gradient, workspace
         return loss_and_gradient_parallel(*addresses, *arguments, threads)
 
     return loss_and_gradient
@@ -428,9 +418,9 @@ def normalized(run):
         jacobian, training = np.full((rows, sizes[-1], sizes[0]), np.nan, dtype), scratch(inputs, rows, 1, 1)
         for name, function, more, result, room in (
             ("forward", normalized_forward(threads), {"out": out}, "out", scratch(inputs, rows, threads, 0)),
-            ("apply_into", with_statistics(embedded.apply_into), {"out": out}, "out", scratch(inputs, rows, 1, 0)),
-            ("vjp", with_statistics(embedded.vjp), {"dy": dy, "dx": dx}, "dx", training),
-            ("jacobian", with_statistics(embedded.jacobian), {"out": jacobian}, "out", scratch(inputs, SEEDS, 1, 1)),
+            ("apply_into", with_statistics(fastnn.apply_into), {"out": out}, "out", scratch(inputs, rows, 1, 0)),
+            ("vjp", with_statistics(fastnn.vjp), {"dy": dy, "dx": dx}, "dx", training),
+            ("jacobian", with_statistics(fastnn.jacobian), {"out": jacobian}, "out", scratch(inputs, SEEDS, 1, 1)),
         ):
             if name == "apply_into" and rows == 1:
                 room = np.full(table[0, ROW_WORKSPACE], np.nan, dtype)
@@ -480,10 +470,10 @@ def with_statistics(function):
 def compiled_code(run):
     """apply_into and gradient, with no more workspace than their checks ask for, and an element less."""
     rng = np.random.default_rng(8)
-    apply_into = lambda table, parameters, *rest: embedded.apply_into(Network(table, parameters), *rest)
+    apply_into = lambda table, parameters, *rest: fastnn.apply_into(Network(table, parameters), *rest)
 
     def gradient(table, parameters, x, y, loss, gradient, workspace):
-        return embedded.gradient(Network(table, parameters), x, y, loss, gradient, workspace)
+        return fastnn.gradient(Network(table, parameters), x, y, loss, gradient, workspace)
 
     for (rows, sizes, codes, dtype), side in itertools.product(some_networks(rng, NETWORKS), SIDES):
         inputs = network_inputs(rows, sizes, codes, dtype, rng)

@@ -107,23 +107,51 @@ def losses_with_parameters(network, x, y, gradient, scratch):
     q = fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradient, scratch, 0.875)
     huber = fastnn.gradient(network, x, y, 2, gradient, scratch, loss_parameter=2)
     own = fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradient, scratch, None)
-    return q, huber, own, fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradient, scratch)
+    # Numbers of fewer bytes than those that the kernels take.
+    short = fastnn.gradient(network, x, y, np.int32(7), gradient, scratch, np.float32(0.875))
+    return q, huber, own, short, fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradient, scratch)
 
 
 def test_the_parameter_of_a_loss(net, dtype, rng):
     x, y = rng.standard_normal((7, 4)).astype(dtype), 3 * rng.standard_normal((7, 3)).astype(dtype)
     gradient, scratch = np.empty_like(net.parameters), fastnn.workspace(net.network, 7)
-    named = fastnn.losses.Quantile(0.875), fastnn.losses.Huber(delta=2), "quantile", "quantile"
+    one = fastnn.losses.Quantile(0.875)
+    named = one, fastnn.losses.Huber(delta=2), "quantile", one, "quantile"
     expected = [net.loss_and_gradient(x, y, loss)[0] for loss in named]
     assert list(losses_with_parameters(net.network, x, y, gradient, scratch)) == expected
     assert gradient.tobytes() == net.loss_and_gradient(x, y, "quantile")[1].tobytes()
-    assert fastnn.gradient(net.network, x, y, fastnn.Loss.QUANTILE, gradient, scratch, 0.875) == expected[0]
+    for given in (0.875, np.float32(0.875), np.array([0.875]), np.full(3, 0.875)):
+        assert fastnn.gradient(net.network, x, y, fastnn.Loss.QUANTILE, gradient, scratch, given) == expected[0]
+    assert fastnn.gradient(net.network, x, y, 2, gradient, scratch, np.array([2.0])) == expected[1]
     for loss, wrong in ((7, 0.0), (7, 1.0), (7, np.nan), (2, 0.0), (2, np.inf), (2, -1)):
+        for given in (wrong, np.array([float(wrong)])):
+            with pytest.raises(ValueError, match="loss_parameter: expected a finite delta"):
+                fastnn.gradient(net.network, x, y, loss, gradient, scratch, given)
+    for loss in (0, 2, 7):
         with pytest.raises(ValueError, match="loss_parameter: expected a finite delta"):
-            fastnn.gradient(net.network, x, y, loss, gradient, scratch, wrong)
+            fastnn.gradient(net.network, x, y, loss, gradient, scratch, np.empty(0))
     for wrong in ("0.5", True, [0.5]):
         with pytest.raises(TypeError, match="loss_parameter: expected a number"):
             fastnn.gradient(net.network, x, y, 7, gradient, scratch, wrong)
+
+
+@numba.njit(parallel=True)
+def losses_of_levels(network, x, y, levels, gradients, scratches):
+    losses = np.empty(levels.size)
+    for i in numba.prange(levels.size):
+        losses[i] = fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradients[i], scratches[i], levels[i])
+    return losses
+
+
+def test_parameters_in_a_parallel_loop_are_those_of_their_turn(net, dtype, rng):
+    x, y = rng.standard_normal((7, 4)).astype(dtype), 3 * rng.standard_normal((7, 3)).astype(dtype)
+    levels = (np.arange(40) + 0.5) / 40
+    gradients = np.empty((levels.size, net.parameters.size), dtype)
+    scratches = np.empty((levels.size, fastnn.workspace(net.network, 7).size), dtype)
+    losses = losses_of_levels(net.network, x, y, levels, gradients, scratches)
+    for q, loss, gradient in zip(levels, losses, gradients, strict=True):
+        expected = net.loss_and_gradient(x, y, fastnn.losses.Quantile(q))
+        assert (loss, gradient.tobytes()) == (expected[0], expected[1].tobytes())
 
 
 def test_labels(dtype, rng):

@@ -12,9 +12,10 @@ from numba.core.errors import TypingError
 from test_hostile_input import examples
 
 import fastnn
-from fastnn.kernels import Activation, Network, Normalization, NormalizedNetwork, embedded
+from fastnn.kernels import Activation, Network, Normalization, NormalizedNetwork, embedded_apply
 from fastnn.kernels.dropout import RATE_UNITS
-from fastnn.kernels.network import (
+from fastnn.kernels.network import make_table
+from fastnn.kernels.table import (
     ACTIVATION,
     CONTEXT,
     DROPOUT,
@@ -24,7 +25,6 @@ from fastnn.kernels.network import (
     ROW_WORKSPACE,
     STANDARDIZED,
     TABLE_COLUMNS,
-    make_table,
 )
 
 ROWS, INPUTS, OUTPUTS = 3, 4, 2
@@ -239,9 +239,9 @@ def test_equal_networks_are_as_good(kind, dtype, tmp_path):
 def test_a_table_that_anybody_may_write_compiles_nothing_again(dtype):
     network, x = built("plain", dtype).network, np.ones((ROWS, INPUTS), dtype)
     fastnn.apply(network, x)
-    before = len(embedded._apply_kernel.signatures)
+    before = len(embedded_apply._apply_kernel.signatures)
     fastnn.apply(pickle.loads(pickle.dumps(network)), x)
-    assert len(embedded._apply_kernel.signatures) == before
+    assert len(embedded_apply._apply_kernel.signatures) == before
 
 
 def test_a_table_that_changes_is_looked_at_again(dtype):

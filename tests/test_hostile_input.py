@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 import fastnn
 from fastnn import activations, initializers, optimizers
-from fastnn.kernels import activation, dense, network
+from fastnn.kernels import activation, dense, inference, sweeps, training
 
 TIMES = 20 if os.environ.get("FASTNN_FULL") == "1" else 1
 
@@ -546,11 +546,11 @@ def test_a_tour_of_layouts_compiles_no_large_kernel_again(rng):
             for shape in ((6,), (2, 3), (1, 2, 3), (1, 1, 2, 3)):
                 activations.relu(change(x.ravel()[:6].reshape(shape)))
     # Both dtypes of the large ones.
-    assert len(network.train_planned.signatures) <= 2
-    assert len(network.loss_and_gradient_parallel.signatures) <= 2
-    for worker in (network.rows_worker, network.update_worker, network.gradient_worker, network.forward_worker):
+    assert len(training.train_planned.signatures) <= 2
+    assert len(training.loss_and_gradient_parallel.signatures) <= 2
+    for worker in (sweeps.rows_worker, sweeps.update_worker, sweeps.gradient_worker, inference.forward_worker):
         assert len(worker._compiled.signatures) <= 2
     # Thin drivers of 0.2 to 0.5 s: contiguous, Fortran and strided x, each writeable and not.
-    for driver in (network.forward_planned, dense.linear_parallel, dense.linear_backward_parameters_parallel):
+    for driver in (inference.forward_planned, dense.linear_parallel, dense.linear_backward_parameters_parallel):
         assert len(driver.signatures) <= 12
     assert len(activation.activate_parallel.signatures) <= 4

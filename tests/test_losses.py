@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn import kernels
 from fastnn.losses import Huber, Quantile
 
 UNIT = (np.arange(40) + 0.5) / 40
@@ -114,6 +115,11 @@ def compiled_gradient(network, x, y, gradient, room, levels):
     return fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradient, room, levels)
 
 
+@numba.njit
+def compiled_kernel(table, parameters, x, y, weights, loss, gradient, room, levels):
+    return kernels.loss_and_gradient(table, parameters, x, y, weights, loss, gradient, room, levels)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_q_for_each_output_is_that_formula(weighted, dtype, rng):
     """Of a linear network, whose gradient is x.T @ slope; from every caller the same bits."""
@@ -142,6 +148,21 @@ def test_a_q_for_each_output_is_that_formula(weighted, dtype, rng):
         ):
             found = np.empty_like(gradient)
             assert function(net.network, x, columns, found, room, levels) == value
+            assert found.tobytes() == gradient.tobytes()
+        for function in (kernels.loss_and_gradient, compiled_kernel):
+            found = np.empty_like(gradient)
+            arguments = (
+                net.network.table,
+                net.parameters,
+                x,
+                columns,
+                np.empty(0, dtype),
+                loss.code,
+                found,
+                room,
+                levels,
+            )
+            assert function(*arguments) == value
             assert found.tobytes() == gradient.tobytes()
     one = net.loss_and_gradient(x, columns, Quantile(0.75), weight)
     many = net.loss_and_gradient(x, y, Quantile([0.75] * 3), weight)
@@ -204,14 +225,10 @@ def test_levels_that_do_not_fit(rng):
             compiled_gradient(net.network, x, columns, gradient, room, wrong)
 
 
-def test_a_parameter_that_no_q_can_be_says_where_the_levels_are():
-    """Whatever number a q, a delta or a wrong q is, it is taken for itself."""
-    from fastnn.kernels.loss import has_many_q, quantile_parameter
-
-    levels = np.array(LEVELS)
-    parameter = quantile_parameter(levels)
-    assert has_many_q(parameter)
-    assert np.isfinite(parameter)
-    assert np.float64(parameter).view(np.int64) & (2**52 - 1) == levels.ctypes.data
-    for number in (0.5, 0.0, -1.0, -1e300, -np.inf, np.inf, np.nan):
-        assert not has_many_q(quantile_parameter(number)), number
+def test_what_kernels_take_of_a_loss_lives_as_long_as_it_and_cannot_be_changed():
+    for loss in (Huber(0.5), Quantile(0.9), Quantile(LEVELS), fastnn.losses.MSE(), fastnn.losses.get("quantile")):
+        numbers = loss.parameter
+        assert numbers is loss.parameter
+        assert numbers.dtype == np.float64
+        with pytest.raises(ValueError, match="read-only"):
+            numbers[0] = 1

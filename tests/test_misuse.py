@@ -5,7 +5,7 @@ import pytest
 
 import fastnn
 from fastnn import Dense, Trainer
-from fastnn.kernels.network import workspace_size
+from fastnn.kernels.layout import workspace_size
 
 
 def test_a_context_of_another_layer_is_refused():

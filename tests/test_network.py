@@ -6,11 +6,11 @@ import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 from fastnn import kernels
-from fastnn.kernels import network, reference
+from fastnn.kernels import inference, layout, network, reference, sweeps, training
 from fastnn.kernels.catalog import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Optimizer
 from fastnn.kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN
-from fastnn.kernels.loss import default_parameter
+from fastnn.kernels.loss import parameter_array
 from fastnn.kernels.microkernel import tile_columns
 from fastnn.kernels.network import make_table
 from fastnn.kernels.optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS
@@ -28,7 +28,7 @@ def make_network(sizes, activations, dtype, rng, scale=1.0):
 
 def make_workspace(net, rows, threads, dtype):
     # NaN everywhere: a step that reads what it has not written cannot hide.
-    return np.full(max(network.workspace_size(net.table, net.parameters, rows, threads)), np.nan, dtype)
+    return np.full(max(layout.workspace_size(net.table, net.parameters, rows, threads)), np.nan, dtype)
 
 
 def make_target(loss, rows, outputs, dtype, rng):
@@ -42,17 +42,17 @@ def make_target(loss, rows, outputs, dtype, rng):
 def gradient_of(net, x, y, weights, loss, threads=1, parameter=None):
     dtype = net.parameters.dtype
     gradient = np.full_like(net.parameters, np.nan)
-    network.loss_and_gradient_parallel.ready(dtype)
-    value = network.loss_and_gradient_parallel(
-        network.rows_worker.address(dtype),
-        network.gradient_worker.address(dtype),
+    training.loss_and_gradient_parallel.ready(dtype)
+    value = training.loss_and_gradient_parallel(
+        sweeps.rows_worker.address(dtype),
+        sweeps.gradient_worker.address(dtype),
         net.table,
         net.parameters,
         x,
         y,
         weights,
         int(loss),
-        default_parameter(loss) if parameter is None else parameter,
+        parameter_array(loss, parameter),
         gradient,
         make_workspace(net, len(x), threads, dtype),
         threads,
@@ -81,11 +81,12 @@ def train(
     states = np.zeros_like(net.parameters), np.zeros_like(net.parameters)
     losses = np.full(steps, np.nan)
     workspace = make_workspace(net, batch_size, threads, dtype) if workspace is None else workspace
-    optimization = network.Optimization(int(optimizer), hyper, *states)
-    plan = network.training_plan(net, optimization, loss, workspace, threads, parameter)
+    optimization = training.Optimization(int(optimizer), hyper, *states)
+    parameter = parameter_array(loss, parameter)
+    plan = training.training_plan(net, optimization, loss, workspace, threads, parameter)
     weights = np.empty(0, dtype) if weights is None else weights
     order = np.empty(0, np.int64) if order is None else order
-    network.train_planned(plan.ctypes.data, x, y, weights, order, batch_size, 1, losses)
+    training.train_planned(plan.ctypes.data, x, y, weights, order, batch_size, 1, losses)
     return net.parameters, losses
 
 
@@ -154,10 +155,10 @@ def test_same_bits_for_any_batch_split(activation, dtype, rng):
 
     def forward(rows, threads):
         out = np.full((len(rows), 5), np.nan, dtype)
-        size = network.workspace_size(net.table, net.parameters, len(rows), threads)[0]
+        size = layout.workspace_size(net.table, net.parameters, len(rows), threads)[0]
         workspace = np.full(size, np.nan, dtype)
-        plan = network.forward_plan(net.table, net.parameters, workspace, threads)
-        network.forward_driver(threads)(plan.ctypes.data, rows, out)
+        plan = inference.forward_plan(net.table, net.parameters, workspace, threads)
+        inference.forward_driver(threads)(plan.ctypes.data, rows, out)
         return out
 
     whole = forward(x, 1)
@@ -182,11 +183,11 @@ def test_few_rows_share_columns_with_the_same_bits(last, dtype, rng):
     kernels.forward(net.table, net.parameters, x, whole, make_workspace(net, len(x), 1, dtype))
     for rows in range(1, len(x) + 1):
         for threads in ALL_THREADS:
-            size = network.workspace_size(net.table, net.parameters, rows, threads)[0]
+            size = layout.workspace_size(net.table, net.parameters, rows, threads)[0]
             memory = np.full(size + 2**17, 7, dtype)
             workspace, out = memory[:size], np.full((rows, odd), np.nan, dtype)
-            plan = network.forward_plan(net.table, net.parameters, workspace, threads)
-            network.forward_driver(threads)(plan.ctypes.data, x[:rows], out)
+            plan = inference.forward_plan(net.table, net.parameters, workspace, threads)
+            inference.forward_driver(threads)(plan.ctypes.data, x[:rows], out)
             assert out.tobytes() == whole[:rows].tobytes()
             assert (memory[size:] == 7).all(), "written past the end of the workspace"
 
@@ -276,7 +277,7 @@ def test_the_planned_workspace_is_enough(sizes, batch_size, rows, threads, rng):
     """Nothing is written past its end, though the last batch is short and its blocks are cut in another way."""
     activations = [Activation.GELU] * (len(sizes) - 2) + [Activation.SOFTMAX]
     net = make_network(sizes, activations, np.float32, rng)
-    size = network.workspace_size(net.table, net.parameters, batch_size, threads)[1]
+    size = layout.workspace_size(net.table, net.parameters, batch_size, threads)[1]
     memory = np.full(size + 2**20, np.nan, np.float32)
     memory[size:] = 7
     x, y = rng.standard_normal((rows, sizes[0])).astype(np.float32), rng.random((rows, sizes[-1])).astype(np.float32)
@@ -345,7 +346,7 @@ def test_a_training_step_allocates_nothing(threads, clip, allocations, rng):
 )
 def test_a_wide_layer_beside_a_row_wise_one_stays_in_the_workspace(sizes, activations, rows, threads, dtype, rng):
     net = make_network(sizes, activations, dtype, rng)
-    size = network.workspace_size(net.table, net.parameters, rows, threads)[1]
+    size = layout.workspace_size(net.table, net.parameters, rows, threads)[1]
     memory = np.full(size + 2**18, np.nan, dtype)
     memory[size:] = 7
     x, y = rng.standard_normal((rows, sizes[0])).astype(dtype), np.zeros((rows, sizes[-1]), dtype)

@@ -14,12 +14,14 @@ from numba.core.runtime import _nrt_python, rtsys
 
 import fastnn
 from fastnn import kernels
-from fastnn.kernels import network, reference, regularized
+from fastnn.kernels import network, normalized_inference, reference, regularized_training, training
 from fastnn.kernels.catalog import hyper_parameters
 from fastnn.kernels.codes import ROW_WISE, Activation, Loss, Normalization, Optimizer
 from fastnn.kernels.dropout import rate_threshold
-from fastnn.kernels.network import make_table, workspace_size
+from fastnn.kernels.layout import workspace_size
+from fastnn.kernels.network import make_table
 from fastnn.kernels.optimizer import CLIP_NORM, L1, L2, PENALTY_IN_LOSS
+from fastnn.kernels.table import STATISTICS_SIZE, has_normalization
 
 ALL_THREADS = (1, 2, 3, 8)
 KINDS = [None, "layer", "batch"]
@@ -174,9 +176,9 @@ def test_many_steps_stay_with_the_formulas(kind, dtype, rng):
 def regularized_table(sizes, activations, codes, rates, dtype, rng):
     table, count = make_table(sizes, activations, codes, [rate_threshold(rate) for rate in rates])
     parameters = (rng.standard_normal(count) * 0.3).astype(dtype)
-    if not regularized.has_normalization(table):
+    if not has_normalization(table):
         return network.Network(table, parameters)
-    return network.NormalizedNetwork(table, parameters, np.ones(table[0, network.STATISTICS_SIZE], dtype))
+    return network.NormalizedNetwork(table, parameters, np.ones(table[0, STATISTICS_SIZE], dtype))
 
 
 def train(
@@ -188,13 +190,13 @@ def train(
     states = np.zeros_like(net.parameters), np.zeros_like(net.parameters)
     size = workspace_size(net.table, net.parameters, batch_size, threads)[1]
     workspace = np.full(size, np.nan, dtype) if memory is None else memory[:size]
-    optimization = network.Optimization(int(optimizer), hyper, *states)
-    plan = regularized.training_plan_of(own, optimization, Loss.MSE, workspace, threads)
-    regularized.begin_updates(plan, 2**64 - 3, first)
+    optimization = training.Optimization(int(optimizer), hyper, *states)
+    plan = regularized_training.training_plan_of(own, optimization, Loss.MSE, workspace, threads)
+    regularized_training.begin_updates(plan, 2**64 - 3, first)
     losses = np.full(steps, np.nan)
     order = np.empty(0, np.int64) if order is None else order
     weights = np.linspace(0.5, 1.5, len(x)).astype(dtype)
-    network.train_planned(plan.ctypes.data, x, y, weights, order, batch_size, first, losses)
+    training.train_planned(plan.ctypes.data, x, y, weights, order, batch_size, first, losses)
     return own[1], (*own, np.empty(0, dtype))[2], losses
 
 
@@ -230,14 +232,14 @@ def test_any_number_of_threads_trains_the_same(codes, rates, clip, dtype, rng):
 def test_any_number_of_threads_finds_the_same_gradient(codes, dtype, rng):
     net = regularized_table(SIZES, (Activation.SILU,) * 3, codes, (0, 0, 0), dtype, rng)
     x, y = rng.standard_normal((300, 20)).astype(dtype), rng.random((300, 5)).astype(dtype)
-    network.loss_and_gradient_parallel.ready(np.dtype(dtype))
+    training.loss_and_gradient_parallel.ready(np.dtype(dtype))
     found = set()
     for threads in ALL_THREADS:
         workspace = np.full(workspace_size(*net[:2], 300, threads)[1], np.nan, dtype)
         gradient = np.full_like(net.parameters, np.nan)
-        sweeps = regularized.gradient_sweeps(net.table, net.parameters.dtype, threads)
+        sweeps = regularized_training.gradient_sweeps(net.table, net.parameters.dtype, threads)
         rest = (net.parameters, x, y, np.empty(0, dtype), int(Loss.MSE), 0.0, gradient, workspace, threads)
-        value = network.loss_and_gradient_parallel(*sweeps, *rest)
+        value = training.loss_and_gradient_parallel(*sweeps, *rest)
         found.add((value, gradient.tobytes()))
     room, gradient = fastnn.workspace(net, 300), np.empty_like(net.parameters)
     found.add((fastnn.gradient(net, x, y, Loss.MSE, gradient, room), gradient.tobytes()))
@@ -261,7 +263,7 @@ def test_a_row_does_not_depend_on_its_batch_nor_on_who_asks(kinds, dtype, rng):
     fastnn.apply_into(net.network, x, out, room)
     assert out.tobytes() == whole.tobytes()
     assert fastnn.apply(net.network, x[::7][4]).tobytes() == whole[28].tobytes()
-    for function in (kernels.normalized_forward, regularized.normalized_forward_serial):
+    for function in (kernels.normalized_forward, normalized_inference.normalized_forward_serial):
         out[:] = np.nan
         function(*net.network, x, out, room)
         assert out.tobytes() == whole.tobytes()
@@ -658,14 +660,14 @@ def test_row_wise_activations_go_with_normalization(rng):
 
 PLAIN = """
 import numpy as np, fastnn
-from fastnn.kernels import normalized_sensitivity, regularized
+from fastnn.kernels import normalized_inference, normalized_sensitivity, regularized_sweeps
 x, y = np.zeros((8, 3), np.float32), np.zeros((8, 1), np.float32)
 net = fastnn.MLP([3, 4, 1], seed=0)
 net.predict(x), net.loss_and_gradient(x, y), net.fit(x, y, seed=0), net.cfunc()
 room = fastnn.workspace(net.network, 8)
 fastnn.apply(net.network, x), fastnn.vjp(net.network, x, y, x.copy(), room)
 fastnn.gradient(net.network, x, y, fastnn.Loss.MSE, net.parameters.copy(), room)
-modules = regularized, normalized_sensitivity
+modules = normalized_inference, normalized_sensitivity, regularized_sweeps
 workers = {w for m in modules for w in vars(m).values() if hasattr(w, "slots")}
 workers = [w for w in workers if w.function.__module__ in {m.__name__ for m in modules}]
 print(len(workers), [w.function.__name__ for w in workers if w._addresses])

@@ -1,6 +1,7 @@
 """Rules of the code base: one-way imports, no stale cache, float32 stays float32, loops are vectors."""
 
 import ast
+import graphlib
 import os
 import pathlib
 import platform
@@ -39,6 +40,19 @@ def test_kernels_import_numpy_numba_and_themselves(path):
     absolute, relative = imported_modules(path)
     assert absolute <= {"numpy", "numba", "llvmlite"}
     assert {level for level, _ in relative} <= {1}, "kernels must not import fastnn"
+
+
+def test_kernels_import_each_other_one_way():
+    """No file imports, in whatever way, one that imports it: each can be read after those that it is built on."""
+    graph = {}
+    for path in KERNELS.glob("*.py"):
+        nodes = [
+            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.level
+        ]
+        names = {node.module or alias.name for node in nodes for alias in node.names}
+        graph[path.stem] = {name for name in names if (KERNELS / f"{name}.py").exists()}
+    order = list(graphlib.TopologicalSorter(graph).static_order())
+    assert order.index("table") < order.index("step") < order.index("sweeps") < order.index("__init__")
 
 
 def test_the_reference_imports_numpy_alone():
@@ -127,7 +141,7 @@ def test_no_compile_after_the_first_call_of_a_dtype():
     net = fastnn.MLP([3, 4, 2], seed=0)
     x = np.zeros((5, 3), np.float32)
     net.predict(x)
-    kernel = kernels.network.forward_planned
+    kernel = kernels.inference.forward_planned
     before = len(kernel.signatures)
     frozen = x.copy()
     frozen.flags.writeable = False

@@ -13,13 +13,15 @@ from sklearn.preprocessing import StandardScaler
 
 import fastnn
 from fastnn import Dense, Sequential, Standardize, kernels
-from fastnn.kernels import network, regularized
+from fastnn.kernels import network, regularized_training, training
 from fastnn.kernels.catalog import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Normalization, Optimizer
 from fastnn.kernels.dropout import rate_threshold
-from fastnn.kernels.network import make_table, statistics_count, workspace_size
+from fastnn.kernels.layout import workspace_size
+from fastnn.kernels.network import make_table
 from fastnn.kernels.optimizer import CLIP_NORM
 from fastnn.kernels.sensitivity import SEEDS
+from fastnn.kernels.table import ROW_WORKSPACE, statistics_count
 
 
 def features(rng, rows=120, dtype=np.float32):
@@ -269,10 +271,10 @@ def test_any_number_of_threads_trains_the_same(gathers, clip, dtype, rng):
         size = workspace_size(table, parameters, 40, threads)[1]
         memory, losses = np.full(size + 64, np.nan, dtype), np.full(4, np.nan)
         memory[size:] = 7
-        optimization = network.Optimization(int(Optimizer.ADAM), hyper, *np.zeros((2, count), dtype))
-        plan = regularized.training_plan_of(own, optimization, Loss.MSE, memory[:size], threads)
-        regularized.begin_updates(plan, 5, 1)
-        network.train_planned(plan.ctypes.data, x, y, weight, order, 40, 1, losses)
+        optimization = training.Optimization(int(Optimizer.ADAM), hyper, *np.zeros((2, count), dtype))
+        plan = regularized_training.training_plan_of(own, optimization, Loss.MSE, memory[:size], threads)
+        regularized_training.begin_updates(plan, 5, 1)
+        training.train_planned(plan.ctypes.data, x, y, weight, order, 40, 1, losses)
         assert np.isfinite(losses).all()
         assert (memory[size:] == 7).all()
         assert own.statistics[-40:].tobytes() == statistics[-40:].tobytes()
@@ -326,7 +328,7 @@ def test_nothing_is_written_behind_the_smallest_workspace(sizes, rows, rng):
     y = rng.standard_normal((rows, sizes[-1])).astype(np.float32)
     net.standardize.adapt(x)
     inference, training = workspace_size(net.table, net.parameters, rows, 1)
-    inference = net.table[0, network.ROW_WORKSPACE] if rows == 1 else inference
+    inference = net.table[0, ROW_WORKSPACE] if rows == 1 else inference
     jacobian_room = workspace_size(net.table, net.parameters, SEEDS, 1)[1]
     gradient, jacobian = np.empty_like(net.parameters), np.empty((rows, sizes[-1], sizes[0]), np.float32)
     for size, call in (

@@ -47,7 +47,7 @@ def track_signatures_after_a_tour():
     import numpy as np
 
     import fastnn
-    from fastnn.kernels import network
+    from fastnn.kernels import inference, training
 
     x, y = np.zeros((8, 4), np.float32), np.zeros((8, 1), np.float32)
     for sizes in ([4, 1], [4, 8, 1], [4, 8, 8, 1]):
@@ -55,7 +55,7 @@ def track_signatures_after_a_tour():
         net.predict(x)
         net.fit(x, y, seed=0, progress=False)
         net.fit(x, y, optimizer=fastnn.Adam(), shuffle=False, seed=0, progress=False)
-    return len(network.forward_planned.signatures) + len(network.train_planned.signatures)
+    return len(inference.forward_planned.signatures) + len(training.train_planned.signatures)
 
 
 track_signatures_after_a_tour.unit = "signatures"

@@ -1,0 +1,203 @@
+"""A network in the user's own compiled code, which has it as `Network(table, parameters)`, a named tuple of arrays.
+
+Networks with normalised layers or inputs go as `NormalizedNetwork(table, parameters, statistics)`, to other workers.
+
+    apply, apply_into   out = network(x)
+    workspace           the scratch that functions without an allocation take
+
+A sample is 1-D, a batch 2-D. They serve Python as well as compiled code; derivatives are in embedded_derivatives.py.
+"""
+
+import operator
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+
+from .dense import operand
+from .embedded_calls import call_forward, call_sample, compiled, keep_network
+from .embedded_checks import (
+    BAD_BATCH,
+    BAD_OUT,
+    BAD_X,
+    MISALIGNED_X,
+    OUT_OVERLAPS,
+    SMALL_WORKSPACE,
+    batch_aligned,
+    batch_apart,
+    check_arrays,
+    check_network_type,
+    check_types,
+    clear_of,
+    refuse,
+    require,
+    sample_aligned,
+    sample_apart,
+)
+from .inference import forward_arguments
+from .jit import glue, inner, kernel
+from .layout import LINE, workspace_size
+from .sensitivity import SEEDS
+from .simd import flat_pointer, pointer
+from .table import IN, ROW_WORKSPACE, outputs_count
+from .table_check import MOST
+
+
+@inner
+def _inference_size(table, parameters, rows):
+    return table[0, ROW_WORKSPACE] if rows <= 1 else workspace_size(table, parameters, rows, 1)[0]
+
+
+@glue
+def _apply_sample(network, x, out, workspace):
+    table, parameters = network.table, network.parameters
+    require(x.shape[0] == table[0, IN], BAD_X)
+    require(sample_aligned(x), MISALIGNED_X)
+    require(out.shape[0] == outputs_count(table), BAD_OUT)
+    require(sample_apart(x, out) & clear_of(network.parameters, out), OUT_OVERLAPS)
+    require(workspace.size >= table[0, ROW_WORKSPACE], SMALL_WORKSPACE)
+    step, target, scratch = x.strides[0] // x.itemsize, flat_pointer(out), flat_pointer(workspace)
+    arguments = (flat_pointer(table), table.shape[0], flat_pointer(parameters), pointer(x), step, target, scratch)
+    call_sample(network, arguments)
+    keep_network(network, x, out, workspace)
+
+
+@glue
+def _apply_batch(network, x, out, workspace):
+    table, parameters = network.table, network.parameters
+    rows = x.shape[0]
+    require(x.shape[1] == table[0, IN], BAD_X)
+    require(batch_aligned(x), MISALIGNED_X)
+    require((out.shape[0] == rows) & (out.shape[1] == outputs_count(table)), BAD_OUT)
+    require(batch_apart(x, out) & clear_of(network.parameters, out), OUT_OVERLAPS)
+    require(workspace.size >= _inference_size(table, parameters, rows), SMALL_WORKSPACE)
+    target, scratch = flat_pointer(out), flat_pointer(workspace)
+    call_forward(network, forward_arguments(table, parameters, 0, operand(x), rows, target, scratch, workspace.size))
+    keep_network(network, x, out, workspace)
+
+
+def _choose_apply_into(network, x, out, workspace):
+    check_types(network, {"out": 0}, ("out", "workspace"), x=x, out=out, workspace=workspace)
+    if x.ndim == 1:
+        return lambda network, x, out, workspace: _apply_sample(network, x, out, workspace)
+    return lambda network, x, out, workspace: _apply_batch(network, x, out, workspace)
+
+
+@compiled(_choose_apply_into)
+def apply_into(network, x, out, workspace):
+    """out = network(x) on this thread, without an allocation.
+
+    Args:
+        network: the `network` of a model. Python's call checks all of it, compiled code trusts the numbers in it.
+        x: (in,) or (m, in) of the network's dtype, any strides.
+        out: (out,) or (m, out) C-contiguous; must not overlap x or the network.
+        workspace: from `workspace(network, m)`.
+
+    Raises:
+        ValueError: x, out or workspace do not fit the network.
+        TypeError: not an array, or of another dtype. In compiled code numba's TypingError, when compiling.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 8, 1], seed=0)
+    >>> x, out = np.ones(2, np.float32), np.empty(1, np.float32)
+    >>> fastnn.apply_into(net.network, x, out, fastnn.workspace(net.network, 1))
+    >>> bool(out == net.predict(x))
+    True
+    """
+    network = check_arrays(network, {"out": 0}, ("out", "workspace"), x=x, out=out, workspace=workspace)
+    _apply_into_kernel(network, x, out, workspace)
+
+
+@kernel
+def _apply_into_kernel(network, x, out, workspace):
+    apply_into(network, x, out, workspace)
+
+
+@inner
+def _workspace_size(table, parameters, batch):
+    # A row takes some times as many elements as its layers have units: for more rows the number would not fit 64 bits.
+    if batch < 1 or batch > MOST // (parameters.size + LINE):
+        refuse(BAD_BATCH)
+    inference, training = workspace_size(table, parameters, max(batch, SEEDS), 1)
+    return max(inference, training)
+
+
+def _choose_workspace(network, batch):
+    check_network_type(network)
+    if not isinstance(batch, types.Integer):
+        raise TypingError(f"batch: expected a whole number, got {batch}")
+
+    def workspace(network, batch):
+        return np.empty(_workspace_size(network.table, network.parameters, batch), network.parameters.dtype)
+
+    return workspace
+
+
+@compiled(_choose_workspace)
+def workspace(network, batch):
+    """Scratch for the other functions on batches of at most `batch` rows: a new flat array of the network's dtype.
+
+    Raises:
+        ValueError: batch is below 1, or so large that no memory holds it.
+        TypeError: not a network, or batch is not a whole number.
+        MemoryError: there is no such memory.
+
+    >>> import fastnn
+    >>> fastnn.workspace(fastnn.MLP([2, 1], seed=0).network, 32).dtype
+    dtype('float32')
+    """
+    network = check_arrays(network, {}, ())
+    try:
+        number = None if isinstance(batch, (bool, np.bool_)) else operator.index(batch)
+    except TypeError:  # arrays have __index__, but most of them no index
+        number = None
+    if number is None:
+        raise TypeError(f"batch: expected a whole number, got {batch!r:.200}")
+    # Beyond 64 bits they are as wrong as the largest, and the smallest, of 64 bits.
+    return _workspace_kernel(network, min(max(number, 0), 2**63 - 1))
+
+
+@kernel
+def _workspace_kernel(network, batch):
+    return workspace(network, batch)
+
+
+def _choose_apply(network, x):
+    check_types(network, {"x": 0}, (), x=x)
+    if x.ndim == 1:
+
+        def apply(network, x):
+            out = np.empty(outputs_count(network.table), network.parameters.dtype)
+            apply_into(network, x, out, np.empty(network.table[0, ROW_WORKSPACE], network.parameters.dtype))
+            return out
+
+    else:
+
+        def apply(network, x):
+            out = np.empty((x.shape[0], outputs_count(network.table)), network.parameters.dtype)
+            size = _inference_size(network.table, network.parameters, x.shape[0])
+            apply_into(network, x, out, np.empty(size, network.parameters.dtype))
+            return out
+
+    return apply
+
+
+@compiled(_choose_apply)
+def apply(network, x):
+    """network(x) on this thread, a new array: (out,) for x of shape (in,), (m, out) for (m, in).
+
+    Raises:
+        ValueError, TypeError: as `apply_into`.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 8, 3], seed=0)
+    >>> fastnn.apply(net.network, np.ones((5, 2), np.float32)).shape
+    (5, 3)
+    """
+    network = check_arrays(network, {"x": 0}, (), x=x)
+    return _apply_kernel(network, x)
+
+
+@kernel
+def _apply_kernel(network, x):
+    return apply(network, x)

@@ -1,0 +1,319 @@
+"""Derivatives of a network in the user's own compiled code (see embedded_apply.py).
+
+vjp        dx = dy^T d network(x) / dx
+jacobian   out[i, j] = d network(x)[i] / d x[j]
+gradient   d loss / d parameters
+"""
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+
+from .dense import operand
+from .embedded_calls import call_jacobian, call_sweeps, call_vjp, compiled, keep_network
+from .embedded_checks import (
+    BAD_DY,
+    BAD_GRADIENT,
+    BAD_JACOBIAN,
+    BAD_LOSS,
+    BAD_PARAMETER,
+    BAD_X,
+    BAD_Y,
+    DX_OVERLAPS,
+    GRADIENT_OVERLAPS,
+    LOSSES,
+    MISALIGNED_X,
+    NO_ROWS,
+    OUT_OVERLAPS,
+    SMALL_WORKSPACE,
+    batch_aligned,
+    batch_apart,
+    check_arrays,
+    check_types,
+    clear_of,
+    require,
+    sample_aligned,
+    sample_apart,
+)
+from .jit import glue, inner, kernel
+from .layout import workspace_size
+from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, parameter_array
+from .sensitivity import SEEDS
+from .simd import address_of, flat_pointer, keep_alive, pointer
+from .step import batch_loss
+from .table import IN, outputs_count
+
+
+@inner
+def _training_size(table, parameters, rows):
+    return workspace_size(table, parameters, rows, 1)[1]
+
+
+@glue
+def _vjp(network, x, x_row, x_column, rows, dy, dx, workspace):
+    table, parameters = network.table, network.parameters
+    require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
+    source, upper, lower = address_of(pointer(x)), address_of(flat_pointer(dy)), address_of(flat_pointer(dx))
+    call_vjp(network, (table, parameters, source, x_row, x_column, rows, upper, lower, workspace))
+    keep_network(network, x, dy, workspace)
+    keep_alive(dx)
+
+
+@glue
+def _vjp_sample(network, x, dy, dx, workspace):
+    table = network.table
+    require(x.shape[0] == table[0, IN], BAD_X)
+    require(sample_aligned(x), MISALIGNED_X)
+    require((dy.shape[0] == outputs_count(table)) & (dx.shape[0] == table[0, IN]), BAD_DY)
+    require(sample_apart(x, dx) & clear_of(dy, dx) & clear_of(network.parameters, dx), DX_OVERLAPS)
+    _vjp(network, x, 0, x.strides[0] // x.itemsize, 1, dy, dx, workspace)
+
+
+@glue
+def _vjp_batch(network, x, dy, dx, workspace):
+    table, rows, a = network.table, x.shape[0], operand(x)
+    require(x.shape[1] == table[0, IN], BAD_X)
+    require(batch_aligned(x), MISALIGNED_X)
+    require((dy.shape[0] == rows) & (dy.shape[1] == outputs_count(table)), BAD_DY)
+    require((dx.shape[0] == rows) & (dx.shape[1] == table[0, IN]), BAD_DY)
+    require(batch_apart(x, dx) & clear_of(dy, dx) & clear_of(network.parameters, dx), DX_OVERLAPS)
+    _vjp(network, x, a.row_stride, a.column_stride, rows, dy, dx, workspace)
+
+
+def _choose_vjp(network, x, dy, dx, workspace):
+    check_types(network, {"dy": 0, "dx": 0}, ("dx", "workspace"), x=x, dy=dy, dx=dx, workspace=workspace)
+    if x.ndim == 1:
+        return lambda network, x, dy, dx, workspace: _vjp_sample(network, x, dy, dx, workspace)
+    return lambda network, x, dy, dx, workspace: _vjp_batch(network, x, dy, dx, workspace)
+
+
+@compiled(_choose_vjp)
+def vjp(network, x, dy, dx, workspace):
+    """dx = dy^T d network(x) / dx, row by row, on this thread, without an allocation.
+
+    Args:
+        network: the `network` of a model.
+        x: (in,) or (m, in) of the network's dtype, any strides.
+        dy: (out,) or (m, out) C-contiguous, the gradient of some number with respect to the output.
+        dx: (in,) or (m, in) C-contiguous, receives its gradient by x; must not overlap x, dy or the network.
+        workspace: from `workspace(network, m)`.
+
+    Raises:
+        ValueError, TypeError: as `apply_into`.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 1], seed=0)
+    >>> x, dx = np.ones(2, np.float32), np.empty(2, np.float32)
+    >>> fastnn.vjp(net.network, x, np.ones(1, np.float32), dx, fastnn.workspace(net.network, 1))
+    >>> bool((dx == net.layers[0].weight[:, 0]).all())
+    True
+    """
+    network = check_arrays(network, {"dy": 0, "dx": 0}, ("dx", "workspace"), x=x, dy=dy, dx=dx, workspace=workspace)
+    _vjp_kernel(network, x, dy, dx, workspace)
+
+
+@kernel
+def _vjp_kernel(network, x, dy, dx, workspace):
+    vjp(network, x, dy, dx, workspace)
+
+
+@glue
+def _jacobian(network, x, x_row, x_column, rows, out, workspace):
+    table, parameters = network.table, network.parameters
+    require(workspace.size >= _training_size(table, parameters, SEEDS), SMALL_WORKSPACE)
+    source, result = address_of(pointer(x)), address_of(flat_pointer(out))
+    call_jacobian(network, (table, parameters, source, x_row, x_column, rows, result, workspace))
+    keep_network(network, x, out, workspace)
+
+
+@glue
+def _jacobian_sample(network, x, out, workspace):
+    table = network.table
+    require(x.shape[0] == table[0, IN], BAD_X)
+    require(sample_aligned(x), MISALIGNED_X)
+    require((out.shape[0] == outputs_count(table)) & (out.shape[1] == table[0, IN]), BAD_JACOBIAN)
+    require(sample_apart(x, out) & clear_of(network.parameters, out), OUT_OVERLAPS)
+    _jacobian(network, x, 0, x.strides[0] // x.itemsize, 1, out, workspace)
+
+
+@glue
+def _jacobian_batch(network, x, out, workspace):
+    table, rows, a = network.table, x.shape[0], operand(x)
+    require(x.shape[1] == table[0, IN], BAD_X)
+    require(batch_aligned(x), MISALIGNED_X)
+    require(out.shape[0] == rows, BAD_JACOBIAN)
+    require((out.shape[1] == outputs_count(table)) & (out.shape[2] == table[0, IN]), BAD_JACOBIAN)
+    require(batch_apart(x, out) & clear_of(network.parameters, out), OUT_OVERLAPS)
+    _jacobian(network, x, a.row_stride, a.column_stride, rows, out, workspace)
+
+
+def _choose_jacobian(network, x, out, workspace):
+    check_types(network, {"out": 1}, ("out", "workspace"), x=x, out=out, workspace=workspace)
+    if x.ndim == 1:
+        return lambda network, x, out, workspace: _jacobian_sample(network, x, out, workspace)
+    return lambda network, x, out, workspace: _jacobian_batch(network, x, out, workspace)
+
+
+@compiled(_choose_jacobian)
+def jacobian(network, x, out, workspace):
+    """out[..., i, j] = d network(x)[..., i] / d x[..., j] on this thread, without an allocation.
+
+    Args:
+        network: the `network` of a model.
+        x: (in,) or (m, in) of the network's dtype, any strides.
+        out: (out, in) or (m, out, in) C-contiguous; must not overlap x or the network.
+        workspace: from `workspace(network, batch)`, any batch.
+
+    Raises:
+        ValueError, TypeError: as `apply_into`.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 3], seed=0)
+    >>> out = np.empty((3, 2), np.float32)
+    >>> fastnn.jacobian(net.network, np.ones(2, np.float32), out, fastnn.workspace(net.network, 1))
+    >>> bool((out == net.layers[0].weight.T).all())
+    True
+    """
+    network = check_arrays(network, {"out": 1}, ("out", "workspace"), x=x, out=out, workspace=workspace)
+    _jacobian_kernel(network, x, out, workspace)
+
+
+@kernel
+def _jacobian_kernel(network, x, out, workspace):
+    jacobian(network, x, out, workspace)
+
+
+@inner
+def _parameter_fits(code, parameter, outputs):
+    if parameter.size != 1 and (code != QUANTILE or parameter.size != outputs):
+        return False
+    fit = code != HUBER or 0.0 < parameter[0] < np.inf
+    if code == QUANTILE:
+        for q in parameter:
+            fit &= 0.0 < q < 1.0
+    return fit
+
+
+@glue
+def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
+    table, parameters = network.table, network.parameters
+    rows, weight = x.shape[0], float(x.shape[0])
+    labels = (code == SOFTMAX_CROSS_ENTROPY) & (y.shape[1] == 1)
+    require(x.shape[1] == table[0, IN], BAD_X)
+    require(batch_aligned(x), MISALIGNED_X)
+    require(rows > 0, NO_ROWS)
+    require((y.shape[0] == rows) & (labels | (y.shape[1] == outputs_count(table))), BAD_Y)
+    require((code >= 0) & (code < LOSSES), BAD_LOSS)
+    require(_parameter_fits(code, parameter, outputs_count(table)), BAD_PARAMETER)
+    require(gradient.size == parameters.size, BAD_GRADIENT)
+    clear = clear_of(y, gradient) & clear_of(parameters, gradient)
+    require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
+    require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
+    data = (table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
+    call_sweeps(network, (*data, gradient))
+    value = batch_loss(table, parameters, workspace, code, rows, weight)
+    keep_network(network, x, y, gradient)
+    keep_alive(workspace)
+    keep_alive(parameter)
+    return value
+
+
+@glue
+def _number_of(loss):
+    return loss.value
+
+
+@glue
+def _whole(loss):
+    return np.int64(loss)
+
+
+A_PARAMETER = "expected a number, a contiguous 1-D array of float64 or None"
+
+
+def _is_levels(dtype, array):
+    contiguous = array.layout == "C" if isinstance(array, types.Array) else array.flags.c_contiguous
+    return np.dtype(str(dtype)) == np.float64 and array.ndim == 1 and contiguous
+
+
+def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
+    written = "gradient", "workspace"
+    check_types(network, {"y": 0, "x": 0}, written, x=x, y=y, gradient=gradient, workspace=workspace)
+    if x.ndim != 2 or gradient.ndim != 1:
+        raise TypingError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
+    if not isinstance(loss, (types.IntEnumMember, types.Integer)):
+        raise TypingError(f"loss: expected a member of fastnn.Loss, got {loss}")
+    code_of = _number_of if isinstance(loss, types.IntEnumMember) else _whole
+    if isinstance(loss_parameter, types.Array):
+        known = _is_levels(loss_parameter.dtype, loss_parameter)
+    else:
+        numbers = types.NoneType, types.Omitted, types.Float, types.Integer
+        known = loss_parameter is None or isinstance(loss_parameter, numbers)
+    if not known:
+        raise TypingError(f"loss_parameter: {A_PARAMETER}, got {loss_parameter}")
+
+    def gradient_of_loss(network, x, y, loss, gradient, workspace, loss_parameter=None):
+        code = code_of(loss)
+        return _gradient_batch(network, x, y, code, parameter_array(code, loss_parameter), gradient, workspace)
+
+    return gradient_of_loss
+
+
+@compiled(_choose_gradient)
+def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
+    """The loss of a batch on this thread; `gradient` receives its gradient. Nothing is allocated.
+
+    A function of what it is given: nothing is dropped, and layers normalised over the batch go by the statistics of
+    this batch, of at least two rows then, and leave their running averages alone.
+
+    Args:
+        network: the `network` of a model.
+        x: (m, in) of the network's dtype, any strides, at least one row.
+        y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
+        loss: a `Loss`.
+        gradient: like the parameters; must not overlap them, x or y.
+        workspace: from `workspace(network, m)`.
+        loss_parameter: huber's delta, quantile's q, or a 1-D float64 array of one or of a q for each output; None is 1
+            or 1/2.
+            Other losses have none and take no notice of a number.
+
+    Returns:
+        The loss, a float.
+
+    Raises:
+        ValueError, TypeError: as `apply_into`.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 1], seed=0)
+    >>> x, y, slope = np.ones((4, 2), np.float32), np.ones((4, 1), np.float32), np.empty(3, np.float32)
+    >>> value = fastnn.gradient(net.network, x, y, fastnn.Loss.MSE, slope, fastnn.workspace(net.network, 4))
+    >>> value == net.loss_and_gradient(x, y, "mse")[0]
+    True
+    """
+    arrays = {"x": x, "y": y, "gradient": gradient, "workspace": workspace}
+    network = check_arrays(network, {"y": 0, "x": 0}, ("gradient", "workspace"), **arrays)
+    if x.ndim != 2 or gradient.ndim != 1:
+        raise ValueError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
+    if not isinstance(loss, (int, np.integer)) or isinstance(loss, bool):
+        raise TypeError(f"loss: expected a member of fastnn.Loss, got {loss!r}")
+    if loss_parameter is None:
+        loss_parameter = default_parameter(loss)
+    elif isinstance(loss_parameter, (int, float, np.integer, np.floating)) and not isinstance(loss_parameter, bool):
+        try:
+            loss_parameter = float(loss_parameter)
+        except OverflowError:
+            loss_parameter = np.inf
+    elif not isinstance(loss_parameter, np.ndarray) or not _is_levels(loss_parameter.dtype, loss_parameter):
+        raise TypeError(f"loss_parameter: {A_PARAMETER}, got {loss_parameter!r}")
+    # Whole numbers of any length: the compiled code, which says what is wrong, takes 64 bits.
+    code = int(loss) if 0 <= loss < LOSSES else -1
+    return _gradient_kernel(network, x, y, code, gradient, workspace, loss_parameter)
+
+
+# Its own parameter has the function's name.
+_gradient = gradient
+
+
+@kernel
+def _gradient_kernel(network, x, y, loss, gradient, workspace, loss_parameter):
+    return _gradient(network, x, y, loss, gradient, workspace, loss_parameter)

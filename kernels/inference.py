@@ -1,0 +1,206 @@
+"""Plain networks forward: workers, the plan by which Python calls them, and the kernel `forward`.
+
+Rows go through the layers in blocks, small enough that a block's activations are still in cache when the next layer
+reads them. Nothing is kept for a backward pass: that forward is in passes.py.
+"""
+
+import numpy as np
+from numba import carray, int64, intp, types
+
+from .activation import SOFTMAX
+from .dense import FEW_ROWS, FEW_ROWS_GRAIN, linear_cell, operand, part, shifted
+from .gemm import Operand
+from .jit import call, finder, glue, kernel, run, serial_in_njit, worker
+from .layout import ROWS, layer_scratch, threads_that_fit
+from .microkernel import panel_columns
+from .simd import address_of, advance, flat_pointer, itemsize, pointer_to
+from .table import ACTIVATION, BIAS, IN, NUMBERS, OUT, TABLE_COLUMNS, weights_of, widest
+
+
+@glue
+def forward_layer(table, layer, parameters, x, m, first, last, out, buffer, scratch):
+    """Columns first..last of a layer's result for m rows; x is an Operand, out begins at the result's first column."""
+    n, k = table[layer, OUT], table[layer, IN]
+    linear_cell(
+        x,
+        shifted(weights_of(table, layer, parameters), 0, first),
+        advance(parameters, table[layer, BIAS] + first),
+        table[layer, ACTIVATION],
+        m,
+        k,
+        last - first,
+        advance(out, first),
+        n,
+        buffer,
+        scratch,
+    )
+
+
+@glue
+def forward_rows(table, parameters, x, first, last, out, workspace):
+    """Rows first..last through all layers; hidden activations pass between two buffers of ROWS rows."""
+    layers = table.shape[0]
+    width = widest(table)
+    block = min(last - first, ROWS)
+    buffer = advance(workspace, 2 * block * width)
+    scratch = advance(buffer, width)
+    for row in range(first, last, ROWS):
+        m = min(ROWS, last - row)
+        source = shifted(x, row, 0)
+        for layer in range(layers):
+            n = table[layer, OUT]
+            target = advance(workspace, (layer & 1) * block * width)
+            if layer == layers - 1:
+                target = advance(out, row * n)
+            forward_layer(table, layer, parameters, source, m, 0, n, target, buffer, scratch)
+            source = Operand(target, n, 1)
+
+
+def forward_types(t):
+    """table, parameters; addresses of statistics and x, x's strides; rows, out, workspace, its size, layer."""
+    return int64[:, ::1], t[::1], intp, intp, intp, intp, intp, intp, intp, intp, intp
+
+
+@glue
+def forward_arguments(table, parameters, statistics, x, rows, out, workspace, size):
+    """A worker's arguments from an Operand and pointers: fewer than arrays would be, and a sample is a row."""
+    return (
+        table,
+        parameters,
+        statistics,
+        address_of(x.pointer),
+        x.row_stride,
+        x.column_stride,
+        rows,
+        address_of(out),
+        address_of(workspace),
+        size,
+    )
+
+
+@worker(lambda t: (*forward_types(t), intp, intp))
+def forward_worker(table, parameters, statistics, x, x_row, x_column, rows, out, workspace, size, layer, index, parts):
+    """One thread's rows, with its part of the workspace; some arguments are there for other workers' sake."""
+    forward_rows(
+        table,
+        flat_pointer(parameters),
+        Operand(pointer_to(x, parameters), x_row, x_column),
+        part(rows, index, parts),
+        part(rows, index + 1, parts),
+        pointer_to(out, parameters),
+        advance(pointer_to(workspace, parameters), index * (size // parts)),
+    )
+
+
+find_forward = finder(forward_worker)
+
+
+@worker(lambda t: (types.CPointer(int64), intp, *[types.CPointer(t)] * 2, intp, *[types.CPointer(t)] * 2))
+def sample_worker(table, layers, parameters, x, x_step, out, workspace):
+    """One row, in code that knows it is one: 4-32-32-1 took 180 ns a call, by `forward_worker` 205."""
+    forward_rows(carray(table, (layers, TABLE_COLUMNS)), parameters, Operand(x, 0, x_step), 0, 1, out, workspace)
+
+
+find_sample = finder(sample_worker)
+
+
+@worker(lambda t: (*forward_types(t), intp, intp))
+def layer_worker(table, parameters, statistics, x, x_row, x_column, m, out, workspace, size, layer, index, parts):
+    """One thread's columns of one layer, for a batch of too few rows to share; threads have one part of workspace."""
+    layers, width = table.shape[0], widest(table)
+    p = pointer_to(workspace, parameters)
+    n, k = table[layer, OUT], table[layer, IN]
+    source = Operand(pointer_to(x, parameters), x_row, x_column)
+    if layer > 0:
+        source = Operand(advance(p, (1 - (layer & 1)) * m * width), k, 1)
+    target = pointer_to(out, parameters) if layer == layers - 1 else advance(p, (layer & 1) * m * width)
+    nr = panel_columns(p)
+    slivers = (n + nr - 1) // nr
+    first, last = part(slivers, index, parts) * nr, min(n, part(slivers, index + 1, parts) * nr)
+    if table[layer, ACTIVATION] >= SOFTMAX:
+        # Rows stay whole.
+        first, last = 0, n if index == 0 else 0
+    if last > first:
+        buffer = advance(p, 2 * m * width)
+        scratch = advance(buffer, width + index * layer_scratch(table, itemsize(p), nr))
+        forward_layer(table, layer, flat_pointer(parameters), source, m, first, last, target, buffer, scratch)
+
+
+@kernel
+def forward_serial(table, parameters, x, out, workspace):
+    """out = network(x) on this thread; arrays as `forward` takes them."""
+    forward_rows(table, flat_pointer(parameters), operand(x), 0, x.shape[0], flat_pointer(out), flat_pointer(workspace))
+
+
+def forward_plan(table, parameters, workspace, threads):
+    """What a kernel of `forward_driver` needs besides the data, as an int64 array; keep it and its arrays while in use.
+
+    Python hands Numba an array in 50 ns, more than a small network takes for a layer: addresses cost nothing.
+    """
+    dtype = parameters.dtype
+    # The worker that a single thread will not call is not compiled.
+    layer_address = layer_worker.address(dtype) if threads > 1 else 0
+    return plan_of(forward_worker.address(dtype), layer_address, table, parameters, workspace, threads, 0)
+
+
+def plan_of(rows_address, layer_address, table, parameters, workspace, threads, statistics):
+    """The plan with these workers; without one for layers, few rows are not shared. statistics: an address."""
+    arrays = [number for array in (table, parameters, workspace) for number in (array.ctypes.data, array.size)]
+    return np.array([rows_address, layer_address, *arrays, threads, statistics], np.int64)
+
+
+@glue
+def _planned(plan, x, out):
+    """The numbers of a plan, and the arguments of its workers but for the layer."""
+    numbers = carray(pointer_to(plan, NUMBERS), 10)
+    table = carray(pointer_to(numbers[2], NUMBERS), (numbers[3] // TABLE_COLUMNS, TABLE_COLUMNS))
+    parameters = carray(pointer_to(numbers[4], out), numbers[5])
+    workspace = pointer_to(numbers[6], out)
+    source, target = operand(x), flat_pointer(out)
+    arguments = forward_arguments(table, parameters, numbers[9], source, x.shape[0], target, workspace, numbers[7])
+    return numbers, table, arguments
+
+
+@kernel
+def forward_planned(plan, x, out):
+    """out = network(x) on this thread; plan: the address of the array from `forward_plan`."""
+    numbers, _, arguments = _planned(plan, x, out)
+    call(numbers[0], (*arguments, 0, 0, 1))
+
+
+@kernel
+def forward_shared(plan, x, out):
+    """`forward_planned` on the plan's threads, which share rows, or layer after layer the columns if rows are few.
+
+    A kernel of its own, for who needs no threads need not wait for its compilation.
+    """
+    numbers, table, arguments = _planned(plan, x, out)
+    threads = numbers[8]
+    by_rows = x.shape[0] > FEW_ROWS or numbers[1] == 0
+    # One launch in the source: each one would be compiled, for a third of a second.
+    for layer in range(1 if by_rows else table.shape[0]):
+        work = x.shape[0] * table[layer, IN] * table[layer, OUT]
+        count = threads if by_rows else min(threads, max(1, work // FEW_ROWS_GRAIN))
+        run(numbers[0] if by_rows else numbers[1], (*arguments, layer), count)
+
+
+def forward_driver(threads):
+    """The kernel that takes a plan for so many threads."""
+    return forward_planned if threads == 1 else forward_shared
+
+
+@serial_in_njit(forward_serial)
+def forward(table, parameters, x, out, workspace):
+    """out = network(x).
+
+    Args:
+        table: int64 (layers, 18), from `make_table`; no layer of it normalised, x not standardised.
+        parameters: flat float32 or float64.
+        x: (m, in), any strides.
+        out: (m, out) C-contiguous; must not overlap x.
+        workspace: at least `workspace_size(table, parameters, m, 1)[0]` elements; from Python, room for more threads
+            lets more of them work.
+    """
+    threads = threads_that_fit(table, parameters, x.shape[0], workspace, 0)
+    plan = forward_plan(table, parameters, workspace, threads)
+    forward_driver(threads)(plan.ctypes.data, x, out)

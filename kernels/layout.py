@@ -1,0 +1,140 @@
+"""How large a workspace has to be, and where its parts begin.
+
+Sizes and places are told in one file, for they have to agree: what `plan_step` (step.py) takes piece by piece is what
+`training_size` has counted. Workspace of a step with m rows, one flat array:
+
+    gradient      the parameters' size, for clipping by norm
+    terms         m * (last out_features): the loss, element by element
+    activations   m * (sum of out_features), layer after layer, each from a new cache line on
+    z             m * (sum of out_features of the layers whose backward takes the pre-activation)
+    dz            m * (sum of out_features)
+    x, y, weights the gathered batch
+    scratch       one part for each thread
+    extras        what a step of networks that are not plain keeps besides (regularized_step.py)
+
+A forward pass needs less, for each thread two buffers of rows that layers fill in turn, a row and scratch.
+"""
+
+from .activation import SOFTMAX
+from .dense import FEW_ROWS, grain_of
+from .gemm import product_scratch, product_scratch_up_to
+from .jit import glue, plain
+from .microkernel import tile_columns
+from .simd import advance, aligned, flat_pointer
+from .table import ACTIVATION, EXTRA_SIZE, IN, OUT, STATISTICS_SIZE, record_sizes, widest
+from .threads import threads_for
+
+# Every part of a workspace, and every layer's rows in it, begin on a cache line: vectors across two cost double.
+LINE = 16
+# Rows that go through the layers together, so that their activations stay in cache from layer to layer.
+ROWS = 256
+# Parts of a layer in what a training step of networks that are not plain keeps besides (regularized_step.py).
+EXTRAS = 4
+
+
+@plain
+def extra_size(table, rows):
+    """Elements that a training step of networks that are not plain takes besides, at the end of a workspace."""
+    if table[0, EXTRA_SIZE] == 0:
+        return 0
+    return rows * table[0, EXTRA_SIZE] + 2 * table[0, STATISTICS_SIZE] + LINE * (EXTRAS * table.shape[0] + 2)
+
+
+@plain
+def forward_scratch(table, rows, size, nr):
+    most = 0
+    for layer in range(table.shape[0]):
+        n, k = table[layer, OUT], table[layer, IN]
+        most = max(most, product_scratch(rows, n, k, size, nr, True, table[layer, ACTIVATION] >= SOFTMAX))
+    return most
+
+
+@plain
+def training_scratch(table, rows, size, nr):
+    """Enough for any batch of up to so many rows: the last one of an epoch may be short."""
+    most = max(forward_scratch(table, min(rows, ROWS), size, nr), min(rows, ROWS) * widest(table))
+    for layer in range(table.shape[0]):
+        n, k = table[layer, OUT], table[layer, IN]
+        most = max(most, product_scratch_up_to(k, n, rows, size, nr))
+        # Through the first layer only the gradient with respect to the input goes back.
+        whole_rows = layer > 0 and table[layer - 1, ACTIVATION] >= SOFTMAX
+        most = max(most, product_scratch(min(rows, ROWS), k, n, size, nr, False, whole_rows))
+    # A row for log_softmax lies before the scratch of the products.
+    return widest(table) + most + 16
+
+
+@plain
+def layer_scratch(table, size, nr):
+    """Scratch of each thread that computes some columns of a layer for at most FEW_ROWS rows: too few for packing."""
+    most = 0
+    for layer in range(table.shape[0]):
+        most = max(most, product_scratch(FEW_ROWS, table[layer, OUT], table[layer, IN], size, nr, True, True))
+    return most
+
+
+@plain
+def forward_size(table, rows, threads, size, nr):
+    """Enough for fewer rows too, which threads share in another way."""
+    block = min(rows, ROWS)
+    width = widest(table)
+    by_rows = threads * (2 * block * width + width + forward_scratch(table, block, size, nr))
+    if threads == 1:
+        return by_rows
+    return max(by_rows, (2 * FEW_ROWS + 1) * width + threads * layer_scratch(table, size, nr))
+
+
+@plain
+def training_size(table, inputs, targets, rows, threads, size, nr, parameters):
+    """Elements of the workspace of `train` and `loss_and_gradient`; the order of its parts is that of `plan_step`."""
+    activations, z = record_sizes(table)
+    last = table[table.shape[0] - 1, OUT]
+    per_row = 2 * activations + z + last + inputs + targets + 1
+    lines = LINE * (3 * table.shape[0] + 8)
+    scratch = threads * training_scratch(table, rows, size, nr)
+    return rows * per_row + parameters + lines + scratch + extra_size(table, rows)
+
+
+@plain
+def workspace_size(table, parameters, rows, threads):
+    """Elements of workspace for a batch of so many rows on so many threads: (inference, training)."""
+    size = parameters.itemsize
+    nr = tile_columns(size)
+    last = table[table.shape[0] - 1, OUT]
+    training = training_size(table, table[0, IN], last, rows, threads, size, nr, parameters.size)
+    return forward_size(table, rows, threads, size, nr), training
+
+
+@plain
+def row_workspace(table):
+    """What a table has as ROW_WORKSPACE; it depends on the machine's vectors too."""
+    return max(forward_size(table, 1, 1, 4, tile_columns(4)), forward_size(table, 1, 1, 8, tile_columns(8)))
+
+
+def threads_that_fit(table, parameters, rows, workspace, which):
+    threads = threads_for(rows * parameters.size, grain_of(rows))
+    while threads > 1 and workspace_size(table, parameters, rows, threads)[which] > workspace.size:
+        threads -= 1
+    return threads
+
+
+@glue
+def rows_at(base, rows, record, layer, row, n):
+    """Where a layer's n features of `row` lie in a part of the workspace that holds `rows` rows of every layer."""
+    return advance(aligned(advance(base, rows * record + LINE * layer)), row * n)
+
+
+@glue
+def terms_of(parameters, workspace):
+    return aligned(advance(flat_pointer(workspace), parameters.size))
+
+
+@glue
+def layer_parts(table, parameters, rows, workspace):
+    """Where terms, activations, z and dz of so many rows begin in a workspace, and where the rest does."""
+    activations, z = record_sizes(table)
+    lines = LINE * table.shape[0]
+    terms = terms_of(parameters, workspace)
+    a_part = aligned(advance(terms, rows * table[table.shape[0] - 1, OUT]))
+    z_part = aligned(advance(a_part, rows * activations + lines))
+    dz_part = aligned(advance(z_part, rows * z + lines))
+    return terms, a_part, z_part, dz_part, aligned(advance(dz_part, rows * activations + lines))

@@ -1,0 +1,153 @@
+"""Networks with normalised layers or standardised inputs forward: inference.py's workers, plan and kernel for those.
+
+A row's result does not depend on the others: layers normalised over the batch go by their running averages. Workers of
+their own, so that the code for this is compiled for such networks alone.
+"""
+
+from numba import carray, intp, types
+
+from .activation import IDENTITY
+from .dense import linear_cell, operand, part
+from .epilogue import activate_rows
+from .gemm import Operand
+from .inference import forward_driver, forward_plan, forward_types, plan_of
+from .jit import finder, glue, kernel, serial_in_njit, worker
+from .layout import ROWS, threads_that_fit
+from .normalization import LAYER, apply_running, normalize_rows, scale_and_shift
+from .simd import advance, flat_pointer, pointer_to
+from .standardization import standardized_rows
+from .table import (
+    ACTIVATION,
+    BIAS,
+    IN,
+    NORMALIZATION,
+    OUT,
+    SCALE,
+    STANDARDIZED,
+    STATISTICS,
+    TABLE_COLUMNS,
+    weights_of,
+    widest,
+)
+
+
+@glue
+def normalized_forward_rows(table, parameters, statistics, x, first, last, out, workspace):
+    """`inference.forward_rows` with normalised layers or inputs: a row's result does not depend on the others."""
+    layers, width = table.shape[0], widest(table)
+    block = min(last - first, ROWS)
+    buffer = advance(workspace, 2 * block * width)
+    scratch = advance(buffer, width)
+    for row in range(first, last, ROWS):
+        m = min(ROWS, last - row)
+        source = Operand(advance(x.pointer, row * x.row_stride), x.row_stride, x.column_stride)
+        for layer in range(layers):
+            n, activation, normalization = table[layer, OUT], table[layer, ACTIVATION], table[layer, NORMALIZATION]
+            if layer == 0 and table[0, STANDARDIZED] > 0:
+                # The buffer that the next layer will fill.
+                source = standardized_rows(table, statistics, source, m, advance(workspace, block * width))
+            target = advance(workspace, (layer & 1) * block * width)
+            if layer == layers - 1:
+                target = advance(out, row * n)
+            linear_cell(
+                source,
+                weights_of(table, layer, parameters),
+                advance(parameters, table[layer, BIAS]),
+                IDENTITY if normalization > 0 else activation,
+                m,
+                table[layer, IN],
+                n,
+                target,
+                n,
+                buffer,
+                scratch,
+            )
+            if normalization > 0:
+                scale = advance(parameters, table[layer, SCALE])
+                shift = advance(scale, n)
+                if normalization == LAYER:
+                    for i in range(m):
+                        normalize_rows(advance(target, i * n), 1, n, buffer)
+                    scale_and_shift(target, scale, shift, target, m, n)
+                else:
+                    mean = advance(statistics, table[layer, STATISTICS])
+                    apply_running(target, m, n, mean, advance(mean, n), scale, shift)
+                activate_rows(activation, target, target, m, n, buffer)
+            source = Operand(target, n, 1)
+
+
+@worker(lambda t: (*forward_types(t), intp, intp))
+def normalized_forward_worker(
+    table, parameters, statistics, x, x_row, x_column, rows, out, workspace, size, layer, index, parts
+):
+    """One thread's rows, with its part of the workspace."""
+    normalized_forward_rows(
+        table,
+        flat_pointer(parameters),
+        pointer_to(statistics, parameters),
+        Operand(pointer_to(x, parameters), x_row, x_column),
+        part(rows, index, parts),
+        part(rows, index + 1, parts),
+        pointer_to(out, parameters),
+        advance(pointer_to(workspace, parameters), index * (size // parts)),
+    )
+
+
+find_normalized_forward = finder(normalized_forward_worker)
+
+
+@worker(
+    lambda t: (types.CPointer(types.int64), intp, *[types.CPointer(t)] * 3, intp, *[types.CPointer(t)] * 2),
+)
+def normalized_sample_worker(table, layers, parameters, statistics, x, x_step, out, workspace):
+    """One row."""
+    source = Operand(x, 0, x_step)
+    whole = carray(table, (layers, TABLE_COLUMNS))
+    normalized_forward_rows(whole, parameters, statistics, source, 0, 1, out, workspace)
+
+
+find_normalized_sample = finder(normalized_sample_worker)
+
+
+def forward_plan_of(network, workspace, threads):
+    """The plan of a Network or NormalizedNetwork for `forward_driver(threads)`; see `forward_plan`."""
+    table, parameters, *statistics = network
+    if not statistics:
+        return forward_plan(table, parameters, workspace, threads)
+    address = normalized_forward_worker.address(parameters.dtype)
+    return plan_of(address, 0, table, parameters, workspace, threads, statistics[0].ctypes.data)
+
+
+@kernel
+def normalized_forward_serial(table, parameters, statistics, x, out, workspace):
+    """out = network(x) on this thread; arrays as `normalized_forward` takes them."""
+    normalized_forward_rows(
+        table,
+        flat_pointer(parameters),
+        flat_pointer(statistics),
+        operand(x),
+        0,
+        x.shape[0],
+        flat_pointer(out),
+        flat_pointer(workspace),
+    )
+
+
+@serial_in_njit(normalized_forward_serial)
+def normalized_forward(table, parameters, statistics, x, out, workspace):
+    """out = network(x) with normalised layers or inputs, layers normalised over the batch by running averages.
+
+    Args:
+        table: int64 (layers, 18), from `make_table`.
+        parameters: flat float32 or float64.
+        statistics: flat, the running mean and variance of each layer normalised over the batch, then the mean and scale
+            of x if the table has it standardised.
+        x: (m, in), any strides.
+        out: (m, out) C-contiguous; must not overlap x.
+        workspace: at least `workspace_size(table, parameters, m, 1)[0]` elements; from Python, room for more threads
+            lets more of them work.
+    """
+    threads = threads_that_fit(table, parameters, x.shape[0], workspace, 0)
+    address = normalized_forward_worker.address(parameters.dtype)
+    plan = plan_of(address, 0, table, parameters, workspace, threads, statistics.ctypes.data)
+    forward_driver(threads)(plan.ctypes.data, x, out)

@@ -1,0 +1,244 @@
+"""The two sweeps of a training step (see sweeps.py) with normalised layers, dropout or standardised inputs.
+
+The first sweep, over rows, is cut where a layer is normalised over the batch, for there every row needs all others. Its
+segments are parallel regions over rows, between them others over columns:
+
+    segment   rows from such a layer's x^ on through layers, to the z of the next one, or to the loss and back
+    columns   mean and variance of the columns of that z; going back, the sums over the batch that its dz takes
+
+A worker, the conductor, launches them one after the other, and has the place of a plain network's rows worker. The
+first segment standardises x, if it is to be.
+
+The second sweep is that of plain networks, and takes scales and shifts as it takes biases.
+"""
+
+from numba import carray, float64, intp
+
+from .dense import part, shifted
+from .epilogue import Store, finish, landing, moved
+from .jit import finder, glue, run, worker
+from .layout import ROWS
+from .normalization import BATCH, column_statistics, divide, parameter_sums, unbiased, update_running
+from .passes import loss_and_slope
+from .regularized_passes import backward_until, forward_until
+from .regularized_step import (
+    CONTEXT_SIZE,
+    DU,
+    NORMALIZED,
+    THREADS,
+    UPDATE,
+    columns_of,
+    extra_at,
+    plan_inputs,
+    plan_regular,
+    standardizes_itself,
+    upper_gradient,
+)
+from .simd import advance, flat_pointer, pointer_to
+from .standardization import standardized_rows
+from .step import gather_rows, plan_step, scratch_of, step_types
+from .sweeps import sweep_weights, update_sinks
+from .table import CONTEXT, NORMALIZATION, NUMBERS, OUT, SCALE, STATISTICS, widest
+
+
+@worker(lambda t: (*step_types(t), intp, intp, intp, intp))
+def segment_worker(
+    table,
+    parameters,
+    x,
+    y,
+    weights,
+    order,
+    workspace,
+    loss,
+    loss_parameter,
+    first,
+    rows,
+    weight,
+    start,
+    backward,
+    index,
+    parts,
+):
+    """One thread's rows of a segment that starts at a layer normalised over the batch, or forward from x at -1."""
+    step, raw = plan_inputs(
+        table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight
+    )
+    regular = plan_regular(table, rows, workspace, parameters)
+    buffer = scratch_of(step, index)
+    scratch = advance(buffer, widest(table))
+    layers, standardizes = table.shape[0], standardizes_itself(table)
+    end = part(rows, index + 1, parts)
+    for row in range(part(rows, index, parts), end, ROWS):
+        m = min(ROWS, end - row)
+        layer = start
+        if backward == 0:
+            if start < 0 and step.gather:
+                gather_rows(step, row, row + m)
+            if start < 0 and standardizes:
+                target = advance(step.x.pointer, row * step.x.row_stride)
+                standardized_rows(table, regular.running, shifted(raw, row, 0), m, target)
+            layer = forward_until(step, regular, row, m, start, True, buffer, scratch)
+        if layer == layers:
+            loss_and_slope(step, row, m, upper_gradient(step, regular, layers - 1, row))
+        if backward != 0 or layer == layers:
+            layer, begun = (layer, True) if backward != 0 else (layers - 1, False)
+            backward_until(step, regular, row, m, layer, begun, True, True, buffer, scratch)
+
+
+@worker(lambda t: (*step_types(t), intp, intp, intp, intp))
+def columns_worker(
+    table,
+    parameters,
+    x,
+    y,
+    weights,
+    order,
+    workspace,
+    loss,
+    loss_parameter,
+    first,
+    rows,
+    weight,
+    layer,
+    backward,
+    index,
+    parts,
+):
+    """One thread's columns of what a layer normalised over the batch needs of all rows."""
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    regular = plan_regular(table, rows, workspace, parameters)
+    n = table[layer, OUT]
+    begin, end = part(n, index, parts), part(n, index + 1, parts)
+    normalized = extra_at(step, regular, layer, NORMALIZED, 0)
+    mean, sums = columns_of(step, regular, layer)
+    if backward == 0:
+        # The sums are not there yet: variances have their place.
+        column_statistics(normalized, rows, n, begin, end, mean, advance(mean, n), sums)
+        if regular.trains:
+            running = advance(regular.running, table[layer, STATISTICS])
+            update_running(running, mean, begin, end, 1.0)
+            update_running(advance(running, n), sums, begin, end, unbiased(rows))
+    else:
+        slopes, means = advance(sums, begin), advance(sums, n + begin)
+        parameter_sums(extra_at(step, regular, layer, DU, 0), normalized, rows, n, begin, end, slopes, means)
+        divide(slopes, end - begin, float(rows))
+        divide(means, end - begin, float(rows))
+
+
+find_segment = finder(segment_worker)
+find_columns = finder(columns_worker)
+
+
+@glue
+def _following(table, layer, step):
+    """The next layer normalised over the batch, up or down."""
+    layer += step
+    while 0 <= layer < table.shape[0] and table[layer, NORMALIZATION] != BATCH:
+        layer += step
+    return layer
+
+
+@worker(lambda t: (*step_types(t), intp, intp))
+def conductor(
+    table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
+):
+    """The first sweep: all segments, and what lies between them, on the context's threads or on this one alone."""
+    data = (table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    segment, columns = find_segment(parameters), find_columns(parameters)
+    context = carray(pointer_to(table[0, CONTEXT], NUMBERS), CONTEXT_SIZE)
+    threads = context[THREADS] if table[0, CONTEXT] != 0 else 1
+    run(segment, (*data, -1, 0), threads)
+    layer = _following(table, -1, 1)
+    backward = 0
+    while layer >= 0:
+        if layer == table.shape[0]:
+            backward = 1
+        else:
+            run(columns, (*data, layer, backward), threads)
+            run(segment, (*data, layer, backward), threads)
+        layer = _following(table, layer, -1 if backward != 0 else 1)
+    if table[0, CONTEXT] != 0:
+        context[UPDATE] += 1
+
+
+find_conductor = finder(conductor)
+
+
+@glue
+def _sweep_scales(step, regular, sink, index, parts, scratch):
+    """One part of every layer's scale and shift: their gradients into a Store or Update over all parameters."""
+    table = step.table
+    for layer in range(table.shape[0]):
+        n = table[layer, OUT]
+        begin, end = part(n, index, parts), part(n, index + 1, parts)
+        if table[layer, NORMALIZATION] > 0 and end > begin:
+            scales = moved(sink, table[layer, SCALE] + begin, n)
+            shifts = moved(sink, table[layer, SCALE] + n + begin, n)
+            dscale, _ = landing(scales, scratch, n, 0, 0)
+            dshift, _ = landing(shifts, advance(scratch, n), n, 0, 0)
+            du = extra_at(step, regular, layer, DU, 0)
+            normalized = extra_at(step, regular, layer, NORMALIZED, 0)
+            parameter_sums(du, normalized, step.rows, n, begin, end, dscale, dshift)
+            finish(scales, dscale, n, 0, 0, 1, end - begin)
+            finish(shifts, dshift, n, 0, 0, 1, end - begin)
+
+
+@worker(lambda t: (*step_types(t), t[::1], intp, intp))
+def regularized_gradient_worker(
+    table,
+    parameters,
+    x,
+    y,
+    weights,
+    order,
+    workspace,
+    loss,
+    loss_parameter,
+    first,
+    rows,
+    weight,
+    gradient,
+    index,
+    parts,
+):
+    """One thread's part of the second sweep, the gradient stored."""
+    step, _ = plan_inputs(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    regular = plan_regular(table, rows, workspace, parameters)
+    sink, scratch = Store(flat_pointer(gradient), 0), scratch_of(step, index)
+    sweep_weights(step, sink, sink, index, parts, scratch)
+    _sweep_scales(step, regular, sink, index, parts, scratch)
+
+
+find_regularized_gradient = finder(regularized_gradient_worker)
+
+
+@worker(lambda t: (*step_types(t), intp, float64[::1], t[::1], t[::1], intp, intp, intp))
+def regularized_update_worker(
+    table,
+    parameters,
+    x,
+    y,
+    weights,
+    order,
+    workspace,
+    loss,
+    loss_parameter,
+    first,
+    rows,
+    weight,
+    optimizer,
+    hyper,
+    state1,
+    state2,
+    number,
+    index,
+    parts,
+):
+    """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
+    step, _ = plan_inputs(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    regular = plan_regular(table, rows, workspace, parameters)
+    sink, bias_sink = update_sinks(parameters, weight, optimizer, hyper, state1, state2, number)
+    scratch = scratch_of(step, index)
+    sweep_weights(step, sink, bias_sink, index, parts, scratch)
+    _sweep_scales(step, regular, bias_sink, index, parts, scratch)

@@ -1,0 +1,166 @@
+"""One batch on its way through a network: where its data, and all that a step makes of them, lie.
+
+Every worker of a step works this out anew from the same few numbers, which costs less than handing over its result.
+"""
+
+from collections import namedtuple
+
+from numba import float64, int64, intp
+
+from .dense import operand, shifted
+from .gemm import Operand
+from .jit import glue, inner
+from .layout import layer_parts, rows_at, terms_of, training_scratch
+from .loss import Batch, loss_scale, terms_count, value_scale
+from .microkernel import panel_columns
+from .simd import advance, aligned, flat_pointer, itemsize, lane_sum, load, store
+from .table import IN, OUT, RECORD, Z_RECORD
+
+# One batch on its way through the network, in pointers. If `gather`, the rows `indices` of the source arrays are copied
+# into x, target and weights first.
+Step = namedtuple(
+    "Step",
+    "table parameters rows loss loss_parameter scale x batch activations z dz terms scratch "
+    "gather source_x source_y source_weights indices",
+)
+
+
+@glue
+def outputs_of(step, row):
+    """Where the network's output for `row` lies."""
+    last = step.table.shape[0] - 1
+    return rows_at(step.activations, step.rows, step.table[last, RECORD], last, row, step.table[last, OUT])
+
+
+@glue
+def dz_of(step, layer, row):
+    """Where the gradient with respect to a layer's pre-activation lies, from `row` on."""
+    return rows_at(step.dz, step.rows, step.table[layer, RECORD], layer, row, step.table[layer, OUT])
+
+
+@glue
+def saved_of(step, layer, row):
+    """What the backward of a layer's activation takes, from `row` on."""
+    n, z_record = step.table[layer, OUT], step.table[layer, Z_RECORD]
+    if z_record >= 0:
+        return rows_at(step.z, step.rows, z_record, layer, row, n)
+    return rows_at(step.activations, step.rows, step.table[layer, RECORD], layer, row, n)
+
+
+@glue
+def plan_rows(table, parameters, x, rows, workspace):
+    """A Step of rows of the Operand x without targets: for forward and backward passes, not for a loss."""
+    terms, a_part, z_part, dz_part, scratch = layer_parts(table, parameters, rows, workspace)
+    none = advance(flat_pointer(parameters), 0)
+    order = flat_pointer(table[0])
+    batch = Batch(none, 0, none, False)
+    return Step(
+        table,
+        flat_pointer(parameters),
+        rows,
+        0,
+        0.0,
+        1.0,
+        x,
+        batch,
+        a_part,
+        z_part,
+        dz_part,
+        terms,
+        scratch,
+        False,
+        x,
+        none,
+        none,
+        order,
+    )
+
+
+def step_types(t):
+    """table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight"""
+    batch = intp, intp, float64
+    return int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], int64[::1], t[::1], intp, float64[::1], *batch
+
+
+@glue
+def plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight):
+    """The Step of rows first.. of the data, or of the rows order[first]..; weight is the sum of its sample weights.
+
+    The workspace begins with room for a gradient.
+    """
+    inputs, last, columns = table[0, IN], table[table.shape[0] - 1, OUT], y.shape[1]
+    gather, weighted = order.size > 0, weights.size > 0
+    start = 0 if gather else first
+    terms, a_part, z_part, dz_part, x_part = layer_parts(table, parameters, rows, workspace)
+    y_part = aligned(advance(x_part, rows * inputs))
+    weights_part = aligned(advance(y_part, rows * columns))
+    source_x = operand(x)
+    source_y, source_weights = flat_pointer(y), flat_pointer(weights)
+    batch = Batch(
+        y_part if gather else advance(source_y, start * columns),
+        columns,
+        weights_part if gather else advance(source_weights, start if weighted else 0),
+        weighted,
+    )
+    return Step(
+        table,
+        flat_pointer(parameters),
+        rows,
+        loss,
+        loss_parameter,
+        loss_scale(loss, weight, last),
+        Operand(x_part, inputs, 1) if gather else shifted(source_x, start, 0),
+        batch,
+        a_part,
+        z_part,
+        dz_part,
+        terms,
+        aligned(advance(weights_part, rows)),
+        gather,
+        source_x,
+        source_y,
+        source_weights,
+        advance(flat_pointer(order), first if gather else 0),
+    )
+
+
+@glue
+def scratch_of(step, index):
+    """The scratch of one thread."""
+    if index == 0:
+        return step.scratch
+    p = step.scratch
+    return advance(p, index * training_scratch(step.table, step.rows, itemsize(p), panel_columns(p)))
+
+
+@glue
+def gather_rows(step, first, last):
+    """Copy the rows of the batch from where they lie in the data set to where the step reads them."""
+    inputs, columns = step.table[0, IN], step.batch.columns
+    for i in range(first, last):
+        index = load(step.indices, i)
+        source = shifted(step.source_x, index, 0)
+        for j in range(inputs):
+            store(step.x.pointer, i * inputs + j, load(source.pointer, j * source.column_stride))
+        for j in range(columns):
+            store(step.batch.target, i * columns + j, load(step.source_y, index * columns + j))
+        if step.batch.weighted:
+            store(step.batch.weights, i, load(step.source_weights, index))
+
+
+@inner
+def batch_weight(weights, order, first, rows):
+    """Sum of the sample weights of a batch, in float64 in the order of its rows; the number of rows without weights."""
+    if weights.size == 0:
+        return float(rows)
+    total = 0.0
+    for i in range(first, first + rows):
+        total += weights[order[i] if order.size > 0 else i]
+    return total
+
+
+@inner
+def batch_loss(table, parameters, workspace, loss, rows, weight):
+    """The loss of a batch from the terms that `sweep_rows` left."""
+    last = table[table.shape[0] - 1, OUT]
+    return value_scale(loss, weight, last) * lane_sum(terms_of(parameters, workspace), terms_count(loss, rows, last))

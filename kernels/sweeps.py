@@ -1,0 +1,182 @@
+"""A training step of a plain network is two sweeps, each one parallel region:
+
+    rows     every thread takes its rows of the batch through forward, loss and backward to the pre-activation
+             gradients dz of all layers: rows do not depend on each other
+    weights  every thread takes its rows of every layer's [weight; bias] through x.T @ dz, a sum over the whole batch
+             in the order of its rows, and on through the optimiser
+
+so the order of every sum is fixed whatever the number of threads. This file has the sweeps and the workers that do one
+thread's part of them; training.py launches those.
+"""
+
+from numba import float64, int64, intp
+
+from .activation import IDENTITY
+from .dense import column_sums, parameters_rows, part
+from .epilogue import Store, finish, landing, make_update, moved
+from .gemm import Operand
+from .jit import finder, glue, worker
+from .layout import ROWS, rows_at
+from .optimizer import L1, L2, make_rule, penalty_scale, update_elements, with_penalties
+from .passes import backward_hidden, backward_output, forward_saving, loss_and_slope
+from .simd import advance, flat_pointer
+from .step import dz_of, gather_rows, plan_step, scratch_of, step_types
+from .table import ACTIVATION, BIAS, IN, OUT, RECORD, WEIGHT, widest
+
+
+@glue
+def sweep_rows(step, first, last, scratch):
+    """Forward, loss and backward of rows first..last: leaves activations, loss terms and dz of every layer."""
+    table = step.table
+    layers = table.shape[0]
+    buffer = scratch
+    scratch = advance(scratch, widest(table))
+    activation = table[layers - 1, ACTIVATION]
+    for row in range(first, last, ROWS):
+        m = min(ROWS, last - row)
+        if step.gather:
+            gather_rows(step, row, row + m)
+        forward_saving(step, row, m, buffer, scratch)
+        dy = dz_of(step, layers - 1, row) if activation == IDENTITY else scratch
+        loss_and_slope(step, row, m, dy)
+        if activation != IDENTITY:
+            backward_output(step, dy, row, m, True)
+        backward_hidden(step, row, m, True, scratch)
+
+
+@glue
+def sweep_weights(step, sink, bias_sink, index, parts, scratch):
+    """One part of every layer's [weight; bias] rows: x.T @ dz into the sinks, Stores or Updates over all parameters."""
+    table = step.table
+    for layer in range(table.shape[0]):
+        n, k = table[layer, OUT], table[layer, IN]
+        first, last = part(k + 1, index, parts), part(k + 1, index + 1, parts)
+        dz = dz_of(step, layer, 0)
+        if last == k + 1:
+            last = k
+            bias = moved(bias_sink, table[layer, BIAS], n)
+            sums, _ = landing(bias, scratch, n, 0, 0)
+            column_sums(dz, step.rows, n, sums)
+            finish(bias, sums, n, 0, 0, 1, n)
+        if last > first:
+            source = step.x
+            if layer > 0:
+                source = Operand(rows_at(step.activations, step.rows, table[layer - 1, RECORD], layer - 1, 0, k), k, 1)
+            parameters_rows(
+                source,
+                Operand(dz, n, 1),
+                first,
+                last,
+                n,
+                step.rows,
+                moved(sink, table[layer, WEIGHT] + first * n, n),
+                scratch,
+            )
+
+
+@worker(lambda t: (*step_types(t), intp, intp))
+def rows_worker(
+    table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
+):
+    """One thread's part of the first sweep."""
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    sweep_rows(step, part(rows, index, parts), part(rows, index + 1, parts), scratch_of(step, index))
+
+
+find_rows = finder(rows_worker)
+
+
+@worker(lambda t: (*step_types(t), t[::1], intp, intp))
+def gradient_worker(
+    table,
+    parameters,
+    x,
+    y,
+    weights,
+    order,
+    workspace,
+    loss,
+    loss_parameter,
+    first,
+    rows,
+    weight,
+    gradient,
+    index,
+    parts,
+):
+    """One thread's part of the second sweep, the gradient stored."""
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    sink = Store(flat_pointer(gradient), 0)
+    sweep_weights(step, sink, sink, index, parts, scratch_of(step, index))
+
+
+find_gradient = finder(gradient_worker)
+
+
+@glue
+def update_rules(weight, optimizer, hyper, number):
+    """The rule for weights and that for what penalties leave alone; weight: of the batch's samples."""
+    rule, scale = make_rule(optimizer, hyper, number), penalty_scale(hyper, weight)
+    return with_penalties(rule, hyper[L1] * scale, hyper[L2] * scale), rule
+
+
+@glue
+def update_sinks(parameters, weight, optimizer, hyper, state1, state2, number):
+    """Updates over all parameters, by both rules."""
+    penalised, rule = update_rules(weight, optimizer, hyper, number)
+    # A state that the optimiser does not use may be empty; its pointer is moved along but never followed.
+    all_of, first, second = flat_pointer(parameters), flat_pointer(state1), flat_pointer(state2)
+    return make_update(penalised, all_of, first, second, 0), make_update(rule, all_of, first, second, 0)
+
+
+@worker(lambda t: (*step_types(t), intp, float64[::1], t[::1], t[::1], intp, intp, intp))
+def update_worker(
+    table,
+    parameters,
+    x,
+    y,
+    weights,
+    order,
+    workspace,
+    loss,
+    loss_parameter,
+    first,
+    rows,
+    weight,
+    optimizer,
+    hyper,
+    state1,
+    state2,
+    number,
+    index,
+    parts,
+):
+    """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
+    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    sink, bias_sink = update_sinks(parameters, weight, optimizer, hyper, state1, state2, number)
+    sweep_weights(step, sink, bias_sink, index, parts, scratch_of(step, index))
+
+
+@worker(lambda t: (int64[:, ::1], t[::1], t[::1], float64, intp, float64[::1], t[::1], t[::1], intp, intp, intp))
+def flat_update_worker(table, parameters, gradient, weight, optimizer, hyper, state1, state2, number, index, parts):
+    """One thread's part of an update from a gradient in memory, of a batch of this total sample weight."""
+    mine, end = part(parameters.size, index, parts), part(parameters.size, index + 1, parts)
+    rules = update_rules(weight, optimizer, hyper, number)
+    layers = table.shape[0]
+    # Spans of the flat vector in turn: a layer's weight, then all that lies before the next one's.
+    for span in range(2 * layers):
+        layer, plain = span // 2, span % 2 == 1
+        start = table[layer, BIAS] if plain else table[layer, WEIGHT]
+        stop = table[layer, BIAS]
+        if plain:
+            stop = parameters.size if layer == layers - 1 else table[layer + 1, WEIGHT]
+        first, last = max(start, mine), min(stop, end)
+        if first < last:
+            update_elements(
+                rules[1] if plain else rules[0],
+                advance(flat_pointer(parameters), first),
+                advance(flat_pointer(gradient), first),
+                advance(flat_pointer(state1), first),
+                advance(flat_pointer(state2), first),
+                last - first,
+            )

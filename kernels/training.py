@@ -1,0 +1,229 @@
+"""The drivers of training: the loss and gradient of one batch, and many updates in one call.
+
+They know workers (sweeps.py, or regularized_sweeps.py for networks that are not plain) by address alone.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+from numba import carray, float64, int64, intp
+
+from .jit import call, driver, glue, inner, kernel, read_only, run, serial_in_njit
+from .layout import threads_that_fit
+from .loss import parameter_array
+from .optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS, clip_elements_by_norm
+from .simd import advance, flat_pointer, lane_sum_of_sizes, lane_sum_of_squares, load, pointer_to
+from .step import batch_loss, batch_weight
+from .sweeps import find_gradient, find_rows, flat_update_worker, gradient_worker, rows_worker, update_worker
+from .table import CONTEXT, IN, NUMBERS, OUT, TABLE_COLUMNS, WEIGHT
+
+# A training plan: the addresses of four workers, address and size of seven arrays, five numbers. TABLE_AT is where it
+# has the address of its table.
+TABLE_AT, PLAN_SIZE = 4, 22
+# Where a training plan may hold the address of an array with a learning rate for each update; 0 means that of hyper.
+# A call runs many updates: an array costs an update 8 bytes to read, a call for each of them a microsecond and more.
+RATES = 21
+# An optimiser: its code, hyper-parameters (see optimizer.py) and states of the parameters' size, or empty.
+Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
+
+
+@inner
+def penalty_in_loss(table, parameters, hyper, weight):
+    """What L1 and L2 add to the loss of a batch: of the weights, not of biases."""
+    l1, l2 = hyper[L1], hyper[L2]
+    if hyper[PENALTY_IN_LOSS] == 0.0 or (l1 == 0.0 and l2 == 0.0):
+        return 0.0
+    sizes, squares = 0.0, 0.0
+    for layer in range(table.shape[0]):
+        first, count = advance(flat_pointer(parameters), table[layer, WEIGHT]), table[layer, IN] * table[layer, OUT]
+        squares += lane_sum_of_squares(first, count)
+        if l1 != 0.0:
+            sizes += lane_sum_of_sizes(first, count)
+    return (0.5 * l2 * squares + l1 * sizes) / weight if weight != 0.0 else 0.0
+
+
+@glue
+def by_both_sweeps(sweeps, table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter):
+    """`loss_and_gradient_serial` by the workers at these two addresses."""
+    rows, order = x.shape[0], table[0, :0]
+    weight = batch_weight(sample_weight, order, 0, rows)
+    data = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight)
+    call(sweeps[0], (*data, 0, 1))
+    call(sweeps[1], (*data, gradient, 0, 1))
+    return batch_loss(table, parameters, workspace, loss, rows, weight)
+
+
+@kernel
+def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None):
+    """The loss and its gradient, on this thread; arrays as `loss_and_gradient` takes them."""
+    parameter = parameter_array(loss, loss_parameter)
+    sweeps = find_rows(parameters), find_gradient(parameters)
+    return by_both_sweeps(
+        sweeps, table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, parameter
+    )
+
+
+@glue
+def _callers(table, threads):
+    """Threads on which to call the worker of the first sweep: one with a CONTEXT shares out the work itself."""
+    return 1 if table[0, CONTEXT] != 0 else threads
+
+
+def _data_types(t):
+    """x, y, sample_weight"""
+    return read_only(t, 2, "A"), read_only(t, 2), read_only(t, 1)
+
+
+@driver(
+    lambda t: (
+        intp,
+        intp,
+        read_only(int64, 2),
+        t[::1],
+        *_data_types(t),
+        intp,
+        read_only(float64, 1),
+        t[::1],
+        t[::1],
+        intp,
+    )
+)
+def loss_and_gradient_parallel(
+    rows_address,
+    gradient_address,
+    table,
+    parameters,
+    x,
+    y,
+    sample_weight,
+    loss,
+    loss_parameter,
+    gradient,
+    workspace,
+    threads,
+):
+    """`loss_and_gradient_serial` on threads; the workspace is one planned for as many."""
+    rows = x.shape[0]
+    order = table[0, :0]
+    weight = batch_weight(sample_weight, order, 0, rows)
+    data = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight)
+    run(rows_address, data, _callers(table, threads))
+    run(gradient_address, (*data, gradient), threads)
+    return batch_loss(table, parameters, workspace, loss, rows, weight)
+
+
+@serial_in_njit(loss_and_gradient_serial)
+def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None):
+    """The loss of a batch, and its gradient in the parameters' order.
+
+    Args:
+        table: int64 (layers, 18), from `make_table`; no layer of it normalised, x not standardised.
+        parameters: flat float32 or float64.
+        x: (m, in), any strides.
+        y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
+        sample_weight: (m,), or empty.
+        loss: a `Loss`.
+        gradient: like parameters, filled.
+        workspace: at least `workspace_size(table, parameters, m, 1)[1]` elements; from Python, room for more threads
+            lets more of them work.
+        loss_parameter: huber's delta, quantile's q, or a float64 array with a q for each output; None is 1 or 1/2.
+            Other losses have none.
+
+    Returns:
+        The loss, a float.
+    """
+    threads = threads_that_fit(table, parameters, x.shape[0], workspace, 1)
+    dtype = parameters.dtype
+    loss_and_gradient_parallel.ready(dtype)
+    return loss_and_gradient_parallel(
+        rows_worker.address(dtype),
+        gradient_worker.address(dtype),
+        table,
+        parameters,
+        x,
+        y,
+        sample_weight,
+        int(loss),
+        parameter_array(loss, loss_parameter),
+        gradient,
+        workspace,
+        threads,
+    )
+
+
+def training_plan(network, optimization, loss, workspace, threads, loss_parameter=None, sweeps=None):
+    """What `train_planned` needs besides the data, as an int64 array; keep it and its arrays as long as it is used.
+
+    Args:
+        network: Network(table, parameters).
+        optimization: Optimization(code, hyper, state1, state2).
+        loss: a `Loss`.
+        workspace: at least `workspace_size(table, parameters, batch_size, threads)[1]` elements.
+        threads: 1 launches none.
+        loss_parameter: from `loss.parameter_array`; None is the default.
+        sweeps: the workers of rows, gradient and update, if not those of plain networks.
+    """
+    dtype = network.parameters.dtype
+    train_planned.ready(dtype)
+    # Workers that will not be called are not compiled.
+    rows, gradient, update = sweeps or (rows_worker, gradient_worker, update_worker)
+    if optimization.hyper[CLIP_NORM] > 0:
+        workers = rows.address(dtype), 0, gradient.address(dtype), flat_update_worker.address(dtype)
+    else:
+        workers = rows.address(dtype), update.address(dtype), 0, 0
+    parameter = parameter_array(loss, None) if loss_parameter is None else loss_parameter
+    arrays = (network.table, network.parameters, *optimization[1:], workspace, parameter)
+    spans = [number for array in arrays for number in (array.ctypes.data, array.size)]
+    # The last is RATES.
+    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads, 0], np.int64)
+
+
+@driver(lambda t: (intp, *_data_types(t), read_only(int64, 1), intp, intp, float64[::1]))
+def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, losses):
+    """`losses.size` updates of a network, one for each batch of the data, without an allocation.
+
+    Args:
+        plan: the address of the array from `training_plan`; its entry RATES may be the address of a float64 array with
+            the learning rate of each update.
+        x: (rows, in) of any strides.
+        y: (rows, out), or (rows, 1) labels, contiguous.
+        sample_weight: (rows,) or empty.
+        order: int64 indices of the rows to visit, or empty for the rows as they lie.
+        batch_size: rows of a batch; the last one may be shorter.
+        first_step: number of the first update, from 1.
+        losses: float64, receives the loss of each batch before its update, with the penalties if hyper says so.
+    """
+    numbers = carray(pointer_to(plan, NUMBERS), PLAN_SIZE)
+    rows_address, update_address, gradient_address, flat_address = numbers[0], numbers[1], numbers[2], numbers[3]
+    table = carray(pointer_to(numbers[TABLE_AT], NUMBERS), (numbers[5] // TABLE_COLUMNS, TABLE_COLUMNS))
+    parameters = carray(pointer_to(numbers[6], y), numbers[7])
+    hyper = carray(pointer_to(numbers[8], losses), numbers[9])
+    state1 = carray(pointer_to(numbers[10], y), numbers[11])
+    state2 = carray(pointer_to(numbers[12], y), numbers[13])
+    workspace = carray(pointer_to(numbers[14], y), numbers[15])
+    loss_parameter = carray(pointer_to(numbers[16], losses), numbers[17])
+    optimizer, loss, threads = numbers[18], numbers[19], numbers[20]
+    own_rate = hyper[LEARNING_RATE]
+    total = order.size if order.size > 0 else x.shape[0]
+    clip = hyper[CLIP_NORM]
+    gradient = workspace[: parameters.size]
+    for number in range(losses.size):
+        first = number * batch_size
+        rows = min(batch_size, total - first)
+        weight = batch_weight(sample_weight, order, first, rows)
+        batch = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, first, rows, weight)
+        if numbers[RATES] != 0:
+            hyper[LEARNING_RATE] = load(pointer_to(numbers[RATES], losses), number)
+        rule = (optimizer, hyper, state1, state2, first_step + number)
+        penalty = penalty_in_loss(table, parameters, hyper, weight)
+        run(rows_address, batch, _callers(table, threads))
+        if clip > 0.0:
+            # The norm needs the whole gradient, so here it does travel through memory.
+            run(gradient_address, (*batch, gradient), threads)
+            clip_elements_by_norm(flat_pointer(gradient), clip, gradient.size)
+            run(flat_address, (table, parameters, gradient, weight, *rule), threads)
+        else:
+            run(update_address, (*batch, *rule), threads)
+        losses[number] = batch_loss(table, parameters, workspace, loss, rows, weight) + penalty
+    if numbers[RATES] != 0:
+        hyper[LEARNING_RATE] = own_rate
