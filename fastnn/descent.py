@@ -6,8 +6,9 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
 from .kernels import optimizer as layout
 from .kernels.codes import Optimizer
 from .kernels.regularized_training import begin_updates, training_plan_of
+from .kernels.sweeps import Optimization
 from .kernels.table import is_regularized
-from .kernels.training import RATES, Optimization, train_planned
+from .kernels.training import RATES, train_planned
 
 
 class Descent:

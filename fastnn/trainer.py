@@ -16,8 +16,9 @@ from .interrupts import Interrupts
 from .kernels.jit import aside
 from .kernels.regularized_training import begin_updates
 from .kernels.regularized_training import training_plan_of as training_plan
+from .kernels.sweeps import Optimization
 from .kernels.table import is_regularized
-from .kernels.training import RATES, Optimization, train_planned
+from .kernels.training import RATES, train_planned
 from .metrics import loss_of, named, prediction_of
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar

@@ -65,7 +65,8 @@ from .normalized_inference import normalized_forward
 from .optimizer import adagrad, adam, adamw, clip_by_norm, clip_by_value, rmsprop, sgd
 from .regularized_training import normalized_loss_and_gradient
 from .standardization import standardization, standardize, standardize_backward
-from .training import Optimization, loss_and_gradient
+from .sweeps import Optimization
+from .training import loss_and_gradient
 
 __all__ = [
     "Activation",

@@ -19,8 +19,10 @@ from .regularized_sweeps import find_conductor, find_regularized_gradient
 from .sensitivity import find_jacobian, find_vjp
 from .simd import address_of, flat_pointer, keep_alive
 from .standardization import find_standardize
+from .step import with_x
 from .sweeps import find_gradient, find_rows
 from .table import IN, STANDARDIZED, STATISTICS_SIZE, mean_and_scale
+from .training import by_both_sweeps
 
 
 def compiled(choose):
@@ -112,31 +114,33 @@ def _normalized_jacobian(network, arguments):
 
 @glue
 def _plain_sweeps(network, arguments):
-    call(find_rows(network.parameters), (*arguments[:-1], 0, 1))
-    call(find_gradient(network.parameters), (*arguments, 0, 1))
+    given, gradient = arguments
+    return by_both_sweeps(find_rows(network.parameters), find_gradient(network.parameters), given, gradient)
 
 
 @glue
-def _sweeps_of(network, arguments):
-    call(find_conductor(network.parameters), (*arguments[:-1], 0, 1))
-    call(find_regularized_gradient(network.parameters), (*arguments, 0, 1))
+def _sweeps_of(network, given, gradient):
+    rows, second = find_conductor(network.parameters), find_regularized_gradient(network.parameters)
+    return by_both_sweeps(rows, second, given, gradient)
 
 
 @glue
 def _normalized_sweeps(network, arguments):
+    given, gradient = arguments
+    table, parameters, rows = given.table, given.parameters, given.rows
     # Layers normalised over the batch need more than one row.
-    table, parameters, x, rows, workspace = *arguments[:3], arguments[10], arguments[6]
     require((rows > 1) | (table[0, STATISTICS_SIZE] == 0), ONE_ROW)
     if table[0, STANDARDIZED] == 0:
-        _sweeps_of(network, arguments)
-    else:
-        # In the room for a gathered batch: nothing is gathered.
-        copies, a = layer_parts(table, parameters, rows, workspace)[4], operand(x)
-        mean, scale = mean_and_scale(table, flat_pointer(network.statistics))
-        places = address_of(mean), address_of(scale), address_of(a.pointer), a.row_stride, a.column_stride
-        call(find_standardize(parameters), (parameters, *places, address_of(copies), rows, table[0, IN]))
-        _sweeps_of(network, (*arguments[:2], carray(copies, (rows, table[0, IN])), *arguments[3:]))
-        keep_alive(network.statistics)
+        return _sweeps_of(network, given, gradient)
+    # In the room for a gathered batch: nothing is gathered.
+    copies, a = layer_parts(table, parameters, rows, given.workspace)[4], operand(given.x)
+    mean, scale = mean_and_scale(table, flat_pointer(network.statistics))
+    places = address_of(mean), address_of(scale), address_of(a.pointer), a.row_stride, a.column_stride
+    call(find_standardize(parameters), (parameters, *places, address_of(copies), rows, table[0, IN]))
+    standardized = carray(copies, (rows, table[0, IN]))
+    value = _sweeps_of(network, with_x(given, standardized), gradient)
+    keep_alive(network.statistics)
+    return value
 
 
 call_sample = _by_kind(_plain_sample, _normalized_sample)

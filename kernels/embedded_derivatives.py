@@ -40,7 +40,7 @@ from .layout import workspace_size
 from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, parameter_array
 from .sensitivity import SEEDS
 from .simd import address_of, flat_pointer, keep_alive, pointer
-from .step import batch_loss
+from .step import Given
 from .table import IN, outputs_count
 
 
@@ -209,9 +209,8 @@ def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
     clear = clear_of(y, gradient) & clear_of(parameters, gradient)
     require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
     require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
-    data = (table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
-    call_sweeps(network, (*data, gradient))
-    value = batch_loss(table, parameters, workspace, code, rows, weight)
+    given = Given(table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
+    value = call_sweeps(network, (given, gradient))
     keep_network(network, x, y, gradient)
     keep_alive(workspace)
     keep_alive(parameter)

@@ -53,7 +53,7 @@ Regular = namedtuple("Regular", "columns extras trains running seed update")
 
 @glue
 def plan_regular(table, rows, workspace, parameters):
-    """The `Regular` of a step."""
+    """The `Regular` of so many rows in a workspace."""
     start = aligned(advance(flat_pointer(workspace), workspace.size - extra_size(table, rows)))
     extras = aligned(advance(start, 2 * table[0, STATISTICS_SIZE]))
     trains, running, seed, update = False, 0, 0, 0
@@ -72,12 +72,12 @@ def standardizes_itself(table):
 
 
 @glue
-def plan_inputs(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight):
+def plan_inputs(given):
     """(the Step of `plan_step`, whose x is the standardised rows if there are any, the x of which they are made)"""
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
+    table, step = given.table, plan_step(given)
     inputs = step.x
     if standardizes_itself(table):
-        inputs = Operand(layer_parts(table, parameters, rows, workspace)[4], table[0, IN], 1)
+        inputs = Operand(layer_parts(table, given.parameters, given.rows, given.workspace)[4], table[0, IN], 1)
     with_inputs = Step(
         step.table,
         step.parameters,

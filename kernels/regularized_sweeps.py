@@ -12,7 +12,7 @@ first segment standardises x, if it is to be.
 The second sweep is that of plain networks, and takes scales and shifts as it takes biases.
 """
 
-from numba import carray, float64, intp
+from numba import carray, intp
 
 from .dense import part, shifted
 from .epilogue import Store, finish, landing, moved
@@ -36,35 +36,17 @@ from .regularized_step import (
 )
 from .simd import advance, flat_pointer, pointer_to
 from .standardization import standardized_rows
-from .step import gather_rows, plan_step, scratch_of, step_types
-from .sweeps import sweep_weights, update_sinks
+from .step import gather_rows, given_type, plan_step, scratch_of
+from .sweeps import optimization_type, sweep_weights, update_sinks
 from .table import CONTEXT, NORMALIZATION, NUMBERS, OUT, SCALE, STATISTICS, widest
 
 
-@worker(lambda t: (*step_types(t), intp, intp, intp, intp))
-def segment_worker(
-    table,
-    parameters,
-    x,
-    y,
-    weights,
-    order,
-    workspace,
-    loss,
-    loss_parameter,
-    first,
-    rows,
-    weight,
-    start,
-    backward,
-    index,
-    parts,
-):
+@worker(lambda t: (given_type(t), intp, intp, intp, intp))
+def segment_worker(given, start, backward, index, parts):
     """One thread's rows of a segment that starts at a layer normalised over the batch, or forward from x at -1."""
-    step, raw = plan_inputs(
-        table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight
-    )
-    regular = plan_regular(table, rows, workspace, parameters)
+    step, raw = plan_inputs(given)
+    table, rows = step.table, step.rows
+    regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
     buffer = scratch_of(step, index)
     scratch = advance(buffer, widest(table))
     layers, standardizes = table.shape[0], standardizes_itself(table)
@@ -86,28 +68,12 @@ def segment_worker(
             backward_until(step, regular, row, m, layer, begun, True, True, buffer, scratch)
 
 
-@worker(lambda t: (*step_types(t), intp, intp, intp, intp))
-def columns_worker(
-    table,
-    parameters,
-    x,
-    y,
-    weights,
-    order,
-    workspace,
-    loss,
-    loss_parameter,
-    first,
-    rows,
-    weight,
-    layer,
-    backward,
-    index,
-    parts,
-):
+@worker(lambda t: (given_type(t), intp, intp, intp, intp))
+def columns_worker(given, layer, backward, index, parts):
     """One thread's columns of what a layer normalised over the batch needs of all rows."""
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
-    regular = plan_regular(table, rows, workspace, parameters)
+    step = plan_step(given)
+    table, rows = step.table, step.rows
+    regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
     n = table[layer, OUT]
     begin, end = part(n, index, parts), part(n, index + 1, parts)
     normalized = extra_at(step, regular, layer, NORMALIZED, 0)
@@ -139,24 +105,21 @@ def _following(table, layer, step):
     return layer
 
 
-@worker(lambda t: (*step_types(t), intp, intp))
-def conductor(
-    table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
-):
+@worker(lambda t: (given_type(t), intp, intp))
+def conductor(given, index, parts):
     """The first sweep: all segments, and what lies between them, on the context's threads or on this one alone."""
-    data = (table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
-    segment, columns = find_segment(parameters), find_columns(parameters)
+    table, segment, columns = given.table, find_segment(given.parameters), find_columns(given.parameters)
     context = carray(pointer_to(table[0, CONTEXT], NUMBERS), CONTEXT_SIZE)
     threads = context[THREADS] if table[0, CONTEXT] != 0 else 1
-    run(segment, (*data, -1, 0), threads)
+    run(segment, (given, -1, 0), threads)
     layer = _following(table, -1, 1)
     backward = 0
     while layer >= 0:
         if layer == table.shape[0]:
             backward = 1
         else:
-            run(columns, (*data, layer, backward), threads)
-            run(segment, (*data, layer, backward), threads)
+            run(columns, (given, layer, backward), threads)
+            run(segment, (given, layer, backward), threads)
         layer = _following(table, layer, -1 if backward != 0 else 1)
     if table[0, CONTEXT] != 0:
         context[UPDATE] += 1
@@ -184,27 +147,11 @@ def _sweep_scales(step, regular, sink, index, parts, scratch):
             finish(shifts, dshift, n, 0, 0, 1, end - begin)
 
 
-@worker(lambda t: (*step_types(t), t[::1], intp, intp))
-def regularized_gradient_worker(
-    table,
-    parameters,
-    x,
-    y,
-    weights,
-    order,
-    workspace,
-    loss,
-    loss_parameter,
-    first,
-    rows,
-    weight,
-    gradient,
-    index,
-    parts,
-):
+@worker(lambda t: (given_type(t), t[::1], intp, intp))
+def regularized_gradient_worker(given, gradient, index, parts):
     """One thread's part of the second sweep, the gradient stored."""
-    step, _ = plan_inputs(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
-    regular = plan_regular(table, rows, workspace, parameters)
+    step, _ = plan_inputs(given)
+    regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
     sink, scratch = Store(flat_pointer(gradient), 0), scratch_of(step, index)
     sweep_weights(step, sink, sink, index, parts, scratch)
     _sweep_scales(step, regular, sink, index, parts, scratch)
@@ -213,32 +160,12 @@ def regularized_gradient_worker(
 find_regularized_gradient = finder(regularized_gradient_worker)
 
 
-@worker(lambda t: (*step_types(t), intp, float64[::1], t[::1], t[::1], intp, intp, intp))
-def regularized_update_worker(
-    table,
-    parameters,
-    x,
-    y,
-    weights,
-    order,
-    workspace,
-    loss,
-    loss_parameter,
-    first,
-    rows,
-    weight,
-    optimizer,
-    hyper,
-    state1,
-    state2,
-    number,
-    index,
-    parts,
-):
+@worker(lambda t: (given_type(t), optimization_type(t), intp, intp, intp))
+def regularized_update_worker(given, optimization, number, index, parts):
     """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
-    step, _ = plan_inputs(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
-    regular = plan_regular(table, rows, workspace, parameters)
-    sink, bias_sink = update_sinks(parameters, weight, optimizer, hyper, state1, state2, number)
+    step, _ = plan_inputs(given)
+    regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
+    sink, bias_sink = update_sinks(given, optimization, number)
     scratch = scratch_of(step, index)
     sweep_weights(step, sink, bias_sink, index, parts, scratch)
     _sweep_scales(step, regular, bias_sink, index, parts, scratch)

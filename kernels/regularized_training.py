@@ -17,7 +17,7 @@ from .regularized_sweeps import (
 )
 from .sweeps import gradient_worker, rows_worker
 from .table import CONTEXT, has_normalization, is_regularized
-from .training import TABLE_AT, by_both_sweeps, loss_and_gradient_parallel, training_plan
+from .training import TABLE_AT, by_both_sweeps, loss_and_gradient_parallel, training_plan, whole_batch
 
 
 def _with_context(numbers, table, threads, running):
@@ -80,10 +80,8 @@ def normalized_loss_and_gradient_serial(
 ):
     """The loss and its gradient, on this thread; arrays as `normalized_loss_and_gradient` takes them."""
     parameter = parameter_array(loss, loss_parameter)
-    sweeps = find_conductor(parameters), find_regularized_gradient(parameters)
-    return by_both_sweeps(
-        sweeps, table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, parameter
-    )
+    given = whole_batch(table, parameters, x, y, sample_weight, workspace, np.int64(loss), parameter)
+    return by_both_sweeps(find_conductor(parameters), find_regularized_gradient(parameters), given, gradient)
 
 
 @serial_in_njit(normalized_loss_and_gradient_serial)

@@ -1,11 +1,11 @@
 """One batch on its way through a network: where its data, and all that a step makes of them, lie.
 
-Every worker of a step works this out anew from the same few numbers, which costs less than handing over its result.
+Every worker of a step works this out anew from what it is given, which costs less than handing over its result.
 """
 
 from collections import namedtuple
 
-from numba import float64, int64, intp
+from numba import float64, int64, intp, types
 
 from .dense import operand, shifted
 from .gemm import Operand
@@ -15,6 +15,36 @@ from .loss import Batch, loss_scale, terms_count, value_scale
 from .microkernel import panel_columns
 from .simd import advance, aligned, flat_pointer, itemsize, lane_sum, load, store
 from .table import IN, OUT, RECORD, Z_RECORD
+
+# What a step is given, the same for all threads: the network, the data, which of their rows (first.., or those that
+# order names from there on) and the sum of their weights.
+Given = namedtuple("Given", "table parameters x y weights order workspace loss loss_parameter first rows weight")
+
+
+def given_type(t):
+    """The type of a `Given` of arrays of an element type."""
+    arrays = int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], int64[::1], t[::1]
+    return types.NamedTuple((*arrays, intp, float64[::1], intp, intp, float64), Given)
+
+
+@glue
+def with_x(given, x):
+    """What is given, with other rows for x."""
+    return Given(
+        given.table,
+        given.parameters,
+        x,
+        given.y,
+        given.weights,
+        given.order,
+        given.workspace,
+        given.loss,
+        given.loss_parameter,
+        given.first,
+        given.rows,
+        given.weight,
+    )
+
 
 # One batch on its way through the network, in pointers. If `gather`, the rows `indices` of the source arrays are copied
 # into x, target and weights first.
@@ -76,26 +106,18 @@ def plan_rows(table, parameters, x, rows, workspace):
     )
 
 
-def step_types(t):
-    """table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight"""
-    batch = intp, intp, float64
-    return int64[:, ::1], t[::1], t[:, :], t[:, ::1], t[::1], int64[::1], t[::1], intp, float64[::1], *batch
-
-
 @glue
-def plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight):
-    """The Step of rows first.. of the data, or of the rows order[first]..; weight is the sum of its sample weights.
-
-    The workspace begins with room for a gradient.
-    """
-    inputs, last, columns = table[0, IN], table[table.shape[0] - 1, OUT], y.shape[1]
-    gather, weighted = order.size > 0, weights.size > 0
+def plan_step(given):
+    """The Step of what is given. The workspace begins with room for a gradient."""
+    table, parameters, rows, first, order = given.table, given.parameters, given.rows, given.first, given.order
+    inputs, last, columns = table[0, IN], table[table.shape[0] - 1, OUT], given.y.shape[1]
+    gather, weighted = order.size > 0, given.weights.size > 0
     start = 0 if gather else first
-    terms, a_part, z_part, dz_part, x_part = layer_parts(table, parameters, rows, workspace)
+    terms, a_part, z_part, dz_part, x_part = layer_parts(table, parameters, rows, given.workspace)
     y_part = aligned(advance(x_part, rows * inputs))
     weights_part = aligned(advance(y_part, rows * columns))
-    source_x = operand(x)
-    source_y, source_weights = flat_pointer(y), flat_pointer(weights)
+    source_x = operand(given.x)
+    source_y, source_weights = flat_pointer(given.y), flat_pointer(given.weights)
     batch = Batch(
         y_part if gather else advance(source_y, start * columns),
         columns,
@@ -106,9 +128,9 @@ def plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_par
         table,
         flat_pointer(parameters),
         rows,
-        loss,
-        loss_parameter,
-        loss_scale(loss, weight, last),
+        given.loss,
+        given.loss_parameter,
+        loss_scale(given.loss, given.weight, last),
         Operand(x_part, inputs, 1) if gather else shifted(source_x, start, 0),
         batch,
         a_part,
@@ -160,7 +182,9 @@ def batch_weight(weights, order, first, rows):
 
 
 @inner
-def batch_loss(table, parameters, workspace, loss, rows, weight):
-    """The loss of a batch from the terms that `sweep_rows` left."""
-    last = table[table.shape[0] - 1, OUT]
-    return value_scale(loss, weight, last) * lane_sum(terms_of(parameters, workspace), terms_count(loss, rows, last))
+def batch_loss(given):
+    """The loss of a batch from the terms that the first sweep left."""
+    table, loss = given.table, given.loss
+    scale = value_scale(loss, given.weight, table[table.shape[0] - 1, OUT])
+    terms = terms_of(given.parameters, given.workspace)
+    return scale * lane_sum(terms, terms_count(loss, given.rows, table[table.shape[0] - 1, OUT]))

@@ -9,7 +9,9 @@ so the order of every sum is fixed whatever the number of threads. This file has
 thread's part of them; training.py launches those.
 """
 
-from numba import float64, int64, intp
+from collections import namedtuple
+
+from numba import float64, intp, types
 
 from .activation import IDENTITY
 from .dense import column_sums, parameters_rows, part
@@ -20,7 +22,7 @@ from .layout import ROWS, rows_at
 from .optimizer import L1, L2, make_rule, penalty_scale, update_elements, with_penalties
 from .passes import backward_hidden, backward_output, forward_saving, loss_and_slope
 from .simd import advance, flat_pointer
-from .step import dz_of, gather_rows, plan_step, scratch_of, step_types
+from .step import dz_of, gather_rows, given_type, plan_step, scratch_of
 from .table import ACTIVATION, BIAS, IN, OUT, RECORD, WEIGHT, widest
 
 
@@ -74,94 +76,67 @@ def sweep_weights(step, sink, bias_sink, index, parts, scratch):
             )
 
 
-@worker(lambda t: (*step_types(t), intp, intp))
-def rows_worker(
-    table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight, index, parts
-):
+@worker(lambda t: (given_type(t), intp, intp))
+def rows_worker(given, index, parts):
     """One thread's part of the first sweep."""
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
-    sweep_rows(step, part(rows, index, parts), part(rows, index + 1, parts), scratch_of(step, index))
+    step = plan_step(given)
+    sweep_rows(step, part(step.rows, index, parts), part(step.rows, index + 1, parts), scratch_of(step, index))
 
 
 find_rows = finder(rows_worker)
 
 
-@worker(lambda t: (*step_types(t), t[::1], intp, intp))
-def gradient_worker(
-    table,
-    parameters,
-    x,
-    y,
-    weights,
-    order,
-    workspace,
-    loss,
-    loss_parameter,
-    first,
-    rows,
-    weight,
-    gradient,
-    index,
-    parts,
-):
+@worker(lambda t: (given_type(t), t[::1], intp, intp))
+def gradient_worker(given, gradient, index, parts):
     """One thread's part of the second sweep, the gradient stored."""
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
-    sink = Store(flat_pointer(gradient), 0)
+    step, sink = plan_step(given), Store(flat_pointer(gradient), 0)
     sweep_weights(step, sink, sink, index, parts, scratch_of(step, index))
 
 
 find_gradient = finder(gradient_worker)
 
 
+# An optimiser: its code, hyper-parameters (see optimizer.py) and states of the parameters' size, or empty.
+Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
+
+
+def optimization_type(t):
+    """The type of an `Optimization` with states of an element type."""
+    return types.NamedTuple((intp, float64[::1], t[::1], t[::1]), Optimization)
+
+
 @glue
-def update_rules(weight, optimizer, hyper, number):
-    """The rule for weights and that for what penalties leave alone; weight: of the batch's samples."""
-    rule, scale = make_rule(optimizer, hyper, number), penalty_scale(hyper, weight)
+def update_rules(given, optimization, number):
+    """The rule of update `number` for weights, and that for what penalties leave alone."""
+    hyper = optimization.hyper
+    rule, scale = make_rule(optimization.optimizer, hyper, number), penalty_scale(hyper, given.weight)
     return with_penalties(rule, hyper[L1] * scale, hyper[L2] * scale), rule
 
 
 @glue
-def update_sinks(parameters, weight, optimizer, hyper, state1, state2, number):
+def update_sinks(given, optimization, number):
     """Updates over all parameters, by both rules."""
-    penalised, rule = update_rules(weight, optimizer, hyper, number)
+    penalised, rule = update_rules(given, optimization, number)
     # A state that the optimiser does not use may be empty; its pointer is moved along but never followed.
-    all_of, first, second = flat_pointer(parameters), flat_pointer(state1), flat_pointer(state2)
-    return make_update(penalised, all_of, first, second, 0), make_update(rule, all_of, first, second, 0)
+    first, second = flat_pointer(optimization.state1), flat_pointer(optimization.state2)
+    parameters = flat_pointer(given.parameters)
+    return make_update(penalised, parameters, first, second, 0), make_update(rule, parameters, first, second, 0)
 
 
-@worker(lambda t: (*step_types(t), intp, float64[::1], t[::1], t[::1], intp, intp, intp))
-def update_worker(
-    table,
-    parameters,
-    x,
-    y,
-    weights,
-    order,
-    workspace,
-    loss,
-    loss_parameter,
-    first,
-    rows,
-    weight,
-    optimizer,
-    hyper,
-    state1,
-    state2,
-    number,
-    index,
-    parts,
-):
+@worker(lambda t: (given_type(t), optimization_type(t), intp, intp, intp))
+def update_worker(given, optimization, number, index, parts):
     """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
-    step = plan_step(table, parameters, x, y, weights, order, workspace, loss, loss_parameter, first, rows, weight)
-    sink, bias_sink = update_sinks(parameters, weight, optimizer, hyper, state1, state2, number)
+    step = plan_step(given)
+    sink, bias_sink = update_sinks(given, optimization, number)
     sweep_weights(step, sink, bias_sink, index, parts, scratch_of(step, index))
 
 
-@worker(lambda t: (int64[:, ::1], t[::1], t[::1], float64, intp, float64[::1], t[::1], t[::1], intp, intp, intp))
-def flat_update_worker(table, parameters, gradient, weight, optimizer, hyper, state1, state2, number, index, parts):
-    """One thread's part of an update from a gradient in memory, of a batch of this total sample weight."""
+@worker(lambda t: (given_type(t), t[::1], optimization_type(t), intp, intp, intp))
+def flat_update_worker(given, gradient, optimization, number, index, parts):
+    """One thread's part of an update from a gradient in memory."""
+    table, parameters = given.table, given.parameters
     mine, end = part(parameters.size, index, parts), part(parameters.size, index + 1, parts)
-    rules = update_rules(weight, optimizer, hyper, number)
+    rules = update_rules(given, optimization, number)
     layers = table.shape[0]
     # Spans of the flat vector in turn: a layer's weight, then all that lies before the next one's.
     for span in range(2 * layers):
@@ -176,7 +151,7 @@ def flat_update_worker(table, parameters, gradient, weight, optimizer, hyper, st
                 rules[1] if plain else rules[0],
                 advance(flat_pointer(parameters), first),
                 advance(flat_pointer(gradient), first),
-                advance(flat_pointer(state1), first),
-                advance(flat_pointer(state2), first),
+                advance(flat_pointer(optimization.state1), first),
+                advance(flat_pointer(optimization.state2), first),
                 last - first,
             )

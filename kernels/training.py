@@ -3,8 +3,6 @@
 They know workers (sweeps.py, or regularized_sweeps.py for networks that are not plain) by address alone.
 """
 
-from collections import namedtuple
-
 import numpy as np
 from numba import carray, float64, int64, intp
 
@@ -13,8 +11,16 @@ from .layout import threads_that_fit
 from .loss import parameter_array
 from .optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS, clip_elements_by_norm
 from .simd import advance, flat_pointer, lane_sum_of_sizes, lane_sum_of_squares, load, pointer_to
-from .step import batch_loss, batch_weight
-from .sweeps import find_gradient, find_rows, flat_update_worker, gradient_worker, rows_worker, update_worker
+from .step import Given, batch_loss, batch_weight
+from .sweeps import (
+    Optimization,
+    find_gradient,
+    find_rows,
+    flat_update_worker,
+    gradient_worker,
+    rows_worker,
+    update_worker,
+)
 from .table import CONTEXT, IN, NUMBERS, OUT, TABLE_COLUMNS, WEIGHT
 
 # A training plan: the addresses of four workers, address and size of seven arrays, five numbers. TABLE_AT is where it
@@ -23,8 +29,6 @@ TABLE_AT, PLAN_SIZE = 4, 22
 # Where a training plan may hold the address of an array with a learning rate for each update; 0 means that of hyper.
 # A call runs many updates: an array costs an update 8 bytes to read, a call for each of them a microsecond and more.
 RATES = 21
-# An optimiser: its code, hyper-parameters (see optimizer.py) and states of the parameters' size, or empty.
-Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
 
 
 @inner
@@ -43,24 +47,27 @@ def penalty_in_loss(table, parameters, hyper, weight):
 
 
 @glue
-def by_both_sweeps(sweeps, table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter):
-    """`loss_and_gradient_serial` by the workers at these two addresses."""
-    rows, order = x.shape[0], table[0, :0]
-    weight = batch_weight(sample_weight, order, 0, rows)
-    data = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight)
-    call(sweeps[0], (*data, 0, 1))
-    call(sweeps[1], (*data, gradient, 0, 1))
-    return batch_loss(table, parameters, workspace, loss, rows, weight)
+def whole_batch(table, parameters, x, y, sample_weight, workspace, loss, loss_parameter):
+    """All rows of the data, as they lie, as what a step is given."""
+    order = table[0, :0]
+    weight = batch_weight(sample_weight, order, 0, x.shape[0])
+    return Given(table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, x.shape[0], weight)
+
+
+@glue
+def by_both_sweeps(rows_address, gradient_address, given, gradient):
+    """The loss and gradient on this thread, by the workers at two addresses."""
+    call(rows_address, (given, 0, 1))
+    call(gradient_address, (given, gradient, 0, 1))
+    return batch_loss(given)
 
 
 @kernel
 def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None):
     """The loss and its gradient, on this thread; arrays as `loss_and_gradient` takes them."""
     parameter = parameter_array(loss, loss_parameter)
-    sweeps = find_rows(parameters), find_gradient(parameters)
-    return by_both_sweeps(
-        sweeps, table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, parameter
-    )
+    given = whole_batch(table, parameters, x, y, sample_weight, workspace, np.int64(loss), parameter)
+    return by_both_sweeps(find_rows(parameters), find_gradient(parameters), given, gradient)
 
 
 @glue
@@ -103,13 +110,10 @@ def loss_and_gradient_parallel(
     threads,
 ):
     """`loss_and_gradient_serial` on threads; the workspace is one planned for as many."""
-    rows = x.shape[0]
-    order = table[0, :0]
-    weight = batch_weight(sample_weight, order, 0, rows)
-    data = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, 0, rows, weight)
-    run(rows_address, data, _callers(table, threads))
-    run(gradient_address, (*data, gradient), threads)
-    return batch_loss(table, parameters, workspace, loss, rows, weight)
+    given = whole_batch(table, parameters, x, y, sample_weight, workspace, loss, loss_parameter)
+    run(rows_address, (given,), _callers(table, threads))
+    run(gradient_address, (given, gradient), threads)
+    return batch_loss(given)
 
 
 @serial_in_njit(loss_and_gradient_serial)
@@ -202,7 +206,8 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
     state2 = carray(pointer_to(numbers[12], y), numbers[13])
     workspace = carray(pointer_to(numbers[14], y), numbers[15])
     loss_parameter = carray(pointer_to(numbers[16], losses), numbers[17])
-    optimizer, loss, threads = numbers[18], numbers[19], numbers[20]
+    optimization = Optimization(numbers[18], hyper, state1, state2)
+    loss, threads = numbers[19], numbers[20]
     own_rate = hyper[LEARNING_RATE]
     total = order.size if order.size > 0 else x.shape[0]
     clip = hyper[CLIP_NORM]
@@ -211,19 +216,21 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         first = number * batch_size
         rows = min(batch_size, total - first)
         weight = batch_weight(sample_weight, order, first, rows)
-        batch = (table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, first, rows, weight)
+        given = Given(
+            table, parameters, x, y, sample_weight, order, workspace, loss, loss_parameter, first, rows, weight
+        )
         if numbers[RATES] != 0:
             hyper[LEARNING_RATE] = load(pointer_to(numbers[RATES], losses), number)
-        rule = (optimizer, hyper, state1, state2, first_step + number)
+        update = first_step + number
         penalty = penalty_in_loss(table, parameters, hyper, weight)
-        run(rows_address, batch, _callers(table, threads))
+        run(rows_address, (given,), _callers(table, threads))
         if clip > 0.0:
             # The norm needs the whole gradient, so here it does travel through memory.
-            run(gradient_address, (*batch, gradient), threads)
+            run(gradient_address, (given, gradient), threads)
             clip_elements_by_norm(flat_pointer(gradient), clip, gradient.size)
-            run(flat_address, (table, parameters, gradient, weight, *rule), threads)
+            run(flat_address, (given, gradient, optimization, update), threads)
         else:
-            run(update_address, (*batch, *rule), threads)
-        losses[number] = batch_loss(table, parameters, workspace, loss, rows, weight) + penalty
+            run(update_address, (given, optimization, update), threads)
+        losses[number] = batch_loss(given) + penalty
     if numbers[RATES] != 0:
         hyper[LEARNING_RATE] = own_rate

@@ -38,9 +38,9 @@ from fastnn.kernels.normalized_inference import forward_plan_of
 from fastnn.kernels.optimizer import CLIP_NORM, CLIP_VALUE, MOMENTUM
 from fastnn.kernels.regularized_training import begin_updates, training_plan_of
 from fastnn.kernels.sensitivity import SEEDS
-from fastnn.kernels.sweeps import gradient_worker, rows_worker
+from fastnn.kernels.sweeps import Optimization, gradient_worker, rows_worker
 from fastnn.kernels.table import ROW_WORKSPACE, statistics_count
-from fastnn.kernels.training import Optimization, loss_and_gradient_parallel, train_planned, training_plan
+from fastnn.kernels.training import loss_and_gradient_parallel, train_planned, training_plan
 
 DTYPES = np.float32, np.float64
 LARGEST = 70
