@@ -169,6 +169,15 @@ class _Cache(caching.FunctionCache):
         super().__init__(function)
         self._cache_file = _CacheFiles(self._impl.filename_base)
 
+    def load_overload(self, sig, target_context):
+        # Machine code of a parallel loop refers to Numba's threads, which have to be there before it is loaded. Numba
+        # tells so to what is compiled around the loop, but not if the loop itself came from the cache: such a caller
+        # ended the next process that loaded it.
+        found = super().load_overload(sig, target_context)
+        if found is not None:
+            found.library._reload_init.update(found.reload_init)
+        return found
+
 
 def _compile(function, **options):
     dispatcher = numba.njit(**OPTIONS, **options)(function)

@@ -225,3 +225,43 @@ def test_without_a_compiler_the_import_says_so():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert "unset NUMBA_DISABLE_JIT" in done.stdout
+
+
+# Doubles numbers by a worker on two threads; nothing here asks Numba for its threads but what is compiled.
+DOUBLES = """
+import numpy as np
+from numba import intp
+from fastnn.kernels import jit
+
+
+@jit.worker(lambda t: (t[::1], intp, intp))
+def double(x, index, parts):
+    for i in range(index, x.size, parts):
+        x[i] *= 2
+
+
+@jit.kernel
+def one(address, x):
+    jit.run(address, (x,), 2)
+
+
+@jit.kernel
+def other(address, x):
+    jit.run(address, (x,), 2)
+
+
+def work(name):
+    x = np.ones(8)
+    {"one": one, "other": other}[name](double.address(x.dtype), x)
+    print(x.sum(), len(one.stats.cache_hits) + len(other.stats.cache_hits))
+"""
+
+
+def test_a_caller_of_a_cached_parallel_loop_may_be_loaded_first(tmp_path):
+    script = tmp_path / "doubles.py"
+    script.write_text(DOUBLES)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import doubles; doubles.work(sys.argv[1])"
+    assert run(code, tmp_path, "one") == "16.0 0"
+    # Compiled around a loop that comes from the cache.
+    assert run(code, tmp_path, "other") == "16.0 0"
+    assert run(code, tmp_path, "other") == "16.0 1"
