@@ -107,18 +107,25 @@ def _cdf_by(x, below):
 
 
 @scalar
-def _normal_cdf32(x):
+def _by_table(x):
+    """(size, normal_cdf(-size), whether some x is far below), size being |x| up to where results need it no more."""
     if any_lane(x < constant(-COMMON_END, x)):
         size = _size(x)
-        y = _cdf_by(x, _cdf(size, _number(size)))
-        far = x < constant(-TABLE_END, x)
-        if any_lane(far):
-            t, m, a, b, w = _far_below(x)
-            m = m / w
-            y = select(far, fma(t, m, m) * a * b, y)
+        below, some_far = _cdf(size, _number(size)), any_lane(x < constant(-TABLE_END, x))
     else:
         size = _common_size(x)
-        y = _cdf_by(x, _common_cdf(size, _number(size)))
+        below, some_far = _common_cdf(size, _number(size)), False
+    return size, below, some_far
+
+
+@scalar
+def _normal_cdf32(x):
+    _, below, some_far = _by_table(x)
+    y = _cdf_by(x, below)
+    if some_far:
+        t, m, a, b, w = _far_below(x)
+        m = m / w
+        y = select(x < constant(-TABLE_END, x), fma(t, m, m) * a * b, y)
     return y
 
 
@@ -130,16 +137,11 @@ def _gelu_by(x, size, below):
 
 @scalar
 def _gelu32(x):
-    if any_lane(x < constant(-COMMON_END, x)):
-        size = _size(x)
-        y = _gelu_by(x, size, _cdf(size, _number(size)))
-        far = x < constant(-TABLE_END, x)
-        if any_lane(far):
-            t, m, a, b, _ = _far_below(x)
-            y = select(far, -fma(t, m, m) * a * b, y)
-    else:
-        size = _common_size(x)
-        y = _gelu_by(x, size, _common_cdf(size, _number(size)))
+    size, below, some_far = _by_table(x)
+    y = _gelu_by(x, size, below)
+    if some_far:
+        t, m, a, b, _ = _far_below(x)
+        y = select(x < constant(-TABLE_END, x), -fma(t, m, m) * a * b, y)
     return y
 
 

@@ -238,7 +238,7 @@ def test_any_number_of_threads_finds_the_same_gradient(codes, dtype, rng):
         workspace = np.full(workspace_size(*net[:2], 300, threads)[1], np.nan, dtype)
         gradient = np.full_like(net.parameters, np.nan)
         sweeps = regularized_training.gradient_sweeps(net.table, net.parameters.dtype, threads)
-        rest = (net.parameters, x, y, np.empty(0, dtype), int(Loss.MSE), 0.0, gradient, workspace, threads)
+        rest = (net.parameters, x, y, np.empty(0, dtype), int(Loss.MSE), np.ones(1), gradient, workspace, threads)
         value = training.loss_and_gradient_parallel(*sweeps, *rest)
         found.add((value, gradient.tobytes()))
     room, gradient = fastnn.workspace(net, 300), np.empty_like(net.parameters)
