@@ -1,5 +1,7 @@
 """An estimator of `fastnn.sklearn` as a network: its parameters, its forward pass, its loss and gradient."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import scipy.sparse
 from sklearn.base import is_classifier
@@ -37,8 +39,22 @@ class Networks:
         return Networks, ()
 
 
+class Place(NamedTuple):
+    """An array of a layer, and the view of it that an attribute of the estimator holds.
+
+    There is one such object: whether the attribute still holds it tells whether the user has put another array there.
+    """
+
+    layer: Any
+    part: str
+    view: np.ndarray
+
+
 def working_dtype(*arrays):
     """float32 or float64, in which scikit-learn would compute with arrays of these dtypes."""
+    first = arrays[0].dtype
+    if first in activations.FLOATS and all(array.dtype is first for array in arrays):
+        return first
     dtype = np.result_type(*(array.dtype for array in arrays))
     return np.dtype(np.float32 if dtype == np.float32 else np.float64)
 
@@ -55,31 +71,50 @@ class EstimatorNetwork:
 
     def _network(self, dtype):
         """The network of this dtype with the values of coefs_ and intercepts_."""
+        return self._network_and_places(dtype)[0]
+
+    def _network_and_places(self, dtype):
+        """The network, and by attribute a list of the `Place`s in it."""
         if "_networks" not in self.__dict__:
             self._networks = Networks()
-        sizes = (self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_))
+        sizes = (self.coefs_[0].shape[0], *[coef.shape[1] for coef in self.coefs_])
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
         kind = self.__dict__.get("_normalization")
         standardized = self.__dict__.get("_standardized", False)
         key = dtype, activation, sizes, self.dropout, kind, standardized
-        net = self._networks.by_key.get(key)
-        if net is None:
-            hidden = len(sizes) - 2
-            codes = [*activation_codes(self.activation, hidden), Activation.IDENTITY]
-            more = [{"dropout": self.dropout, "normalization": kind}] * hidden + [{}]
-            layers = zip(sizes[:-1], sizes[1:], codes, more, strict=True)
-            layers = [Dense(*given, weight_initializer=zeros, **options) for *given, options in layers]
-            layers[:0] = [Standardize()] * standardized
-            net = self._networks.by_key[key] = Sequential(layers, dtype=dtype)
+        found = self._networks.by_key.get(key)
+        if found is None:
+            net = self._new_network(dtype, sizes, kind, standardized)
+            found = self._networks.by_key[key] = net, self._places(net)
+        net, places = found
         if standardized:
-            net.standardize.mean, net.standardize.scale = self.input_mean_, self.input_scale_
-        layers = net.layers[standardized:]
-        for name, part in self._parts().items():
-            for layer, array in zip(layers, getattr(self, name), strict=name in ARRAYS):
-                view = getattr(layer, part)
-                if view is not array:
-                    view[...] = array
-        return net
+            layer = net.standardize
+            # To assign them takes longer than one row takes through a small network.
+            known = np.array_equal(layer.mean, self.input_mean_) and np.array_equal(layer.scale, self.input_scale_)
+            if not (layer.adapted and known):
+                layer.mean, layer.scale = self.input_mean_, self.input_scale_
+        for name, of_attribute in places.items():
+            for place, array in zip(of_attribute, getattr(self, name), strict=True):
+                if array is not place.view:
+                    # Not to the view, whose shape the user may have set.
+                    getattr(place.layer, place.part)[...] = array
+        return found
+
+    def _new_network(self, dtype, sizes, kind, standardized):
+        hidden = len(sizes) - 2
+        codes = [*activation_codes(self.activation, hidden), Activation.IDENTITY]
+        more = [{"dropout": self.dropout, "normalization": kind}] * hidden + [{}]
+        layers = zip(sizes[:-1], sizes[1:], codes, more, strict=True)
+        layers = [Dense(*given, weight_initializer=zeros, **options) for *given, options in layers]
+        layers[:0] = [Standardize()] * standardized
+        return Sequential(layers, dtype=dtype)
+
+    def _places(self, net):
+        layers = net.layers[net.standardize is not None :]
+        return {
+            name: [Place(layer, part, getattr(layer, part)) for layer in (layers if name in ARRAYS else layers[:-1])]
+            for name, part in self._parts().items()
+        }
 
     def _parts(self):
         """Attributes with a list of arrays each, and what those are of a layer."""
@@ -94,11 +129,9 @@ class EstimatorNetwork:
 
     def _bind(self):
         """Make coefs_ and intercepts_ views of a network; returns it."""
-        net = self._network(working_dtype(*self.coefs_, *self.intercepts_))
-        for name, part in self._parts().items():
-            layers = net.layers[net.standardize is not None :]
-            layers = layers if name in ARRAYS else layers[:-1]
-            views = [getattr(layer, part) for layer in layers]
+        net, places = self._network_and_places(working_dtype(*self.coefs_, *self.intercepts_))
+        for name, of_attribute in places.items():
+            views = [place.view for place in of_attribute]
             held = getattr(self, name)
             if isinstance(held, list):
                 # In place: the list may be the one with the best parameters too.

@@ -18,6 +18,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import PoissonRegressor
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -178,6 +179,110 @@ def test_the_parameters_are_live(iris):
     for estimator in (model, theirs):
         estimator.partial_fit(X, y)
     np.testing.assert_allclose(model.coefs_[0], theirs.coefs_[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"normalization": "batch"}, {"normalization": "layer", "standardize": True}], ids=str
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_change_after_a_prediction_is_heard_at_the_next(dtype, parameters, iris):
+    """Written into an array or put in its place, in both dtypes' networks: as a copy with these values predicts."""
+    X, y = iris
+    parameters |= {"max_iter": 2, "hidden_layer_sizes": 4, "random_state": 0}
+    model = MLPClassifier(**parameters).fit(X.astype(dtype), y)
+    names = ["coefs_", "intercepts_"]
+    names += ["scales_", "shifts_"] * ("normalization" in parameters)
+    names += ["running_means_", "running_variances_"] * (parameters.get("normalization") == "batch")
+
+    def write(arrays):
+        arrays[0][...] *= 1.25
+
+    def replace(arrays):
+        arrays[0] = arrays[0] + arrays[0].dtype.type(0.25)
+
+    changes = [(getattr(model, name), change) for name in names for change in (write, replace, write)]
+    if "standardize" in parameters:
+        held = [model.input_mean_], [model.input_scale_]
+        changes += [(arrays, write) for arrays in held]
+    for arrays, change in changes:
+        before = [model.predict_proba(X.astype(each)) for each in (np.float32, np.float64)]
+        change(arrays)
+        fresh = pickle.loads(pickle.dumps(model))
+        for each, old in zip((np.float32, np.float64), before, strict=True):
+            new = model.predict_proba(X.astype(each))
+            assert not np.array_equal(new, old)
+            assert np.array_equal(new, fresh.predict_proba(X.astype(each)))
+
+
+def test_a_prediction_copies_only_what_was_replaced(iris):
+    model = MLPClassifier((6, 4), max_iter=2, random_state=0, normalization="batch").fit(*iris)
+    net = model._network(np.dtype(np.float64))
+    expected = model.predict_proba(iris[0])
+    for layer in net.layers:
+        for array in (layer._weight, layer._bias, *layer._scale_and_shift, layer._statistics):
+            array.flags.writeable = False
+    assert np.array_equal(model.predict_proba(iris[0]), expected)
+    assert np.array_equal(model.predict_proba(iris[0][:1]), expected[:1])
+    model.coefs_[1] = model.coefs_[1].copy()
+    with pytest.raises(ValueError, match="read-only"):
+        model.predict_proba(iris[0])
+
+
+def test_a_view_in_another_shape_may_be_replaced(iris):
+    X, y = iris
+    model = MLPClassifier(6, max_iter=2, random_state=0).fit(X, y)
+    expected, weight = model.predict_proba(X), model.coefs_[0].copy()
+    with warnings.catch_warnings():
+        # NumPy would rather have it done by reshape.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model.coefs_[0].shape = (6, 4)
+    model.coefs_[0] = weight
+    assert np.array_equal(model.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.arange(150) % 3,
+        np.array(["a", "bcd"])[np.arange(150) % 2],
+        np.arange(150) % 2 == 0,
+        np.array(["x", "yy", "z"], dtype=object)[np.arange(150) % 3],
+        (np.arange(150) % 3).astype(np.float64),
+        np.ones(150, int),
+        np.arange(450).reshape(150, 3) // 4 % 2,
+    ],
+    ids=["multiclass", "words", "bool", "objects", "floats", "one class", "multilabel"],
+)
+@pytest.mark.parametrize("finite", [True, False])
+def test_predictions_and_scores_are_scikit_learns_of_the_same_outputs(y, finite, iris):
+    model = MLPClassifier(4, max_iter=3, random_state=0).fit(iris[0], y)
+    if not finite:
+        model.coefs_[0][0, 0] = np.nan
+    outputs = model._forward_pass_fast(iris[0])
+    expected = model._label_binarizer.inverse_transform(outputs.ravel() if outputs.shape[1] == 1 else outputs)
+    found = model.predict(iris[0])
+    assert found.dtype == expected.dtype
+    assert np.array_equal(found, expected)
+    others = [y, y[::-1], y.tolist(), y.reshape(150, -1), np.zeros(150, int), np.full(150, "a"), y[:-1], y[:0]]
+    if y.ndim == 1:
+        others += [pd.Series(y), y.astype(str), y.astype(bytes), np.linspace(0, 1, 150), np.full(150, np.nan)]
+    for other in others:
+        for rows, weight in ((150, None), (90, None), (150, np.linspace(0, 1, 150))):
+            scores = []
+            for score in (
+                lambda rows=rows, other=other, weight=weight: model.score(iris[0][:rows], other[:rows], weight),
+                lambda rows=rows, other=other, weight=weight: accuracy_score(
+                    other[:rows], expected[:rows], sample_weight=weight
+                ),
+            ):
+                with warnings.catch_warnings(record=True) as told:
+                    warnings.simplefilter("always")
+                    try:
+                        scores.append(score())
+                    except (ValueError, TypeError) as error:
+                        scores.append((type(error), str(error)))
+                scores.append([str(warning.message) for warning in told])
+            assert scores[:2] == scores[2:]
 
 
 def test_a_new_fit_leaves_the_arrays_of_the_old_one(iris):
