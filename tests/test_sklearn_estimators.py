@@ -1,7 +1,6 @@
-"""fastnn.sklearn as estimators: scikit-learn's checks, the tools around them, what its tests of MLPs ask, scores."""
+"""fastnn.sklearn as estimators: scikit-learn's checks, the tools around them, what its tests of MLPs ask."""
 
 import copy
-import os
 import pickle
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import PoissonRegressor
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -27,8 +26,6 @@ from sklearn.utils.estimator_checks import check_estimator
 import fastnn
 from fastnn.sklearn import MLPClassifier, MLPRegressor
 
-FULL = os.environ.get("FASTNN_FULL") == "1"
-SEEDS = range(20 if FULL else 3)
 BOTH = pytest.mark.parametrize("Estimator", [MLPClassifier, MLPRegressor])
 
 # Fits here are short on purpose; tests of the warning itself ask for it with pytest.warns.
@@ -762,26 +759,3 @@ def test_other_inner_workings_of_scikit_learn_are_an_error():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
     assert "has other inner workings than the 1.9 that this version is made for" in result.stderr
-
-
-# ---- Scores
-
-
-@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
-@pytest.mark.parametrize("name", ["digits", "breast_cancer", "wine", "iris", "diabetes"])
-def test_scores_are_at_least_scikit_learns(name, solver):
-    """Mean cross-validated score over seeds, within a standard error of scikit-learn's or better."""
-    X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
-    regression = name == "diabetes"
-    X = StandardScaler().fit_transform(X)
-    if regression:
-        y = (y - y.mean()) / y.std()
-    parameters = {"solver": solver, "max_iter": 200 if FULL else 25, "hidden_layer_sizes": (100,) if FULL else (30,)}
-    scores = []
-    for module in (sklearn.neural_network, fastnn.sklearn):
-        kind = getattr(module, "MLPRegressor" if regression else "MLPClassifier")
-        split = (KFold if regression else StratifiedKFold)(3, shuffle=True, random_state=0)
-        runs = [cross_val_score(kind(random_state=seed, **parameters), X, y, cv=split).mean() for seed in SEEDS]
-        scores.append(np.array(runs))
-    error = scores[0].std(ddof=1) / np.sqrt(len(SEEDS))
-    assert scores[1].mean() >= scores[0].mean() - error
