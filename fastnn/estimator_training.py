@@ -21,6 +21,7 @@ from .estimator_network import EstimatorNetwork, Networks, refuse_zero, working_
 from .estimator_parameters import MORE_DEFAULTS, OF_EPOCHS
 from .kernels import optimizer as layout
 from .sparse_rows import dense_rows, pieces
+from .validation import shape_text, wrong_shape
 
 # The order of rows that are taken as they lie.
 NO_ORDER = np.empty(0, np.int64)
@@ -99,6 +100,17 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             # The rows to validate on were a frame's, whose names have been checked.
             warnings.filterwarnings("ignore", "X does not have valid feature names")
             return float(check_scoring(self, self.scoring)(self, X, y, **weight))
+
+    def _validate_input(self, X, y, incremental, reset):
+        X, y = super()._validate_input(X, y, incremental, reset)
+        if not reset:
+            # Kernels read as many columns as coefs_ have, which are of an earlier fit, or the user's own.
+            found = X.shape[1], 1 if y.ndim == 1 else y.shape[1]
+            widths = self.coefs_[0].shape[0], self.coefs_[-1].shape[1]
+            for name, columns, expected in zip("Xy", found, widths, strict=True):
+                if columns != expected:
+                    raise ValueError(f"{name}: expected {expected} columns, the width of coefs_, got {columns}")
+        return X, y
 
     def _fit_lbfgs(self, X, y, sample_weight, *arguments):
         self._learn_inputs(X, sample_weight)
@@ -269,6 +281,8 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         check_consistent_length(X, y)
         if is_classifier(self) and y.ndim == 1 and not np.isin(y, self.classes_).all():
             raise ValueError(f"y_val: expected classes of y, {self.classes_}, got {np.unique(y)}")
+        if not is_classifier(self) and y.shape[1:] not in ((self.n_outputs_,), () if self.n_outputs_ == 1 else None):
+            raise wrong_shape("y_val", shape_text("*", self.n_outputs_), y)
         return X, y, None if sample_weight is None else _check_sample_weight(sample_weight, X)
 
     def _epoch_ends_the_fit(self):

@@ -43,6 +43,7 @@ _REPLACED = {
     "_forward_pass_fast": "X check_input",
     "_initialize": "y layer_units dtype",
     "_predict": "X check_input",
+    "_validate_input": "X y incremental reset",
 }
 for _name, _expected in _REPLACED.items():
     _method = getattr(sklearn.neural_network.MLPClassifier, _name, None)

@@ -543,6 +543,32 @@ def test_warm_start_wants_the_same_classes(iris):
             model.fit(X, labels)
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (1, 2), (2, 1)])
+def test_targets_of_another_width_than_the_network_are_refused(before, after, solver, iris):
+    """Kernels would read beyond them. The estimator stays as it was."""
+    X, targets = iris[0], {1: iris[0][:, 0], 2: iris[0][:, :2], 3: iris[0][:, :3]}
+    model = MLPRegressor(hidden_layer_sizes=5, solver=solver, max_iter=3, random_state=0, warm_start=True)
+    model.fit(X, targets[before])
+    state = pickle.dumps(model)
+    calls = [lambda: model.fit(X, targets[after])]
+    if solver == "adam":
+        calls.append(lambda: model.partial_fit(X, targets[after]))
+    for call in calls:
+        with pytest.raises(ValueError, match=rf"^y: expected {before} columns, the width of coefs_, got {after}$"):
+            call()
+        assert pickle.dumps(model) == state
+    model.coefs_[0] = np.zeros((7, 5))
+    for call in [*calls, lambda: model.fit(X, targets[before])]:
+        with pytest.raises(ValueError, match=r"^X: expected 7 columns, the width of coefs_, got 4$"):
+            call()
+    if solver == "adam":
+        for early_stopping in (False, True):
+            model.set_params(early_stopping=early_stopping, warm_start=False)
+            with pytest.raises(ValueError, match=rf"^y_val: expected shape \(\*, {before}\), got \(150,"):
+                model.fit(X, targets[before], X_val=X, y_val=targets[after])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @BOTH
 def test_dtypes_are_kept(Estimator, dtype, digits):
