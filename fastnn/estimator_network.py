@@ -229,7 +229,19 @@ class EstimatorNetwork:
         if self.loss == "squared_error":
             return EstimatorLoss.HALF_SQUARED_ERROR, 0.0
         loss = losses.get(self.loss)
+        if loss.repeats:
+            # Kernels read a q for each output, and a callback may put another loss here.
+            loss.refuse_others(self.coefs_[-1].shape[1])
         return loss.code, loss.parameter
+
+    def _several_q(self):
+        """The q of a loss that has several, for one column of y; or None."""
+        return self.loss.q if isinstance(self.loss, losses.Quantile) and self.loss.repeats else None
+
+    def _repeated(self, y):
+        """y with a column for each output of the network, where the loss has several q."""
+        q = self._several_q()
+        return y if q is None else self.loss.repeated(y, len(q))
 
     def _loss_data(self, X, y, sample_weight):
         """`_kernel_data` of rows to watch, with y as the user gave it."""
@@ -239,7 +251,8 @@ class EstimatorNetwork:
 
     def _loss_of(self, X, y, weight):
         """The loss of such data, without penalties."""
-        code, parameter = self._objective()
+        # Its parameter may be the address of what it holds.
+        _loss, (code, parameter) = self.loss, self._objective()
         prediction = output_of(self._network(X.dtype), X)
         arguments = [parameter] if isinstance(code, kernels.Loss) else []
         kernel = getattr(kernels, code.name.lower())

@@ -13,7 +13,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
-from . import losses
 from .callbacks import LearningRateScheduler
 from .descent import Descent
 from .estimator_fit import EstimatorFit, Tasks
@@ -68,8 +67,6 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             # Equal, for a grid may have 0 where the default is 0.0.
             if getattr(self, name) != MORE_DEFAULTS[name] and not (name == "callbacks" and not self.callbacks):
                 raise ValueError(f"{name}: expected solver 'sgd' or 'adam' with it, got 'lbfgs'")
-        if isinstance(self.loss, losses.Quantile) and isinstance(self.loss.q, tuple):
-            raise ValueError(f"loss: expected a Quantile of one q, got {self.loss}; a fastnn.MLP takes several")
         # The protocol is one of `fit`.
         told = hasattr(self, "_skl_callbacks") and not incremental
         most = self.max_iter if stochastic else 0
@@ -103,6 +100,7 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
 
     def _validate_input(self, X, y, incremental, reset):
         X, y = super()._validate_input(X, y, incremental, reset)
+        y = self._repeated(y)
         if not reset:
             # Kernels read as many columns as coefs_ have, which are of an earlier fit, or the user's own.
             found = X.shape[1], 1 if y.ndim == 1 else y.shape[1]
@@ -162,6 +160,8 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         watched = None if validation is None else self._loss_data(*validation)
         curve = None if validation is None else self.__dict__.setdefault("validation_loss_curve_", [])
         descent = self._optimizer
+        # Its parameter may be the address of what it holds, and a callback may put another loss in its place.
+        _loss = self.loss
         descent.begin(net, self._objective(), self._hyper())
         # Parameters of float32 that meet data of float64 are rounded after each batch.
         after_batch = None if net is held else lambda: _round_trip(net, held)
@@ -281,8 +281,11 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         check_consistent_length(X, y)
         if is_classifier(self) and y.ndim == 1 and not np.isin(y, self.classes_).all():
             raise ValueError(f"y_val: expected classes of y, {self.classes_}, got {np.unique(y)}")
-        if not is_classifier(self) and y.shape[1:] not in ((self.n_outputs_,), () if self.n_outputs_ == 1 else None):
-            raise wrong_shape("y_val", shape_text("*", self.n_outputs_), y)
+        if not is_classifier(self):
+            columns = self.n_outputs_ if self._several_q() is None else 1
+            if y.shape[1:] not in ((columns,), () if columns == 1 else None):
+                raise wrong_shape("y_val", shape_text("*", columns), y)
+            y = self._repeated(y)
         return X, y, None if sample_weight is None else _check_sample_weight(sample_weight, X)
 
     def _epoch_ends_the_fit(self):

@@ -188,7 +188,9 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
         activation: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid or hardswish too, or a list with
             one name for each hidden layer.
         loss: "huber" or "quantile" too, or `fastnn.losses.Huber(delta)` or `Quantile(q)`; the mean over rows and
-            outputs. Early stopping then watches minus the loss, unless it is given a `scoring`.
+            outputs. Early stopping then watches minus the loss, unless it is given a `scoring`. `Quantile([0.1, 0.9])`
+            learns as many quantiles of one y, (n_samples,), at once: `predict` gives (n_samples, len(q)), and scores
+            compare each of them with y. A `scoring` of early stopping gets y with its column repeated.
         scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
         l1: strength of a penalty on the sizes of weights, beside `alpha` on their squares; a batch's loss has (l1 |w| +
             alpha / 2 w^2) / its total sample weight.
@@ -232,6 +234,8 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
     >>> model = MLPRegressor(loss=Quantile(0.9), schedule=Cosine(), callbacks=[enough], random_state=0)
     >>> model.fit(X, y, X_val=X, y_val=y).validation_loss_curve_[-1] == model.history_.metrics["val_loss"][-1]
     True
+    >>> MLPRegressor(loss=Quantile([0.1, 0.5, 0.9]), max_iter=500, random_state=0).fit(X, y).predict(X).shape
+    (100, 3)
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -250,6 +254,26 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
         """As `MLPClassifier.partial_fit`, without classes."""
         with self._watching(X_val, y_val, sample_weight_val):
             return super().partial_fit(X, y, sample_weight)
+
+    def _predict(self, X, check_input=True):
+        if self._several_q() is None:
+            return super()._predict(X, check_input)
+        # (rows, 1) for a list of one q.
+        return self._forward_pass_fast(X, check_input)
+
+    def score(self, X, y, sample_weight=None):
+        """R^2 of `predict(X)`; as scikit-learn's. Of several quantiles each is compared with y, and the mean counts.
+
+        Args:
+            X, y, sample_weight: as in scikit-learn's class.
+
+        Returns:
+            A float, at most 1.
+
+        Raises:
+            ValueError, TypeError: as scikit-learn's class.
+        """
+        return super().score(X, self._repeated(y), sample_weight)
 
     def _score(self, X, y, sample_weight=None):
         if self.scoring is None and not isinstance(self._objective()[0], EstimatorLoss):
