@@ -14,8 +14,9 @@ from typing import ClassVar
 import numpy as np
 
 try:
-    # The first two are for the modules below: here it is told what to install.
-    import scipy.sparse  # noqa: F401
+    import scipy.sparse
+
+    # For the modules below: here it is told what to install.
     import sklearn.callback
     import sklearn.neural_network
     from sklearn.utils._param_validation import StrOptions
@@ -63,8 +64,9 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
     Args, beyond those of scikit-learn's class and its values of them:
         activation: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid or hardswish too, or a list with
             one name for each hidden layer.
-        class_weight: a dict from classes to weights, which multiply those of the samples; "balanced" gives all classes
-            the same total; None leaves the samples as they are.
+        class_weight: a dict from classes to weights, which multiply those of the samples; "balanced" weighs a class by
+            the inverse of how many rows it has, which gives all classes the same total where samples have no weights
+            of their own; None leaves the samples as they are.
         scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
         l1: strength of a penalty on the sizes of weights, beside `alpha` on their squares; a batch's loss has (l1 |w| +
             alpha / 2 w^2) / its total sample weight.
@@ -132,12 +134,13 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
             return super().partial_fit(X, y, sample_weight, classes)
 
     def _fit(self, X, y, sample_weight=None, incremental=False):
-        if self.class_weight is not None:
+        # Without y, scikit-learn says so.
+        if self.class_weight is not None and y is not None:
             if incremental and self.class_weight == "balanced":
                 raise ValueError(
                     "class_weight: 'balanced' needs all of the data, which partial_fit does not see; expected a dict"
                 )
-            by_class = compute_sample_weight(self.class_weight, y)
+            by_class = compute_sample_weight(self.class_weight, y if scipy.sparse.issparse(y) else np.asarray(y))
             sample_weight = by_class if sample_weight is None else by_class * _check_sample_weight(sample_weight, y)
         return super()._fit(X, y, sample_weight, incremental)
 

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import sklearn.neural_network
 from sklearn import datasets
 from sklearn.base import clone
@@ -21,7 +22,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import _NotAnArray, check_estimator
 
 import fastnn
 from fastnn.sklearn import MLPClassifier, MLPRegressor
@@ -705,6 +706,20 @@ def test_class_weight_multiplies_sample_weight(iris):
         MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=np.unique(y))
     with pytest.raises(ValueError, match="class_weight"):
         MLPClassifier(class_weight="fair").fit(X, y)
+
+
+def test_class_weight_sees_what_scikit_learn_sees(iris):
+    """Whatever becomes an array is one, and what is wrong with y is said in scikit-learn's words."""
+    X, y = iris
+    model = MLPClassifier(class_weight="balanced", max_iter=3, random_state=0)
+    expected = model.fit(X, y).predict_proba(X)
+    for same in (list(y), pd.Series(y, index=y + 7), _NotAnArray(y)):
+        assert np.array_equal(model.fit(X, same).predict_proba(X), expected)
+    with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
+        model.fit(X, None)
+    labels = np.c_[y == 0, y > 0].astype(int)
+    outputs = [model.fit(X, each).predict_proba(X) for each in (labels, scipy.sparse.csr_array(labels))]
+    np.testing.assert_array_equal(*outputs)
 
 
 @BOTH
