@@ -1,6 +1,6 @@
 """An estimator of `fastnn.sklearn` as a network: its parameters, its forward pass, its loss and gradient."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -67,6 +67,10 @@ def refuse_zero(total_weight):
 class EstimatorNetwork:
     """What takes the place of scikit-learn's arithmetic but for its solvers."""
 
+    # Of a network that a fit of scikit-learn's own class has made, whose attributes may be put here.
+    _normalization, _standardized = None, False
+    _best_others: ClassVar[dict] = {}
+
     # ---- Parameters: coefs_ and intercepts_ are views of a network's flat vector, unless the user puts others there.
 
     def _network(self, dtype):
@@ -79,8 +83,7 @@ class EstimatorNetwork:
             self._networks = Networks()
         sizes = (self.coefs_[0].shape[0], *[coef.shape[1] for coef in self.coefs_])
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
-        kind = self.__dict__.get("_normalization")
-        standardized = self.__dict__.get("_standardized", False)
+        kind, standardized = self._normalization, self._standardized
         key = dtype, activation, sizes, self.dropout, kind, standardized
         found = self._networks.by_key.get(key)
         if found is None:
@@ -122,7 +125,7 @@ class EstimatorNetwork:
 
     def _normalizing(self):
         # That of the fit: the parameter may have been set anew since.
-        kind = self.__dict__.get("_normalization")
+        kind = self._normalization
         if kind is None:
             return {}
         return SCALES | (AVERAGES if kind == "batch" else {})

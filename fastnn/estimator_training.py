@@ -133,7 +133,8 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
                 "X_val, y_val: partial_fit with early_stopping=True expects both, for it trains on all that it is given"
             )
         self._learn_inputs(X, sample_weight)
-        begins = not incremental or not hasattr(self, "_optimizer")
+        # One of scikit-learn's, put here with a fitted model's other attributes, is none to go on with.
+        begins = not incremental or not isinstance(self.__dict__.get("_optimizer"), Descent)
         if begins:
             scheduler = None if self.schedule is None else LearningRateScheduler(self.schedule)
             # scikit-learn's stream of random numbers is left alone where nothing is dropped.
