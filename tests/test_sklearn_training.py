@@ -1,6 +1,8 @@
 """What training by `fastnn.sklearn` can do beyond scikit-learn's: penalties, clipping, losses, schedules, callbacks."""
 
+import pathlib
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -744,3 +746,13 @@ def test_fits_with_everything_are_the_same_on_any_number_of_threads(data):
             fastnn.set_num_threads(before)
 
     assert fitted(1) == fitted(2)
+
+
+def test_the_examples_of_the_page_run(capsys):
+    page = pathlib.Path(__file__).parent.parent / "docs" / "migrating-from-scikit-learn.md"
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, {})
+    rounding, fit = capsys.readouterr().out.splitlines()
+    assert float(rounding) < 1e-12
+    share = re.fullmatch(r"History\(\d+ epochs, .*\) ([\d.]+)", fit).group(1)
+    assert float(share) == pytest.approx(0.9, abs=0.05)
