@@ -1,6 +1,7 @@
 """An estimator of `fastnn.sklearn` as a network: its parameters, its forward pass, its loss and gradient."""
 
-from typing import Any, ClassVar, NamedTuple
+import operator
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse
@@ -30,24 +31,20 @@ AVERAGES = {"running_means_": ("running_mean", 0.0), "running_variances_": ("run
 
 
 class Networks:
-    """The networks over an estimator's parameters, by dtype and architecture; a copy of the estimator makes its own."""
+    """The networks of an estimator; a copy of the estimator makes its own.
+
+    Attributes:
+        held: (key, network, views): the one whose views `coefs_` and `intercepts_` were given; or None.
+        copies: (network, views) by key. Of these nobody else has views, so values may be copied into them: what the
+            user has put aside to put something else in its place stays as it is.
+    """
 
     def __init__(self):
-        self.by_key = {}
+        self.held = None
+        self.copies = {}
 
     def __reduce__(self):
         return Networks, ()
-
-
-class Place(NamedTuple):
-    """An array of a layer, and the view of it that an attribute of the estimator holds.
-
-    There is one such object: whether the attribute still holds it tells whether the user has put another array there.
-    """
-
-    layer: Any
-    part: str
-    view: np.ndarray
 
 
 def working_dtype(*arrays):
@@ -75,47 +72,55 @@ class EstimatorNetwork:
 
     def _network(self, dtype):
         """The network of this dtype with the values of coefs_ and intercepts_."""
-        return self._network_and_places(dtype)[0]
+        return self._network_and_views(dtype)[1]
 
-    def _network_and_places(self, dtype):
-        """The network, and by attribute a list of the `Place`s in it."""
+    def _network_and_views(self, dtype):
+        """What identifies the network, the network, and by attribute a list of views of its arrays."""
         if "_networks" not in self.__dict__:
             self._networks = Networks()
+        networks = self._networks
         sizes = (self.coefs_[0].shape[0], *[coef.shape[1] for coef in self.coefs_])
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
-        kind, standardized = self._normalization, self._standardized
-        key = dtype, activation, sizes, self.dropout, kind, standardized
-        found = self._networks.by_key.get(key)
-        if found is None:
-            net = self._new_network(dtype, sizes, kind, standardized)
-            found = self._networks.by_key[key] = net, self._places(net)
-        net, places = found
-        if standardized:
+        key = dtype, activation, sizes, self.dropout, self._normalization, self._standardized
+        if networks.held is not None and networks.held[0] == key and self._holds(networks.held[2]):
+            _, net, views = networks.held
+        else:
+            if key not in networks.copies:
+                net = self._new_network(dtype, sizes)
+                networks.copies[key] = net, self._views(net)
+            net, views = networks.copies[key]
+            for name, arrays in views.items():
+                for view, array in zip(arrays, getattr(self, name), strict=True):
+                    view[...] = array
+        if self._standardized:
             layer = net.standardize
             # To assign them takes longer than one row takes through a small network.
             known = np.array_equal(layer.mean, self.input_mean_) and np.array_equal(layer.scale, self.input_scale_)
             if not (layer.adapted and known):
                 layer.mean, layer.scale = self.input_mean_, self.input_scale_
-        for name, of_attribute in places.items():
-            for place, array in zip(of_attribute, getattr(self, name), strict=True):
-                if array is not place.view:
-                    # Not to the view, whose shape the user may have set.
-                    getattr(place.layer, place.part)[...] = array
-        return found
+        return key, net, views
 
-    def _new_network(self, dtype, sizes, kind, standardized):
+    def _holds(self, views):
+        """Whether the attributes hold these very views, nothing in their place."""
+        for name, arrays in views.items():
+            found = getattr(self, name)
+            if len(found) != len(arrays) or not all(map(operator.is_, found, arrays)):
+                return False
+        return True
+
+    def _new_network(self, dtype, sizes):
         hidden = len(sizes) - 2
         codes = [*activation_codes(self.activation, hidden), Activation.IDENTITY]
-        more = [{"dropout": self.dropout, "normalization": kind}] * hidden + [{}]
+        more = [{"dropout": self.dropout, "normalization": self._normalization}] * hidden + [{}]
         layers = zip(sizes[:-1], sizes[1:], codes, more, strict=True)
         layers = [Dense(*given, weight_initializer=zeros, **options) for *given, options in layers]
-        layers[:0] = [Standardize()] * standardized
+        layers[:0] = [Standardize()] * self._standardized
         return Sequential(layers, dtype=dtype)
 
-    def _places(self, net):
+    def _views(self, net):
         layers = net.layers[net.standardize is not None :]
         return {
-            name: [Place(layer, part, getattr(layer, part)) for layer in (layers if name in ARRAYS else layers[:-1])]
+            name: [getattr(layer, part) for layer in (layers if name in ARRAYS else layers[:-1])]
             for name, part in self._parts().items()
         }
 
@@ -132,15 +137,17 @@ class EstimatorNetwork:
 
     def _bind(self):
         """Make coefs_ and intercepts_ views of a network; returns it."""
-        net, places = self._network_and_places(working_dtype(*self.coefs_, *self.intercepts_))
-        for name, of_attribute in places.items():
-            views = [place.view for place in of_attribute]
-            held = getattr(self, name)
-            if isinstance(held, list):
-                # In place: the list may be the one with the best parameters too.
-                held[:] = views
-            else:
-                setattr(self, name, views)
+        key, net, views = self._network_and_views(working_dtype(*self.coefs_, *self.intercepts_))
+        networks = self._networks
+        if networks.held is None or net is not networks.held[1]:
+            networks.held = key, *networks.copies.pop(key)
+            for name, arrays in views.items():
+                found = getattr(self, name)
+                if isinstance(found, list):
+                    # In place: the list may be the one with the best parameters too.
+                    found[:] = arrays
+                else:
+                    setattr(self, name, list(arrays))
         return net
 
     def __getstate__(self):

@@ -113,7 +113,6 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
     def _fit_lbfgs(self, X, y, sample_weight, *arguments):
         self._learn_inputs(X, sample_weight)
         super()._fit_lbfgs(X, y, sample_weight, *arguments)
-        self._networks = Networks()
         self._bind()
 
     def _fit_stochastic(

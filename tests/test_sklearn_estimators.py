@@ -212,7 +212,7 @@ def test_a_change_after_a_prediction_is_heard_at_the_next(dtype, parameters, iri
             assert np.array_equal(new, fresh.predict_proba(X.astype(each)))
 
 
-def test_a_prediction_copies_only_what_was_replaced(iris):
+def test_a_prediction_copies_nothing_where_nothing_was_replaced(iris):
     model = MLPClassifier((6, 4), max_iter=2, random_state=0, normalization="batch").fit(*iris)
     net = model._network(np.dtype(np.float64))
     expected = model.predict_proba(iris[0])
@@ -221,9 +221,36 @@ def test_a_prediction_copies_only_what_was_replaced(iris):
             array.flags.writeable = False
     assert np.array_equal(model.predict_proba(iris[0]), expected)
     assert np.array_equal(model.predict_proba(iris[0][:1]), expected[:1])
+    assert model._network(np.dtype(np.float64)) is net
     model.coefs_[1] = model.coefs_[1].copy()
-    with pytest.raises(ValueError, match="read-only"):
-        model.predict_proba(iris[0])
+    assert np.array_equal(model.predict_proba(iris[0]), expected)
+    other = model._network(np.dtype(np.float64))
+    assert other is not net
+    assert model._network(np.dtype(np.float64)) is other
+
+
+def test_arrays_that_were_put_aside_stay_as_they_are(iris):
+    """Ablation: a layer's arrays are replaced for a prediction, and come back."""
+    X, y = iris
+    model = MLPClassifier((5, 5, 5), max_iter=20, random_state=0).fit(X, y)
+    theirs = sklearn.neural_network.MLPClassifier((5, 5, 5), max_iter=20, random_state=0).fit(X, y)
+    expected, values = model.predict_proba(X), [coef.copy() for coef in model.coefs_]
+    for i, aside in enumerate(model.coefs_):
+        model.coefs_[i] = np.zeros_like(aside)
+        assert not np.array_equal(model.predict_proba(X), expected)
+        model.coefs_[i] = aside
+        assert np.array_equal(model.predict_proba(X), expected)
+    for estimator in (model, theirs):
+        estimator.coefs_[1], estimator.coefs_[2] = estimator.coefs_[2], estimator.coefs_[1]
+        estimator.intercepts_[0] = estimator.intercepts_[1]
+    np.testing.assert_allclose(model.predict_proba(X), theirs.predict_proba(X), rtol=1e-9)
+    assert all(map(np.array_equal, values, np.array(model.coefs_, dtype=object)[[0, 2, 1, 3]]))
+    # A pass more makes the arrays part of a network again, and leaves those alone that have been put aside.
+    aside, model.coefs_[0] = model.coefs_[0], np.ones((4, 5))
+    model.partial_fit(X, y)
+    assert np.array_equal(aside, values[0])
+    assert model._network(np.dtype(np.float64)) is model._network(np.dtype(np.float64))
+    assert all(map(np.shares_memory, model.coefs_, [model._network(np.dtype(np.float64)).parameters] * 4))
 
 
 def test_a_view_in_another_shape_may_be_replaced(iris):
