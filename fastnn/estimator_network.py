@@ -144,11 +144,19 @@ class EstimatorNetwork:
             for name, arrays in views.items():
                 found = getattr(self, name)
                 if isinstance(found, list):
-                    # In place: the list may be the one with the best parameters too.
+                    # In place: after a fit the list is the one with the best parameters too.
                     found[:] = arrays
                 else:
                     setattr(self, name, list(arrays))
         return net
+
+    def _put_back(self, arrays):
+        """Copy arrays, in lists by attribute, into the network that is held, and give the attributes its views."""
+        _, _, views = self._networks.held
+        for name, values in arrays.items():
+            for view, value in zip(views[name], values, strict=True):
+                view[...] = value
+            setattr(self, name, list(views[name]))
 
     def __getstate__(self):
         # What is there while a fit lasts is no part of a copy that a callback makes.
@@ -264,6 +272,8 @@ class EstimatorNetwork:
         # Its parameter may be the address of what it holds.
         _loss, (code, parameter) = self.loss, self._objective()
         prediction = output_of(self._network(X.dtype), X)
+        if prediction.shape[1] != self.n_outputs_:
+            raise ValueError(f"coefs_: expected {self.n_outputs_} outputs, as y has, got {prediction.shape[1]}")
         arguments = [parameter] if isinstance(code, kernels.Loss) else []
         kernel = getattr(kernels, code.name.lower())
         return kernel(prediction, y, weight, np.empty_like(prediction), *arguments)

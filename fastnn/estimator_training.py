@@ -222,12 +222,10 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             if stop:
                 self._no_improvement_count = 0
         if self.early_stopping and (stop or not incremental):
-            # Lists of their own: another pass goes on from the best parameters, and may have to come back to them.
-            best = self._best_coefs, self._best_intercepts
-            self.coefs_, self.intercepts_ = map(list, best) if incremental else best
-            for name, arrays in self._best_others.items():
-                setattr(self, name, list(arrays))
-            self._bind()
+            self._put_back({"coefs_": self._best_coefs, "intercepts_": self._best_intercepts} | self._best_others)
+            if not incremental:
+                # As scikit-learn leaves them. Another pass of partial_fit may have to come back to those that it keeps.
+                self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
 
     def _hyper(self):
         """What the kernel's hyper-parameters hold besides those of scikit-learn's optimizer, by place."""

@@ -625,6 +625,35 @@ def test_around_several_quantiles(data):
         whole.set_params(loss=Quantile([0.2, 0.8])).fit(X, y)
 
 
+@BOTH
+def test_a_callback_cannot_make_outputs_more_than_targets(Estimator, data):
+    """Kernels would read beyond those of the validation set."""
+    X, y = data[0], np.arange(60) % 3
+
+    def widen(fit):
+        fit.estimator.coefs_[-1] = np.ones((8, 400))
+        fit.estimator.intercepts_[-1] = np.ones(400)
+
+    model = Estimator(hidden_layer_sizes=(8,), callbacks=[Start(widen)], random_state=0)
+    outputs = 3 if Estimator is MLPClassifier else 1
+    with pytest.raises(ValueError, match=f"coefs_: expected {outputs} outputs, as y has, got 400"):
+        model.fit(X, y, X_val=X, y_val=y)
+
+
+@BOTH
+def test_early_stopping_puts_the_best_into_the_network_of_the_fit(Estimator, data):
+    saved = EstimatorsNetwork()
+    X, y = data[0], data[1] > 1
+    model = Estimator(early_stopping=True, max_iter=8, learning_rate_init=0.3, callbacks=[saved], random_state=0)
+    model.fit(X, y)
+    assert np.argmax(model.validation_scores_) < 7
+    assert saved.net.parameters.tobytes() == flat(model).tobytes()
+    assert all(map(np.shares_memory, model.coefs_, [saved.net.parameters] * 2))
+    size = len(pickle.dumps(model.set_params(callbacks=())))
+    plain = Estimator(max_iter=8, random_state=0).fit(X, y)
+    assert size < len(pickle.dumps(plain)) + 2000
+
+
 def test_a_callback_cannot_take_the_quantiles_away_from_a_fit(data):
     """Kernels hold the address of the fit's q; a validation loss goes by those of the estimator."""
     X, y = data
