@@ -20,10 +20,8 @@ import tempfile
 import time
 import warnings
 
-import numba
 import numpy as np
-import scipy
-import sklearn
+from marked import replace, versions
 from sklearn import datasets, neural_network
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
@@ -34,7 +32,6 @@ from fastnn.info import cpu_model
 
 REST = 0.15
 TURN = 0.05
-BEGIN, END = "<!-- sklearn_ratios.py -->", "<!-- end of sklearn_ratios.py -->"
 
 
 def digits():
@@ -153,10 +150,8 @@ def table(rounds, rows):
     blas = max(info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas")
     lines = [
         f"{cpu_model()}, {fastnn.get_num_threads()} threads of fastnn, {blas} of BLAS, {datetime.date.today()}; "
-        f"fastnn {fastnn.__version__}, "
-        f"numba {numba.__version__}, numpy {np.__version__}, scipy {scipy.__version__}, "
-        f"scikit-learn {sklearn.__version__}. Not in these times: compiling at the first fit on a machine, "
-        f"{cold:.0f} s, and loading what was compiled at the first fit of a process, {warm:.1f} s.",
+        f"{versions('fastnn', 'numba', 'numpy', 'scipy', 'scikit-learn')}. Not in these times: compiling at the first "
+        f"fit on a machine, {cold:.0f} s, and loading what was compiled at the first fit of a process, {warm:.1f} s.",
         "",
         "| work | fit, scikit-learn | fit, fastnn | ratio | predict, scikit-learn | predict, fastnn | ratio |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -182,9 +177,7 @@ def main():
     text = table(arguments.rounds, [row for row in ROWS if re.search(arguments.rows, row[0])])
     print("\n" + text)
     if arguments.markdown is not None:
-        page = arguments.markdown.read_text()
-        before, rest = page.split(BEGIN)
-        arguments.markdown.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+        replace(arguments.markdown, "sklearn_ratios.py", text)
 
 
 if __name__ == "__main__":

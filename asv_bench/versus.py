@@ -31,11 +31,11 @@ import time
 import traceback
 
 import numpy as np
+from marked import replace
 from work import all_work, expected
 
 PEERS = ("fastnn", "numpy", "torch", "jax", "onnx", "sklearn")
 REST, WAKE, TURN = 0.12, 0.015, 0.03
-MARKERS = "<!-- versus.py -->", "<!-- end of versus.py -->"
 
 
 def widest_core_type():
@@ -218,10 +218,7 @@ def write_markdown(path, rows, head):
     lines = [f"| {' | '.join(HEADS)} |", f"|{'|'.join(['---'] + ['---:'] * (len(HEADS) - 1))}|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in rows]
     lines += ["", *[f"- {line}" for line in group_lines(rows)]]
-    text = pathlib.Path(path).read_text()
-    begin, end = (text.index(marker) for marker in MARKERS)
-    block = "\n".join([MARKERS[0], head, "", *lines, ""])
-    pathlib.Path(path).write_text(text[:begin] + block + text[end:])
+    replace(path, "versus.py", "\n".join([head, "", *lines]))
 
 
 def main():

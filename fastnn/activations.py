@@ -53,8 +53,8 @@ def _usual(x, out):
         and x.size > 0
         and x.flags.carray
         and out.flags.carray
-        # Two arrays that own their memory share none.
-        and ((x.base is None and out.base is None and x is not out) or not np.may_share_memory(x, out))
+        # In place; or two arrays that own their memory, which share none.
+        and (x is out or (x.base is None and out.base is None) or not np.may_share_memory(x, out))
     )
 
 

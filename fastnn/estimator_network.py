@@ -1,5 +1,8 @@
 """An estimator of `fastnn.sklearn` as a network: its parameters, its forward pass, its loss and gradient."""
 
+import operator
+from typing import ClassVar
+
 import numpy as np
 import scipy.sparse
 from sklearn.base import is_classifier
@@ -29,10 +32,17 @@ AVERAGES = {"running_means_": ("running_mean", 0.0), "running_variances_": ("run
 
 
 class Networks:
-    """The networks over an estimator's parameters, by dtype and architecture; a copy of the estimator makes its own."""
+    """The networks of an estimator; a copy of the estimator makes its own.
+
+    Attributes:
+        held: (key, network, views): the one whose views `coefs_` and `intercepts_` were given; or None.
+        copies: (network, views) by key. Of these nobody else has views, so values may be copied into them: what the
+            user has put aside to put something else in its place stays as it is.
+    """
 
     def __init__(self):
-        self.by_key = {}
+        self.held = None
+        self.copies = {}
 
     def __reduce__(self):
         return Networks, ()
@@ -40,6 +50,9 @@ class Networks:
 
 def working_dtype(*arrays):
     """float32 or float64, in which scikit-learn would compute with arrays of these dtypes."""
+    first = arrays[0].dtype
+    if first in activations.FLOATS and all(array.dtype is first for array in arrays):
+        return first
     dtype = np.result_type(*(array.dtype for array in arrays))
     return np.dtype(np.float32 if dtype == np.float32 else np.float64)
 
@@ -52,35 +65,65 @@ def refuse_zero(total_weight):
 class EstimatorNetwork:
     """What takes the place of scikit-learn's arithmetic but for its solvers."""
 
+    # Of a network that a fit of scikit-learn's own class has made, whose attributes may be put here.
+    _normalization, _standardized = None, False
+    _best_others: ClassVar[dict] = {}
+
     # ---- Parameters: coefs_ and intercepts_ are views of a network's flat vector, unless the user puts others there.
 
     def _network(self, dtype):
         """The network of this dtype with the values of coefs_ and intercepts_."""
+        return self._network_and_views(dtype)[1]
+
+    def _network_and_views(self, dtype):
+        """What identifies the network, the network, and by attribute a list of views of its arrays."""
         if "_networks" not in self.__dict__:
             self._networks = Networks()
-        sizes = (self.coefs_[0].shape[0], *(coef.shape[1] for coef in self.coefs_))
+        networks = self._networks
+        sizes = (self.coefs_[0].shape[0], *[coef.shape[1] for coef in self.coefs_])
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
-        kind = self.__dict__.get("_normalization")
-        standardized = self.__dict__.get("_standardized", False)
-        key = dtype, activation, sizes, self.dropout, kind, standardized
-        net = self._networks.by_key.get(key)
-        if net is None:
-            hidden = len(sizes) - 2
-            codes = [*activation_codes(self.activation, hidden), Activation.IDENTITY]
-            more = [{"dropout": self.dropout, "normalization": kind}] * hidden + [{}]
-            layers = zip(sizes[:-1], sizes[1:], codes, more, strict=True)
-            layers = [Dense(*given, weight_initializer=zeros, **options) for *given, options in layers]
-            layers[:0] = [Standardize()] * standardized
-            net = self._networks.by_key[key] = Sequential(layers, dtype=dtype)
-        if standardized:
-            net.standardize.mean, net.standardize.scale = self.input_mean_, self.input_scale_
-        layers = net.layers[standardized:]
-        for name, part in self._parts().items():
-            for layer, array in zip(layers, getattr(self, name), strict=name in ARRAYS):
-                view = getattr(layer, part)
-                if view is not array:
+        key = dtype, activation, sizes, self.dropout, self._normalization, self._standardized
+        if networks.held is not None and networks.held[0] == key and self._holds(networks.held[2]):
+            _, net, views = networks.held
+        else:
+            if key not in networks.copies:
+                net = self._new_network(dtype, sizes)
+                networks.copies[key] = net, self._views(net)
+            net, views = networks.copies[key]
+            for name, arrays in views.items():
+                for view, array in zip(arrays, getattr(self, name), strict=True):
                     view[...] = array
-        return net
+        if self._standardized:
+            layer = net.standardize
+            # To assign them takes longer than one row takes through a small network.
+            known = np.array_equal(layer.mean, self.input_mean_) and np.array_equal(layer.scale, self.input_scale_)
+            if not (layer.adapted and known):
+                layer.mean, layer.scale = self.input_mean_, self.input_scale_
+        return key, net, views
+
+    def _holds(self, views):
+        """Whether the attributes hold these very views, nothing in their place."""
+        for name, arrays in views.items():
+            found = getattr(self, name)
+            if len(found) != len(arrays) or not all(map(operator.is_, found, arrays)):
+                return False
+        return True
+
+    def _new_network(self, dtype, sizes):
+        hidden = len(sizes) - 2
+        codes = [*activation_codes(self.activation, hidden), Activation.IDENTITY]
+        more = [{"dropout": self.dropout, "normalization": self._normalization}] * hidden + [{}]
+        layers = zip(sizes[:-1], sizes[1:], codes, more, strict=True)
+        layers = [Dense(*given, weight_initializer=zeros, **options) for *given, options in layers]
+        layers[:0] = [Standardize()] * self._standardized
+        return Sequential(layers, dtype=dtype)
+
+    def _views(self, net):
+        layers = net.layers[net.standardize is not None :]
+        return {
+            name: [getattr(layer, part) for layer in (layers if name in ARRAYS else layers[:-1])]
+            for name, part in self._parts().items()
+        }
 
     def _parts(self):
         """Attributes with a list of arrays each, and what those are of a layer."""
@@ -88,25 +131,33 @@ class EstimatorNetwork:
 
     def _normalizing(self):
         # That of the fit: the parameter may have been set anew since.
-        kind = self.__dict__.get("_normalization")
+        kind = self._normalization
         if kind is None:
             return {}
         return SCALES | (AVERAGES if kind == "batch" else {})
 
     def _bind(self):
         """Make coefs_ and intercepts_ views of a network; returns it."""
-        net = self._network(working_dtype(*self.coefs_, *self.intercepts_))
-        for name, part in self._parts().items():
-            layers = net.layers[net.standardize is not None :]
-            layers = layers if name in ARRAYS else layers[:-1]
-            views = [getattr(layer, part) for layer in layers]
-            held = getattr(self, name)
-            if isinstance(held, list):
-                # In place: the list may be the one with the best parameters too.
-                held[:] = views
-            else:
-                setattr(self, name, views)
+        key, net, views = self._network_and_views(working_dtype(*self.coefs_, *self.intercepts_))
+        networks = self._networks
+        if networks.held is None or net is not networks.held[1]:
+            networks.held = key, *networks.copies.pop(key)
+            for name, arrays in views.items():
+                found = getattr(self, name)
+                if isinstance(found, list):
+                    # In place: after a fit the list is the one with the best parameters too.
+                    found[:] = arrays
+                else:
+                    setattr(self, name, list(arrays))
         return net
+
+    def _put_back(self, arrays):
+        """Copy arrays, in lists by attribute, into the network that is held, and give the attributes its views."""
+        _, _, views = self._networks.held
+        for name, values in arrays.items():
+            for view, value in zip(views[name], values, strict=True):
+                view[...] = value
+            setattr(self, name, list(views[name]))
 
     def __getstate__(self):
         # What is there while a fit lasts is no part of a copy that a callback makes.
@@ -198,7 +249,19 @@ class EstimatorNetwork:
         if self.loss == "squared_error":
             return EstimatorLoss.HALF_SQUARED_ERROR, parameter_array(EstimatorLoss.HALF_SQUARED_ERROR, None)
         loss = losses.get(self.loss)
+        if loss.repeats:
+            # Kernels read a q for each output, and a callback may put another loss here.
+            loss.refuse_others(self.coefs_[-1].shape[1])
         return loss.code, loss.parameter
+
+    def _several_q(self):
+        """The q of a loss that has several, for one column of y; or None."""
+        return self.loss.q if isinstance(self.loss, losses.Quantile) and self.loss.repeats else None
+
+    def _repeated(self, y):
+        """y with a column for each output of the network, where the loss has several q."""
+        q = self._several_q()
+        return y if q is None else self.loss.repeated(y, len(q))
 
     def _loss_data(self, X, y, sample_weight):
         """`_kernel_data` of rows to watch, with y as the user gave it."""
@@ -208,8 +271,11 @@ class EstimatorNetwork:
 
     def _loss_of(self, X, y, weight):
         """The loss of such data, without penalties."""
-        code, parameter = self._objective()
+        # Its parameter may be the address of what it holds.
+        _loss, (code, parameter) = self.loss, self._objective()
         prediction = output_of(self._network(X.dtype), X)
+        if prediction.shape[1] != self.n_outputs_:
+            raise ValueError(f"coefs_: expected {self.n_outputs_} outputs, as y has, got {prediction.shape[1]}")
         arguments = [parameter] if isinstance(code, kernels.Loss) else []
         kernel = getattr(kernels, code.name.lower())
         return kernel(prediction, y, weight, np.empty_like(prediction), *arguments)

@@ -13,7 +13,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
-from . import losses
 from .callbacks import LearningRateScheduler
 from .descent import Descent
 from .estimator_fit import EstimatorFit, Tasks
@@ -21,6 +20,7 @@ from .estimator_network import EstimatorNetwork, Networks, refuse_zero, working_
 from .estimator_parameters import MORE_DEFAULTS, OF_EPOCHS
 from .kernels import optimizer as layout
 from .sparse_rows import dense_rows, pieces
+from .validation import shape_text, wrong_shape
 
 # The order of rows that are taken as they lie.
 NO_ORDER = np.empty(0, np.int64)
@@ -67,8 +67,6 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             # Equal, for a grid may have 0 where the default is 0.0.
             if getattr(self, name) != MORE_DEFAULTS[name] and not (name == "callbacks" and not self.callbacks):
                 raise ValueError(f"{name}: expected solver 'sgd' or 'adam' with it, got 'lbfgs'")
-        if isinstance(self.loss, losses.Quantile) and isinstance(self.loss.q, tuple):
-            raise ValueError(f"loss: expected a Quantile of one q, got {self.loss}; a fastnn.MLP takes several")
         # The protocol is one of `fit`.
         told = hasattr(self, "_skl_callbacks") and not incremental
         most = self.max_iter if stochastic else 0
@@ -100,10 +98,21 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             warnings.filterwarnings("ignore", "X does not have valid feature names")
             return float(check_scoring(self, self.scoring)(self, X, y, **weight))
 
+    def _validate_input(self, X, y, incremental, reset):
+        X, y = super()._validate_input(X, y, incremental, reset)
+        y = self._repeated(y)
+        if not reset:
+            # Kernels read as many columns as coefs_ have, which are of an earlier fit, or the user's own.
+            found = X.shape[1], 1 if y.ndim == 1 else y.shape[1]
+            widths = self.coefs_[0].shape[0], self.coefs_[-1].shape[1]
+            for name, columns, expected in zip("Xy", found, widths, strict=True):
+                if columns != expected:
+                    raise ValueError(f"{name}: expected {expected} columns, the width of coefs_, got {columns}")
+        return X, y
+
     def _fit_lbfgs(self, X, y, sample_weight, *arguments):
         self._learn_inputs(X, sample_weight)
         super()._fit_lbfgs(X, y, sample_weight, *arguments)
-        self._networks = Networks()
         self._bind()
 
     def _fit_stochastic(
@@ -123,7 +132,8 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
                 "X_val, y_val: partial_fit with early_stopping=True expects both, for it trains on all that it is given"
             )
         self._learn_inputs(X, sample_weight)
-        begins = not incremental or not hasattr(self, "_optimizer")
+        # One of scikit-learn's, put here with a fitted model's other attributes, is none to go on with.
+        begins = not incremental or not isinstance(self.__dict__.get("_optimizer"), Descent)
         if begins:
             scheduler = None if self.schedule is None else LearningRateScheduler(self.schedule)
             # scikit-learn's stream of random numbers is left alone where nothing is dropped.
@@ -150,6 +160,8 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         watched = None if validation is None else self._loss_data(*validation)
         curve = None if validation is None else self.__dict__.setdefault("validation_loss_curve_", [])
         descent = self._optimizer
+        # Its parameter may be the address of what it holds, and a callback may put another loss in its place.
+        _loss = self.loss
         descent.begin(net, self._objective(), self._hyper())
         # Parameters of float32 that meet data of float64 are rounded after each batch.
         after_batch = None if net is held else lambda: _round_trip(net, held)
@@ -210,12 +222,10 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             if stop:
                 self._no_improvement_count = 0
         if self.early_stopping and (stop or not incremental):
-            # Lists of their own: another pass goes on from the best parameters, and may have to come back to them.
-            best = self._best_coefs, self._best_intercepts
-            self.coefs_, self.intercepts_ = map(list, best) if incremental else best
-            for name, arrays in self._best_others.items():
-                setattr(self, name, list(arrays))
-            self._bind()
+            self._put_back({"coefs_": self._best_coefs, "intercepts_": self._best_intercepts} | self._best_others)
+            if not incremental:
+                # As scikit-learn leaves them. Another pass of partial_fit may have to come back to those that it keeps.
+                self._best_coefs, self._best_intercepts = self.coefs_, self.intercepts_
 
     def _hyper(self):
         """What the kernel's hyper-parameters hold besides those of scikit-learn's optimizer, by place."""
@@ -269,6 +279,11 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         check_consistent_length(X, y)
         if is_classifier(self) and y.ndim == 1 and not np.isin(y, self.classes_).all():
             raise ValueError(f"y_val: expected classes of y, {self.classes_}, got {np.unique(y)}")
+        if not is_classifier(self):
+            columns = self.n_outputs_ if self._several_q() is None else 1
+            if y.shape[1:] not in ((columns,), () if columns == 1 else None):
+                raise wrong_shape("y_val", shape_text("*", columns), y)
+            y = self._repeated(y)
         return X, y, None if sample_weight is None else _check_sample_weight(sample_weight, X)
 
     def _epoch_ends_the_fit(self):

@@ -138,10 +138,14 @@ class Quantile(_WithParameter):
     def repeats(self):
         return isinstance(self.q, tuple)
 
+    def refuse_others(self, outputs):
+        """An error unless a network has as many outputs as there are q, if there are several."""
+        if self.repeats and outputs != len(self.q):
+            raise ValueError(f"loss: expected a network with {len(self.q)} outputs, one for each q, got {outputs}")
+
     def repeated(self, y, outputs):
         """y, of one column, with as many columns as a network has outputs."""
-        if outputs != len(self.q):
-            raise ValueError(f"loss: expected a network with {len(self.q)} outputs, one for each q, got {outputs}")
+        self.refuse_others(outputs)
         column = real_array(y, "y")
         if column.ndim not in (1, 2) or column.shape[1:] not in ((), (1,)):
             raise wrong_shape("y", shape_text("*"), column)

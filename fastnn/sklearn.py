@@ -14,8 +14,9 @@ from typing import ClassVar
 import numpy as np
 
 try:
-    # The first two are for the modules below: here it is told what to install.
-    import scipy.sparse  # noqa: F401
+    import scipy.sparse
+
+    # For the modules below: here it is told what to install.
     import sklearn.callback
     import sklearn.neural_network
     from sklearn.utils._param_validation import StrOptions
@@ -42,6 +43,8 @@ _REPLACED = {
     "_fit_stochastic": "X y sample_weight activations deltas coef_grads intercept_grads layer_units incremental",
     "_forward_pass_fast": "X check_input",
     "_initialize": "y layer_units dtype",
+    "_predict": "X check_input",
+    "_validate_input": "X y incremental reset",
 }
 for _name, _expected in _REPLACED.items():
     _method = getattr(sklearn.neural_network.MLPClassifier, _name, None)
@@ -61,8 +64,9 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
     Args, beyond those of scikit-learn's class and its values of them:
         activation: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid or hardswish too, or a list with
             one name for each hidden layer.
-        class_weight: a dict from classes to weights, which multiply those of the samples; "balanced" gives all classes
-            the same total; None leaves the samples as they are.
+        class_weight: a dict from classes to weights, which multiply those of the samples; "balanced" weighs a class by
+            the inverse of how many rows it has, which gives all classes the same total where samples have no weights
+            of their own; None leaves the samples as they are.
         scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
         l1: strength of a penalty on the sizes of weights, beside `alpha` on their squares; a batch's loss has (l1 |w| +
             alpha / 2 w^2) / its total sample weight.
@@ -130,18 +134,49 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
             return super().partial_fit(X, y, sample_weight, classes)
 
     def _fit(self, X, y, sample_weight=None, incremental=False):
-        if self.class_weight is not None:
+        # Without y, scikit-learn says so.
+        if self.class_weight is not None and y is not None:
             if incremental and self.class_weight == "balanced":
                 raise ValueError(
                     "class_weight: 'balanced' needs all of the data, which partial_fit does not see; expected a dict"
                 )
-            by_class = compute_sample_weight(self.class_weight, y)
+            by_class = compute_sample_weight(self.class_weight, y if scipy.sparse.issparse(y) else np.asarray(y))
             sample_weight = by_class if sample_weight is None else by_class * _check_sample_weight(sample_weight, y)
         return super()._fit(X, y, sample_weight, incremental)
 
+    def _predict(self, X, check_input=True):
+        binarizer = self._label_binarizer
+        out = self._forward_pass_fast(X, check_input)
+        # What inverse_transform gives, which takes several times as long as a row takes through a network.
+        if binarizer.y_type_ == "multiclass":
+            return binarizer.classes_[out.argmax(axis=1)]
+        if binarizer.y_type_ == "binary" and binarizer.classes_.size == 2:
+            return binarizer.classes_.take(out.ravel() > 0.5)
+        return binarizer.inverse_transform(out.ravel() if self.n_outputs_ == 1 else out)
+
+    def score(self, X, y, sample_weight=None):
+        """The accuracy of `predict(X)`; as scikit-learn's.
+
+        Args:
+            X, y, sample_weight: as in scikit-learn's class.
+
+        Returns:
+            A float, the mean over rows of whether the prediction is y.
+
+        Raises:
+            ValueError, TypeError: as scikit-learn's class.
+        """
+        # accuracy_score looks at labels for longer than a network at a hundred rows. Where those of y can be nothing
+        # but labels, as many as there are rows, it finds nothing to refuse.
+        if type(y) is np.ndarray and y.ndim == 1 and y.size and y.dtype.kind in "biuU" and sample_weight is None:
+            predicted = self.predict(X)
+            if predicted.shape == y.shape and predicted.dtype == y.dtype:
+                return float(np.mean(predicted == y))
+        return super().score(X, y, sample_weight)
+
     def _score(self, X, y, sample_weight=None):
         if self.scoring is None and np.ndim(y) == 1:
-            # The accuracy of every epoch: accuracy_score takes longer to look at the labels than a small epoch does.
+            # The accuracy of every epoch, of labels that fit has looked at.
             return float(np.average(self._predict(X, check_input=False) == y, weights=sample_weight))
         return super()._score(X, y, sample_weight)
 
@@ -156,7 +191,9 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
         activation: leaky_relu, elu, selu, softplus, gelu, gelu_tanh, silu, hardsigmoid or hardswish too, or a list with
             one name for each hidden layer.
         loss: "huber" or "quantile" too, or `fastnn.losses.Huber(delta)` or `Quantile(q)`; the mean over rows and
-            outputs. Early stopping then watches minus the loss, unless it is given a `scoring`.
+            outputs. Early stopping then watches minus the loss, unless it is given a `scoring`. `Quantile([0.1, 0.9])`
+            learns as many quantiles of one y, (n_samples,), at once: `predict` gives (n_samples, len(q)), and scores
+            compare each of them with y. A `scoring` of early stopping gets y with its column repeated.
         scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
         l1: strength of a penalty on the sizes of weights, beside `alpha` on their squares; a batch's loss has (l1 |w| +
             alpha / 2 w^2) / its total sample weight.
@@ -200,6 +237,8 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
     >>> model = MLPRegressor(loss=Quantile(0.9), schedule=Cosine(), callbacks=[enough], random_state=0)
     >>> model.fit(X, y, X_val=X, y_val=y).validation_loss_curve_[-1] == model.history_.metrics["val_loss"][-1]
     True
+    >>> MLPRegressor(loss=Quantile([0.1, 0.5, 0.9]), max_iter=500, random_state=0).fit(X, y).predict(X).shape
+    (100, 3)
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -218,6 +257,26 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
         """As `MLPClassifier.partial_fit`, without classes."""
         with self._watching(X_val, y_val, sample_weight_val):
             return super().partial_fit(X, y, sample_weight)
+
+    def _predict(self, X, check_input=True):
+        if self._several_q() is None:
+            return super()._predict(X, check_input)
+        # (rows, 1) for a list of one q.
+        return self._forward_pass_fast(X, check_input)
+
+    def score(self, X, y, sample_weight=None):
+        """R^2 of `predict(X)`; as scikit-learn's. Of several quantiles each is compared with y, and the mean counts.
+
+        Args:
+            X, y, sample_weight: as in scikit-learn's class.
+
+        Returns:
+            A float, at most 1.
+
+        Raises:
+            ValueError, TypeError: as scikit-learn's class.
+        """
+        return super().score(X, self._repeated(y), sample_weight)
 
     def _score(self, X, y, sample_weight=None):
         if self.scoring is None and not isinstance(self._objective()[0], EstimatorLoss):

@@ -4,8 +4,10 @@ The grid runs both libraries on every combination. Tolerances are relative to an
 float64 and 1e-4 in float32 for the stochastic solvers, 1e-5 for lbfgs, whose line search amplifies rounding.
 """
 
+import copy
 import itertools
 import os
+import pickle
 import warnings
 
 import numpy as np
@@ -47,6 +49,13 @@ def pair(task, **parameters):
         parameters["loss"] = "poisson"
     parameters = {"random_state": 3, **parameters}
     return [getattr(module, kind)(**parameters) for module in (sklearn.neural_network, fastnn.sklearn)]
+
+
+def moved(model):
+    """An estimator of ours that takes the place of a fitted one of scikit-learn's."""
+    ours = getattr(fastnn.sklearn, type(model).__name__)(**model.get_params())
+    vars(ours).update(copy.deepcopy(vars(model)))
+    return ours
 
 
 def close(actual, expected, tolerance, what):
@@ -323,3 +332,31 @@ def test_a_generator_is_left_where_scikit_learn_leaves_it():
     for generator, model in zip(generators, pair("binary", early_stopping=True, max_iter=4), strict=True):
         fitted([model.set_params(random_state=generator)], X, y)
     assert generators[0].randint(2**31) == generators[1].randint(2**31)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_fitted_model_moves_over(task, solver):
+    """It predicts the same, and goes on as scikit-learn's does; that stays as it was."""
+    X, y, weight = make_data(task)
+    parameters = {"solver": solver, "momentum": 0.0, "early_stopping": solver == "adam", "max_iter": 5}
+    (theirs,) = fitted(pair(task, **parameters)[:1], X, y)
+    before = pickle.dumps(theirs)
+    tolerance = 1e-5 if solver == "lbfgs" else 1e-9
+    assert_same_predictions(theirs, moved(theirs), X, 1e-12)
+    assert_same_predictions(theirs, pickle.loads(pickle.dumps(moved(theirs))), X, 1e-12)
+
+    warm = [copy.deepcopy(theirs), moved(theirs)]
+    for model in warm:
+        model.set_params(warm_start=True, tol=1.0, n_iter_no_change=3, max_iter=7)
+    assert_same(*fitted(warm, X, y, sample_weight=weight), tolerance)
+    if solver == "sgd":
+        # Without momentum there is no more to an optimizer than its rate, and it may begin anew.
+        parts = [copy.deepcopy(theirs), moved(theirs)]
+        for model in parts:
+            model.partial_fit(X, y).partial_fit(X[::-1], y[::-1])
+        assert_same(*parts, tolerance)
+    if solver == "adam":
+        (plain,) = fitted(pair(task, solver=solver, max_iter=5)[:1], X, y)
+        assert moved(plain).partial_fit(X, y).loss_ < plain.loss_
+    assert pickle.dumps(theirs) == before

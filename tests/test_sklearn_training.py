@@ -1,6 +1,8 @@
 """What training by `fastnn.sklearn` can do beyond scikit-learn's: penalties, clipping, losses, schedules, callbacks."""
 
+import pathlib
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -11,7 +13,8 @@ from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso, QuantileRegressor
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, log_loss, r2_score
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -520,9 +523,155 @@ class EstimatorsNetwork:
         self.net = fit.net
 
 
-def test_several_quantiles_are_for_networks(data):
-    with pytest.raises(ValueError, match=r"loss: expected a Quantile of one q, got Quantile\(q=\(0.1, 0.9\)\)"):
-        MLPRegressor(loss=Quantile([0.1, 0.9])).fit(*data)
+class Start:
+    """A callback that keeps the parameters with which a fit begins, and can do something after every epoch."""
+
+    def __init__(self, then=lambda fit: None):
+        self.then = then
+
+    def on_fit_begin(self, fit, history):
+        self.parameters = fit.net.parameters.copy()
+
+    def on_epoch_end(self, fit, history):
+        self.then(fit)
+
+
+SEVERAL = Quantile([0.1, 0.5, 0.9])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_several_quantiles_are_those_of_a_network(dtype, weighted, data):
+    """From the same start, by the same batches: the same parameters, losses and predictions, bit by bit."""
+    X, y = data[0].astype(dtype), data[1].astype(dtype)
+    weight = np.linspace(0.5, 1.5, 60, dtype=dtype) if weighted else None
+    start = Start()
+    parameters = {"hidden_layer_sizes": (8,), "alpha": 0.0, "shuffle": False, "max_iter": 5, "batch_size": 16}
+    parameters |= {"learning_rate_init": 0.125, "momentum": 0.5, "callbacks": [start]}
+    model = MLPRegressor(loss=SEVERAL, **DESCENT | parameters)
+    model.fit(X, y, weight, X_val=X[::2], y_val=y[::2])
+
+    net = fastnn.MLP([3, 8, 3], dtype=dtype)
+    net.parameters = start.parameters
+    optimizer = fastnn.SGD(learning_rate=0.125, momentum=0.5)
+    history = net.fit(
+        X,
+        y,
+        SEVERAL,
+        optimizer,
+        batch_size=16,
+        epochs=5,
+        shuffle=False,
+        sample_weight=weight,
+        validation_data=(X[::2], y[::2]),
+    )
+    assert flat(model).tobytes() == net.parameters.tobytes()
+    assert flat(model).tobytes() != start.parameters.tobytes()
+    assert model.predict(X).tobytes() == net.predict(X).tobytes()
+    assert model.predict(X).shape == (60, 3)
+    assert model.validation_loss_curve_ == history.metrics["val_loss"]
+    for of in (clone(model).set_params(callbacks=[]), pickle.loads(pickle.dumps(model.set_params(callbacks=[])))):
+        assert of.fit(X, y, weight).predict(X).tobytes() == net.predict(X).tobytes()
+
+
+def test_linear_networks_of_several_quantiles_are_quantile_regressions(data):
+    X, y = data
+    model = MLPRegressor(
+        loss=SEVERAL, **LINEAR, random_state=0, max_iter=1500, learning_rate_init=0.02, schedule=Cosine(), tol=0.0
+    )
+    found = model.set_params(n_iter_no_change=1500).fit(X, y).predict(X)
+    for q, prediction in zip(SEVERAL.q, found.T, strict=True):
+        theirs = QuantileRegressor(quantile=q, alpha=0).fit(X, y)
+        pinball = lambda prediction, q=q: np.maximum(q * (y - prediction), (q - 1) * (y - prediction)).mean()
+        assert pinball(prediction) == pytest.approx(pinball(theirs.predict(X)), rel=5e-3)
+    assert (np.diff(found) > 0).all()
+
+
+def test_lbfgs_learns_several_quantiles(data):
+    X, y = data
+    model = MLPRegressor(loss=SEVERAL, hidden_layer_sizes=(20,), solver="lbfgs", max_iter=300, random_state=0).fit(X, y)
+    lower, middle, upper = model.predict(X).T
+    assert lower.mean() < middle.mean() < upper.mean()
+    assert np.mean((lower - 0.05 <= y) & (y <= upper + 0.05)) > 0.7
+
+
+def test_around_several_quantiles(data):
+    X, y = data
+    parameters = {"max_iter": 6, "random_state": 0, "hidden_layer_sizes": (8,)}
+    model = MLPRegressor(loss=SEVERAL, early_stopping=True, **parameters).fit(X, y)
+    np.testing.assert_array_equal(model.validation_scores_, -np.array(model.validation_loss_curve_))
+    expected = np.mean([r2_score(y, column) for column in model.predict(X).T])
+    assert model.score(X, y) == pytest.approx(expected, rel=1e-12)
+    assert model.score(X, list(y), np.ones(60)) == pytest.approx(model.score(X, y))
+    model = MLPRegressor(loss=SEVERAL, early_stopping=True, scoring="r2", **parameters).fit(X, y, X_val=X, y_val=y)
+    assert model.score(X, y) == max(model.validation_scores_)
+    assert cross_val_score(MLPRegressor(loss=SEVERAL, **parameters), X, y, cv=3).shape == (3,)
+
+    one = MLPRegressor(loss=Quantile([0.3]), **parameters).fit(X, y)
+    same = MLPRegressor(loss=Quantile(0.3), **parameters).fit(X, y)
+    assert one.predict(X).shape == (60, 1)
+    assert one.predict(X).ravel().tobytes() == same.predict(X).tobytes()
+    parts = MLPRegressor(loss=SEVERAL, **parameters)
+    for _ in range(2):
+        parts.partial_fit(X, y)
+    whole = MLPRegressor(loss=SEVERAL, **parameters | {"max_iter": 1, "warm_start": True}).fit(X, y)
+    assert parts.predict(X).shape == whole.predict(X).shape == (60, 3)
+
+    with pytest.raises(ValueError, match=r"^y: expected shape \(\*,\), got \(60, 2\)$"):
+        MLPRegressor(loss=SEVERAL, **parameters).fit(X, np.c_[y, y])
+    with pytest.raises(ValueError, match=r"^y_val: expected shape \(\*, 1\), got \(60, 3\)$"):
+        MLPRegressor(loss=SEVERAL, **parameters).fit(X, y, X_val=X, y_val=np.c_[y, y, y])
+    with pytest.raises(ValueError, match=r"^y: expected 3 columns, the width of coefs_, got 2$"):
+        whole.set_params(loss=Quantile([0.2, 0.8])).fit(X, y)
+
+
+@BOTH
+def test_a_callback_cannot_make_outputs_more_than_targets(Estimator, data):
+    """Kernels would read beyond those of the validation set."""
+    X, y = data[0], np.arange(60) % 3
+
+    def widen(fit):
+        fit.estimator.coefs_[-1] = np.ones((8, 400))
+        fit.estimator.intercepts_[-1] = np.ones(400)
+
+    model = Estimator(hidden_layer_sizes=(8,), callbacks=[Start(widen)], random_state=0)
+    outputs = 3 if Estimator is MLPClassifier else 1
+    with pytest.raises(ValueError, match=f"coefs_: expected {outputs} outputs, as y has, got 400"):
+        model.fit(X, y, X_val=X, y_val=y)
+
+
+@BOTH
+def test_early_stopping_puts_the_best_into_the_network_of_the_fit(Estimator, data):
+    saved = EstimatorsNetwork()
+    X, y = data[0], data[1] > 1
+    model = Estimator(early_stopping=True, max_iter=8, learning_rate_init=0.3, callbacks=[saved], random_state=0)
+    model.fit(X, y)
+    assert np.argmax(model.validation_scores_) < 7
+    assert saved.net.parameters.tobytes() == flat(model).tobytes()
+    assert all(map(np.shares_memory, model.coefs_, [saved.net.parameters] * 2))
+    size = len(pickle.dumps(model.set_params(callbacks=())))
+    plain = Estimator(max_iter=8, random_state=0).fit(X, y)
+    assert size < len(pickle.dumps(plain)) + 2000
+
+
+def test_a_callback_cannot_take_the_quantiles_away_from_a_fit(data):
+    """Kernels hold the address of the fit's q; a validation loss goes by those of the estimator."""
+    X, y = data
+    parameters = {"max_iter": 8, "random_state": 0, "hidden_layer_sizes": (8,)}
+    expected = MLPRegressor(loss=Quantile([0.1, 0.5, 0.9]), **parameters).fit(X, y)
+
+    def replace(fit):
+        fit.estimator.set_params(loss="squared_error")
+        # Memory of that size that has just been freed would be theirs.
+        fit.others = [Quantile([7 / 8] * 3) for _ in range(1000)]
+
+    model = MLPRegressor(loss=Quantile([0.1, 0.5, 0.9]), callbacks=[Start(replace)], **parameters).fit(X, y)
+    assert flat(model).tobytes() == flat(expected).tobytes()
+    model = MLPRegressor(
+        loss=SEVERAL, callbacks=[Start(lambda fit: fit.estimator.set_params(loss=Quantile([0.5] * 2)))], **parameters
+    )
+    with pytest.raises(ValueError, match="loss: expected a network with 2 outputs, one for each q, got 3"):
+        model.fit(X, y, X_val=X, y_val=y)
 
 
 @BOTH
@@ -626,3 +775,13 @@ def test_fits_with_everything_are_the_same_on_any_number_of_threads(data):
             fastnn.set_num_threads(before)
 
     assert fitted(1) == fitted(2)
+
+
+def test_the_examples_of_the_page_run(capsys):
+    page = pathlib.Path(__file__).parent.parent / "docs" / "migrating-from-scikit-learn.md"
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, {})
+    rounding, fit = capsys.readouterr().out.splitlines()
+    assert float(rounding) < 1e-12
+    share = re.fullmatch(r"History\(\d+ epochs, .*\) ([\d.]+)", fit).group(1)
+    assert float(share) == pytest.approx(0.9, abs=0.05)
