@@ -31,6 +31,7 @@ MOST_GROWTH = 8
 MANY_ROWS = 2**20
 # The order of rows that are taken as they lie.
 NO_ORDER = np.empty(0, np.int64)
+IN_A_FIT = "this trainer is in a fit: until its end no callback, metric or thread can begin another"
 
 # numbers: from `training_plan`; the rest keeps alive what they point to, and tells whether they still fit.
 _Plan = namedtuple("_Plan", "key network numbers address")
@@ -80,7 +81,7 @@ class Trainer:
         self.history = None
         # Of the last fit; its callbacks while it runs.
         self._position = self._callbacks = None
-        self._in_fit = self._in_callback = False
+        self._in_callback = False
         self._optimizer = self._states = None
         self.optimizer = optimizer
 
@@ -227,11 +228,7 @@ class Trainer:
         seed = seed_number(seed)
         position = Position(rows, batch_size, shuffle, epochs)
         history = History(seed=secrets.randbits(63) if seed is None else seed)
-        if not self.net.adapted:
-            # Before the fit begins: what resumes it takes them as they are.
-            self.net.standardize.learn(task.data[0], task.data[2])
-        self._position, self.history, self._callbacks = position, history, None
-        return self._go_on(task)
+        return self._go_on(task, position, history)
 
     def resume(self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()):
         """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
@@ -265,7 +262,7 @@ class Trainer:
         >>> history.epochs
         [1, 2, 3, 4, 5]
         """
-        position = self._position
+        position, history = self._position, self.history
         if position is None:
             raise ValueError("resume: there is no fit to go on with; call fit")
         task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
@@ -273,7 +270,7 @@ class Trainer:
         if rows != position.rows:
             raise ValueError(f"x: expected the fit's {position.rows} rows, got {rows}")
         self._check_batches(rows, position.batch_size)
-        return self._go_on(task)
+        return self._go_on(task, position, history)
 
     def save(self, path):
         """Write a checkpoint, whole or not at all: `Trainer.restore` reads it, and `fastnn.load` the model in it.
@@ -348,10 +345,8 @@ class Trainer:
 
     def _checked(self, x, y, sample_weight, validation_data, callbacks, metrics, progress):
         """The `_Task` that the arguments of a fit make."""
-        if self._in_fit:
-            raise RuntimeError(
-                "this trainer is in a fit: until its end no callback, metric or thread can begin another"
-            )
+        if "_fit_under_way" in self.__dict__:
+            raise RuntimeError(IN_A_FIT)
         loss = self._loss
         # Views, of which nobody else can set the shape.
         data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss))
@@ -382,12 +377,12 @@ class Trainer:
                 refuse_overlap(array, self.net.statistics, name, "the statistics")
         return data
 
-    def _go_on(self, task):
-        """Run the fit from where it stands to its end; what ends it sooner tells which trainer can go on with it."""
+    def _go_on(self, task, position, history):
+        """Run a fit from where it stands to its end; what ends it sooner tells which trainer can go on with it."""
         try:
             with Interrupts() as interrupts:
                 try:
-                    return self._fit(task, interrupts)
+                    return self._fit(task, position, history, interrupts)
                 finally:
                     interrupts.hold()
         except (KeyboardInterrupt, FloatingPointError) as error:
@@ -395,17 +390,21 @@ class Trainer:
             error.trainer = self
             raise
 
-    def _fit(self, task, interrupts):
-        position, history, callbacks, before = self._position, self.history, task.callbacks, None
-        with interrupts.held:
-            # Those that count until the callbacks have taken them up.
-            position.states, self._callbacks = self._callback_states(), None
-            states = matching_states(position.states, callbacks)
-            bar = progress_bar(task.progress, position)
-            # Those of an earlier fit may have been a thousand times as fast.
-            self._batches_a_call = 1
+    def _fit(self, task, position, history, interrupts):
+        callbacks, claim, before, bar = task.callbacks, object(), None, None
         try:
-            self._in_fit = True
+            with interrupts.held:
+                # One step: two threads may both have found no fit under way, and have worked on their data since.
+                if self.__dict__.setdefault("_fit_under_way", claim) is not claim:
+                    raise RuntimeError(IN_A_FIT)
+                self._position, self.history = position, history
+                # Those that count until the callbacks have taken them up.
+                states = matching_states(position.states, callbacks)
+                bar = progress_bar(task.progress, position)
+                # Those of an earlier fit may have been a thousand times as fast.
+                self._batches_a_call = 1
+            if not self.net.adapted:
+                self.net.standardize.learn(task.data[0], task.data[2])
             for callback in callbacks:
                 call(callback, "on_fit_begin", self, history)
             for callback, state in zip(callbacks, states, strict=True):
@@ -427,12 +426,19 @@ class Trainer:
             raise
         finally:
             with interrupts.held:
-                try:
-                    position.states = self._callback_states()
-                finally:
-                    self._callbacks, self._in_fit = None, False
-                    bar.close()
+                if self.__dict__.get("_fit_under_way") is claim:
+                    self._leave(bar)
         return history
+
+    def _leave(self, bar):
+        """Let others begin a fit."""
+        try:
+            self._position.states = self._callback_states()
+        finally:
+            self._callbacks = None
+            del self._fit_under_way
+            if bar is not None:
+                bar.close()
 
     def _call_all(self, hook, held):
         """Call the callbacks that have not been called in this phase."""
@@ -543,9 +549,11 @@ class Trainer:
 
     def __getstate__(self):
         # Addresses are good for this process and these arrays alone.
-        own = {"_planned": None, "_callbacks": None, "_in_callback": False, "_in_fit": False}
+        own = {"_planned": None, "_callbacks": None, "_in_callback": False}
         # A copy made by a callback stands where the fit stands; it can resume, with callbacks of its own.
-        return self.__dict__ | own | {"_position": self.position()}
+        state = self.__dict__ | own | {"_position": self.position()}
+        state.pop("_fit_under_way", None)
+        return state
 
     def _run(self, part, count, batch_size, loss, seed, rates=None):
         """One call of the kernel: updates on `count` batches; returns their losses.

@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -330,6 +331,33 @@ def test_a_fit_within_a_fit_is_refused(data, user, method):
     # It was refused, not half begun, and the trainer is free again.
     assert train.history.seed == 0
     assert train.fit(*data, epochs=2, seed=1).seed == 1
+
+
+def test_a_fit_that_begins_while_another_looks_at_its_data_has_the_trainer(data):
+    x, y = data
+    train, began, refused, found = make(), threading.Event(), threading.Event(), []
+
+    def wait(trainer, history):
+        began.set()
+        assert refused.wait(60)
+
+    other = threading.Thread(target=lambda: found.append(train.fit(x, y, epochs=2, seed=1, callbacks=[wait])))
+
+    class Slow:
+        def __array__(self, dtype=None, copy=None):
+            other.start()
+            assert began.wait(60)
+            return x
+
+    with pytest.raises(RuntimeError, match="this trainer is in a fit"):
+        train.fit(Slow(), y, seed=2)
+    refused.set()
+    other.join()
+    assert train.history is found[0]
+    assert (train.history.seed, train.history.epochs) == (1, [1, 2])
+    alone = make()
+    alone.fit(x, y, epochs=2, seed=1)
+    np.testing.assert_array_equal(train.net.parameters, alone.net.parameters)
 
 
 def test_a_fit_within_load_state_dict_is_refused(data):
