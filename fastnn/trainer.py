@@ -547,6 +547,9 @@ class Trainer:
             last = self._planned = _Plan(key, net.network, numbers, numbers.ctypes.data)
         return last
 
+    def __repr__(self):
+        return f"Trainer({self.net!r}, loss={self.loss!r}, optimizer={self.optimizer!r}, steps={self.steps})"
+
     def __getstate__(self):
         # Addresses are good for this process and these arrays alone.
         own = {"_planned": None, "_callbacks": None, "_in_callback": False}
