@@ -209,4 +209,4 @@ def get(loss):
         if not isinstance(loss, type(_BY_CODE.get(loss.code))):
             raise TypeError(f"loss: expected the code of its base class, got {shown(loss)}")
         return loss
-    return _BY_CODE[enum_member(loss, Loss, "loss")]
+    return _BY_CODE[enum_member(loss, Loss, "loss", ", or an object of fastnn.losses")]

@@ -219,4 +219,6 @@ def get(optimizer):
         if kind is None or not isinstance(optimizer, kind) or optimizer.states() != kind.states(optimizer):
             raise TypeError(f"optimizer: expected the code and states of its base class, got {shown(optimizer)}")
         return optimizer
-    return SGD() if optimizer is None else _BY_CODE[enum_member(optimizer, Optimizer, "optimizer")]()
+    if optimizer is None:
+        return SGD()
+    return _BY_CODE[enum_member(optimizer, Optimizer, "optimizer", ", or an object of fastnn.optimizers")]()

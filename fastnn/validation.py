@@ -128,14 +128,17 @@ def choice(value, options, name):
     return options[value]
 
 
-def enum_member(value, enum, name):
-    """A member of an IntEnum from the member itself or from its name in lower case."""
+def enum_member(value, enum, name, instead=""):
+    """A member of an IntEnum from the member itself or from its name in lower case.
+
+    instead: what else the caller would have taken, for the message.
+    """
     if isinstance(value, enum):
         return value
     if isinstance(value, str):
         return choice(value, {member.name.lower(): member for member in enum}, name)
     names = ", ".join(member.name.lower() for member in enum)
-    raise TypeError(f"{name}: expected one of {names}, or a member of {enum.__name__}, got {shown(value)}")
+    raise TypeError(f"{name}: expected one of {names}, or a member of {enum.__name__}{instead}, got {shown(value)}")
 
 
 def _numbers_of(column):

@@ -244,7 +244,7 @@ def test_thread_limit_does_not_change_results(rng):
         ({"seed": -1}, ValueError, "seed: expected at least 0, got -1"),
         ({"metrics": ["accuracy"]}, ValueError, "metrics: accuracy needs a cross-entropy as loss, got mse"),
         ({"metrics": [3]}, ValueError, "metrics: expected 'accuracy' or a function"),
-        ({"callbacks": 3}, TypeError, "callbacks: expected a list of functions, got 3"),
+        ({"callbacks": 3}, TypeError, "callbacks: expected a list of functions and objects with on_epoch_end, got 3"),
         ({"callbacks": [3]}, TypeError, "callbacks: expected functions or objects with on_epoch_end, got 3"),
         ({"validation_data": np.zeros(3)}, ValueError, r"validation_data: expected \(x, y\)"),
         ({"validation_data": ([[1]], [1])}, ValueError, r"validation_data: x: expected shape \(\*, 3\), got \(1, 1\)"),
@@ -259,6 +259,8 @@ def test_bad_arguments(data, arguments, error, message):
 def test_bad_parts():
     with pytest.raises(TypeError, match="net: expected a Sequential, got int"):
         Trainer(3)
+    with pytest.raises(TypeError, match=r"optimizer: .*, or an object of fastnn\.optimizers, got <class '.*Adam'>"):
+        make(optimizer=fastnn.Adam)
     with pytest.raises(ValueError, match="x: expected at least one row"):
         make().step(np.zeros((0, 3)), np.zeros(0))
 
