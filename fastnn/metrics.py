@@ -11,7 +11,7 @@ RESERVED = frozenset({"loss", "val_loss", "learning_rate", "seconds"})
 CALL_WORK = 2**30
 
 
-def prediction_of(network, x):
+def _prediction(network, x):
     """The network's output for validated data: in parts, whose rows are the same bits as in one."""
     out = np.empty((x.shape[0], network.out_features), network.dtype)
     rows = max(1, CALL_WORK // network.parameter_count)
@@ -20,9 +20,19 @@ def prediction_of(network, x):
     return out
 
 
-def loss_of(loss, prediction, y, sample_weight):
-    """The loss of validated data, as a float."""
-    return loss.value(prediction[:], y[:], sample_weight[:], np.empty_like(prediction))
+def measured(network, data, loss, functions):
+    """Numbers of a network as it is, by name.
+
+    Args:
+        data: (x, y, sample_weight), validated.
+        loss: whose value is "loss"; None leaves it out.
+        functions: what `named` returned.
+    """
+    x, y, weight = data
+    prediction = _prediction(network, x)
+    # Views, whose shape a user's own `value` may set.
+    numbers = {} if loss is None else {"loss": loss.value(prediction[:], y[:], weight[:], np.empty_like(prediction))}
+    return numbers | {name: function(prediction, y, weight) for name, function in functions.items()}
 
 
 def _accuracy(loss, prediction, y, sample_weight):

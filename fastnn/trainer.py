@@ -17,7 +17,7 @@ from .kernels.jit import aside
 from .kernels.network import RATES, Optimization, train_planned
 from .kernels.regularized import begin_updates, is_regularized
 from .kernels.regularized import training_plan_of as training_plan
-from .metrics import loss_of, named, prediction_of
+from .metrics import measured, named
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar
 from .sequential import Sequential
@@ -368,8 +368,7 @@ class Trainer:
 
     def _training_data(self, x, y, sample_weight, loss):
         """What `as_training_data` returns, in memory that training does not change."""
-        y = loss.repeated(y, self.net.out_features) if loss.repeats else y
-        data = as_training_data(x, y, sample_weight, self.net, loss.code)
+        data = as_training_data(x, y, sample_weight, self.net, loss)
         for name, array in zip(("x", "y", "sample_weight"), data, strict=True):
             # An array with memory of its own has no base.
             if array.base is not None:
@@ -601,18 +600,16 @@ class Trainer:
             raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
         x, y, weight = (*validation_data, None)[:3]
         try:
-            y = loss.repeated(y, self.net.out_features) if loss.repeats else y
             # Views, as those of the training data.
-            return tuple(array[:] for array in as_training_data(x, y, weight, self.net, loss.code))
+            return tuple(array[:] for array in as_training_data(x, y, weight, self.net, loss))
         except (ValueError, TypeError) as error:
             raise type(error)(f"validation_data: {error}") from error
 
     def _watch(self, prefix, data, task):
         """Loss of validation data, and metrics, of the network as it is."""
-        x, y, weight = data
-        prediction = prediction_of(self.net, x)
-        numbers = {"val_loss": loss_of(task.loss, prediction, y, weight)} if prefix else {}
-        return numbers | {prefix + name: function(prediction, y, weight) for name, function in task.functions.items()}
+        # The training data's loss is that of their batches, see `_mean_loss`.
+        found = measured(self.net, data, task.loss if prefix else None, task.functions)
+        return {prefix + name: number for name, number in found.items()}
 
 
 def _order(rows, seed, epoch):

@@ -343,9 +343,15 @@ def as_sample_weight(sample_weight, rows, dtype):
 
 
 def as_training_data(x, y, sample_weight, network, loss):
-    """(x, y, sample_weight) for a network, something with in_features, out_features and dtype; at least one row."""
+    """(x, y, sample_weight) as kernels take them; at least one row.
+
+    Args:
+        network: something with in_features, out_features and dtype.
+        loss: an object of `fastnn.losses`.
+    """
     x, _ = as_samples(x, network.in_features, network.dtype)
     some_rows(x)
     rows = x.shape[0]
-    y = as_targets(y, rows, network.out_features, loss, network.dtype)
+    y = loss.repeated(y, network.out_features) if loss.repeats else y
+    y = as_targets(y, rows, network.out_features, loss.code, network.dtype)
     return x, y, as_sample_weight(sample_weight, rows, network.dtype)

@@ -144,6 +144,44 @@ def test_validation_and_metrics(rng):
     assert history.metrics["labels_seen"][-1] == 2
 
 
+@pytest.mark.parametrize("normalization", [None, "batch"])
+def test_evaluate_is_the_loss_of_what_predict_gives(rng, normalization):
+    x, weight = rng.standard_normal((60, 2)), rng.uniform(0, 2, 60)
+    labels = (x[:, 0] > 0).astype(int)
+    net = fastnn.MLP([2, 8, 2], normalization=normalization, dropout=0.3, dtype="float64", seed=0)
+    net.fit(x, labels, "softmax_cross_entropy", epochs=2, batch_size=20, seed=0)
+    statistics = net.statistics.copy()
+    logits = net.predict(x)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(60), labels]
+
+    def largest(y, prediction):
+        return prediction.max()
+
+    found = net.evaluate(x, labels, "softmax_cross_entropy", weight, metrics=["accuracy", largest])
+    assert found == {
+        "loss": pytest.approx((weight * losses).sum() / weight.sum(), rel=1e-12),
+        "accuracy": pytest.approx(np.average(logits.argmax(axis=1) == labels, weights=weight), rel=1e-12),
+        "largest": logits.max(),
+    }
+    assert list(found) == ["loss", "accuracy", "largest"]
+    assert net.evaluate(x[:1], labels[:1], "softmax_cross_entropy")["loss"] == pytest.approx(losses[0], rel=1e-12)
+    np.testing.assert_array_equal(net.statistics, statistics)
+    seen = net.fit(x, labels, "softmax_cross_entropy", SGD(learning_rate=0.0), validation_data=(x, labels, weight))
+    assert seen.metrics["val_loss"][0] == net.evaluate(x, labels, "softmax_cross_entropy", weight)["loss"]
+
+
+def test_evaluate_takes_what_losses_take(rng):
+    x, y = rng.standard_normal((30, 2)), rng.standard_normal(30)
+    net = fastnn.MLP([2, 8, 3], dtype="float64", seed=0)
+    d = net.predict(x) - y[:, None]
+    expected = np.maximum((1 - np.array([0.1, 0.5, 0.9])) * d, -np.array([0.1, 0.5, 0.9]) * d).mean()
+    assert net.evaluate(x, y, fastnn.losses.Quantile([0.1, 0.5, 0.9]))["loss"] == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match=r"y: expected shape \(30, 3\), got \(30,\)"):
+        net.evaluate(x, y)
+    with pytest.raises(ValueError, match="metrics: accuracy needs a cross-entropy as loss, got mae"):
+        net.evaluate(x, np.zeros((30, 3)), "mae", metrics=["accuracy"])
+
+
 def test_binary_accuracy(rng):
     x = rng.standard_normal((60, 2))
     y = x[:, 0] > 0
