@@ -253,7 +253,7 @@ class LearningRateScheduler:
     """
 
     def __init__(self, schedule, *, per=None):
-        if not isinstance(schedule, Schedule) and not callable(schedule):
+        if isinstance(schedule, type) or not (isinstance(schedule, Schedule) or callable(schedule)):
             raise TypeError(f"schedule: expected an object of fastnn.schedules or a function, got {shown(schedule)}")
         self.schedule = schedule
         per = getattr(schedule, "per", "epoch") if per is None else per

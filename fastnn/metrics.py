@@ -1,5 +1,7 @@
 """Numbers that a fit reports: the loss of data that it does not train on, and what the user wants to see besides."""
 
+import functools
+
 import numpy as np
 
 from .kernels.codes import Loss
@@ -52,15 +54,23 @@ def _number(value, name):
         raise TypeError(f"metrics: expected a number as result of {name}, got {shown(value)}") from None
 
 
+def _name(function):
+    while isinstance(function, functools.partial) and not hasattr(function, "__name__"):
+        function = function.func
+    # Not its repr, in which an address may stand: names are columns of logs.
+    return getattr(function, "__name__", type(function).__name__)
+
+
 def named(metrics, loss):
     """A dict of functions (prediction, y, sample_weight) -> float, by name.
 
     Args:
-        metrics: "accuracy", or functions (y, prediction) -> float, which are called by their __name__.
+        metrics: "accuracy", or functions (y, prediction) -> float, by their __name__; a partial without one is called
+            as its function, an object as its class.
     """
     functions = {}
     for metric in [metrics] if isinstance(metrics, str) else listed(metrics, "metrics", "names and functions"):
-        name = metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
+        name = metric if isinstance(metric, str) else _name(metric)
         if name in functions or name in RESERVED:
             raise ValueError(f"metrics: expected names of their own, got {name!r} twice; give the function a __name__")
         if isinstance(metric, str) and metric == "accuracy":

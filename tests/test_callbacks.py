@@ -214,6 +214,11 @@ def test_a_class_is_no_callback(data):
     assert train.steps == 0
 
 
+def test_a_class_is_no_schedule():
+    with pytest.raises(TypeError, match=r"schedule: expected an object of .* or a function, got <class"):
+        LearningRateScheduler(schedules.Cosine)
+
+
 def test_callbacks_and_trainers_show_their_settings():
     assert repr(EarlyStopping("loss", patience=3)) == (
         "EarlyStopping(monitor='loss', patience=3, min_delta=0.0, mode='min', baseline=None, restore_best=False)"

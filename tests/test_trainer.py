@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import math
 import pickle
 import sys
@@ -168,6 +169,24 @@ def test_evaluate_is_the_loss_of_what_predict_gives(rng, normalization):
     np.testing.assert_array_equal(net.statistics, statistics)
     seen = net.fit(x, labels, "softmax_cross_entropy", SGD(learning_rate=0.0), validation_data=(x, labels, weight))
     assert seen.metrics["val_loss"][0] == net.evaluate(x, labels, "softmax_cross_entropy", weight)["loss"]
+
+
+def test_metrics_without_a_name_of_their_own(data):
+    def worst(y, prediction, power):
+        return np.abs((y - prediction) ** power).max()
+
+    class Largest:
+        def __call__(self, y, prediction):
+            return prediction.max()
+
+    found = make().net.evaluate(*data, metrics=[functools.partial(functools.partial(worst), power=2), Largest()])
+    assert list(found) == ["loss", "worst", "Largest"]
+    with pytest.raises(ValueError, match="metrics: expected names of their own, got 'worst' twice"):
+        make().fit(*data, metrics=[functools.partial(worst, power=power) for power in (1, 2)])
+    absolute = functools.partial(worst, power=1)
+    absolute.__name__ = "absolute"
+    found = make().net.evaluate(*data, metrics=[absolute, functools.partial(worst, power=2)])
+    assert found["absolute"] ** 2 == pytest.approx(found["worst"])
 
 
 def test_evaluate_takes_what_losses_take(rng):
