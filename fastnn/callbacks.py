@@ -15,7 +15,6 @@ interrupted itself is called again for the same epoch, which those of this modul
 
 import csv
 import math
-import os
 import time
 from collections import namedtuple
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from .files import check_writable
 from .schedules import ReduceOnPlateau, Schedule
-from .validation import choice, flag, listed, real_number, shown, whole_number
+from .validation import choice, file_path, flag, listed, real_number, shown, whole_number
 
 __all__ = ["CSVLogger", "Checkpoint", "EarlyStopping", "LearningRateScheduler"]
 
@@ -32,8 +31,10 @@ HOOKS = ("on_fit_begin", "on_batches_end", "on_epoch_end", "on_fit_end")
 
 def callback_list(callbacks):
     """A list of callbacks, checked."""
-    callbacks = listed(callbacks, "callbacks", "functions")
+    callbacks = listed(callbacks, "callbacks", "functions and objects with on_epoch_end")
     for callback in callbacks:
+        if isinstance(callback, type):
+            raise TypeError(f"callbacks: expected an object, got the class {callback.__name__}; call it")
         if not callable(callback) and not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
             raise TypeError(f"callbacks: expected functions or objects with on_epoch_end, got {shown(callback)}")
     schedulers = sum(hasattr(callback, "learning_rates") for callback in callbacks)
@@ -63,6 +64,12 @@ def monitored(history, name):
     if name not in history.metrics:
         raise ValueError(f"monitor: expected one of {', '.join(history.metrics)}, got {shown(name)}")
     return history.metrics[name][-1]
+
+
+def _settings(callback, *names):
+    """The repr of a callback: its class, and the settings of these names."""
+    settings = ", ".join(f"{name}={getattr(callback, name)!r}" for name in names)
+    return f"{type(callback).__name__}({settings})"
 
 
 class EarlyStopping:
@@ -110,8 +117,8 @@ class EarlyStopping:
         self.restore_best = flag(restore_best, "restore_best")
         self.on_fit_begin(None, None)
 
-    best = property(lambda self: self._state.best)
-    best_epoch = property(lambda self: self._state.best_epoch)
+    best = property(lambda self: self._state.best, doc="The best number so far, or None.")
+    best_epoch = property(lambda self: self._state.best_epoch, doc="The epoch that had it, or None.")
 
     def on_fit_begin(self, trainer, history):
         """Forget earlier fits."""
@@ -150,6 +157,9 @@ class EarlyStopping:
         """Go on as the callback that had this state."""
         self._state = self._State(**state)
 
+    def __repr__(self):
+        return _settings(self, "monitor", "patience", "min_delta", "mode", "baseline", "restore_best")
+
 
 class Checkpoint:
     """Keep a file from which the fit can resume, see `Trainer.restore` and `Trainer.resume`.
@@ -182,7 +192,7 @@ class Checkpoint:
     }
 
     def __init__(self, path, every=1, unit="epochs"):
-        self.path = os.fspath(path)
+        self.path = file_path(path)
         choice(unit, self._CLOCKS, "unit")
         self.unit = unit
         self.every = (
@@ -214,6 +224,9 @@ class Checkpoint:
         trainer.save(self.path)
         self._last = self._clock(trainer)
 
+    def __repr__(self):
+        return _settings(self, "path", "every", "unit")
+
 
 class LearningRateScheduler:
     """Let the learning rate follow a schedule. The optimizer keeps its own, on which the schedule builds.
@@ -240,7 +253,7 @@ class LearningRateScheduler:
     """
 
     def __init__(self, schedule, *, per=None):
-        if not isinstance(schedule, Schedule) and not callable(schedule):
+        if isinstance(schedule, type) or not (isinstance(schedule, Schedule) or callable(schedule)):
             raise TypeError(f"schedule: expected an object of fastnn.schedules or a function, got {shown(schedule)}")
         self.schedule = schedule
         per = getattr(schedule, "per", "epoch") if per is None else per
@@ -292,6 +305,9 @@ class LearningRateScheduler:
         if state:
             self._plateau = state["epoch"], ReduceOnPlateau.State(**state["plateau"])
 
+    def __repr__(self):
+        return _settings(self, "schedule", "per")
+
 
 class CSVLogger:
     """Write a line of a CSV file after every epoch: its number and those of `History.metrics`, exactly.
@@ -302,7 +318,9 @@ class CSVLogger:
         path: of the file; its folder exists.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written. The fit ends, before its first batch if the folder is missing or may not be
+            written.
+        ValueError, TypeError: path is not the name of a file.
 
     >>> import pathlib, tempfile, fastnn
     >>> path = pathlib.Path(tempfile.mkdtemp(), "log.csv")
@@ -313,11 +331,13 @@ class CSVLogger:
     """
 
     def __init__(self, path):
-        self.path = os.fspath(path)
+        self.path = file_path(path)
         self._lines = 0
 
     def on_fit_begin(self, trainer, history):
-        """The next epoch begins the file."""
+        """Look whether the file can be written; what an old one holds stays until the next epoch begins it."""
+        # Not by `check_writable`: a log may be a pipe.
+        open(self.path, "a", encoding="utf-8").close()
         self._lines = 0
 
     def on_epoch_end(self, trainer, history):
@@ -329,3 +349,6 @@ class CSVLogger:
                 writer.writerow(["epoch", *history.metrics])
             writer.writerows(zip(*(column[self._lines :] for column in columns), strict=True))
         self._lines = len(history.epochs)
+
+    def __repr__(self):
+        return _settings(self, "path")

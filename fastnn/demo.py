@@ -1,10 +1,13 @@
 """`fastnn demo`: a classifier of scanned digits, from raw pixels to a picture of its mistakes."""
 
+import importlib
+import pathlib
 import time
 
 import numpy as np
 
 from . import check
+from .files import check_writable
 from .kernels import catalog, reference
 from .kernels.codes import Loss
 from .optimizers import AdamW
@@ -16,13 +19,24 @@ SIZES = (64, 128, 64, 10)
 BATCH = 32
 
 
-def load_digits():
-    """scikit-learn's 1,797 scans of 8 x 8 pixels: (x, y, test x, test y), a stratified fifth held out."""
+def check_output(path):
+    """Raise the ImportError, OSError or ValueError that drawing to this file would end in."""
     try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
+        importlib.import_module("sklearn")
+        from matplotlib.backend_bases import FigureCanvasBase
     except ImportError as error:
         raise ImportError('the demo needs scikit-learn and matplotlib: pip install "fastnn[demo]"') from error
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if pathlib.Path(path).suffix[1:].lower() not in formats:
+        raise ValueError(f"output: expected a name that ends in one of .{', .'.join(formats)}, got {path!r}")
+    check_writable(path)
+
+
+def load_digits():
+    """scikit-learn's 1,797 scans of 8 x 8 pixels: (x, y, test x, test y), a stratified fifth held out."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     data = load_digits()
     x = (data.data / 16 - 0.5).astype(np.float32)
     x, test_x, y, test_y = train_test_split(x, data.target, test_size=0.2, stratify=data.target, random_state=SEED)
@@ -117,7 +131,7 @@ def run(output="fastnn-demo.png", epochs=60):
     timer.fit(x, y, batch_size=BATCH, epochs=2, seed=SEED, progress=False)
     seconds = timer.fit(x, y, batch_size=BATCH, epochs=9, seed=SEED, progress=False).metrics["seconds"]
     ours, theirs = float(np.median(seconds)), reference_epoch(net, x, y, batches=10)
-    print(f"\none epoch: fastnn {ours * 1e3:.2f} ms, NumPy reference {theirs * 1e3:.1f} ms ({theirs / ours:.0f} times)")
+    print(f"\none epoch: fastnn {ours * 1e3:.2f} ms, NumPy reference {theirs * 1e3:.1f} ms ({theirs / ours:.3g} times)")
     draw(output, history, test_x, test_y, labels)
     print(f"wrote {output}")
     return 0 if max(shares.values()) <= 1 else 1

@@ -13,8 +13,12 @@ class History:
             asked for with its "val_" twin, and with a `LearningRateScheduler` "learning_rate", the epoch's last.
         seed: the seed of the shuffles, drawn if none was given.
 
-    >>> History(seed=1)
-    History(0 epochs)
+    As a table: `pandas.DataFrame(history.metrics, index=history.epochs)`.
+
+    >>> history = History(seed=1)
+    >>> history.append(1, {"loss": 0.5, "seconds": 0.25})
+    >>> history, history.metrics["loss"]
+    (History(1 epochs, loss 0.5, seconds 0.25), [0.5])
     """
 
     epochs: list = field(default_factory=list)

@@ -119,6 +119,7 @@ class Dense:
 
     @property
     def parameter_count(self):
+        """Weights, biases, scales and shifts in all."""
         return (self.in_features + (1 if self.normalization is None else 3)) * self.out_features
 
     @property

@@ -178,6 +178,8 @@ class Poisson(_Loss):
 class BinaryCrossEntropy(_Loss):
     """log(1 + exp(p)) - t p, the output being logits and the targets probabilities; "binary_cross_entropy".
 
+    Leave the output's activation "identity"; probabilities are `fastnn.activations.sigmoid(net.predict(x))`.
+
     >>> BinaryCrossEntropy().name
     'binary_cross_entropy'
     """
@@ -189,7 +191,9 @@ class BinaryCrossEntropy(_Loss):
 class SoftmaxCrossEntropy(_Loss):
     """-sum of t log(softmax(p)) over a row of logits; "softmax_cross_entropy".
 
-    The targets are class labels, (rows,) whole numbers in 0 .. out_features - 1, or rows of probabilities.
+    The targets are class labels, (rows,) whole numbers in 0 .. out_features - 1, or rows of probabilities. Leave the
+    output's activation "identity"; probabilities are `fastnn.activations.softmax(net.predict(x))`, labels
+    `net.predict(x).argmax(axis=1)`.
 
     >>> SoftmaxCrossEntropy().name
     'softmax_cross_entropy'
@@ -209,4 +213,4 @@ def get(loss):
         if not isinstance(loss, type(_BY_CODE.get(loss.code))):
             raise TypeError(f"loss: expected the code of its base class, got {shown(loss)}")
         return loss
-    return _BY_CODE[enum_member(loss, Loss, "loss")]
+    return _BY_CODE[enum_member(loss, Loss, "loss", ", or an object of fastnn.losses")]

@@ -1,5 +1,7 @@
 """Numbers that a fit reports: the loss of data that it does not train on, and what the user wants to see besides."""
 
+import functools
+
 import numpy as np
 
 from .kernels.codes import Loss
@@ -11,7 +13,7 @@ RESERVED = frozenset({"loss", "val_loss", "learning_rate", "seconds"})
 CALL_WORK = 2**30
 
 
-def prediction_of(network, x):
+def _prediction(network, x):
     """The network's output for validated data: in parts, whose rows are the same bits as in one."""
     out = np.empty((x.shape[0], network.out_features), network.dtype)
     rows = max(1, CALL_WORK // network.parameter_count)
@@ -20,9 +22,19 @@ def prediction_of(network, x):
     return out
 
 
-def loss_of(loss, prediction, y, sample_weight):
-    """The loss of validated data, as a float."""
-    return loss.value(prediction[:], y[:], sample_weight[:], np.empty_like(prediction))
+def measured(network, data, loss, functions):
+    """Numbers of a network as it is, by name.
+
+    Args:
+        data: (x, y, sample_weight), validated.
+        loss: whose value is "loss"; None leaves it out.
+        functions: what `named` returned.
+    """
+    x, y, weight = data
+    prediction = _prediction(network, x)
+    # Views, whose shape a user's own `value` may set.
+    numbers = {} if loss is None else {"loss": loss.value(prediction[:], y[:], weight[:], np.empty_like(prediction))}
+    return numbers | {name: function(prediction, y, weight) for name, function in functions.items()}
 
 
 def _accuracy(loss, prediction, y, sample_weight):
@@ -42,15 +54,23 @@ def _number(value, name):
         raise TypeError(f"metrics: expected a number as result of {name}, got {shown(value)}") from None
 
 
+def _name(function):
+    while isinstance(function, functools.partial) and not hasattr(function, "__name__"):
+        function = function.func
+    # Not its repr, in which an address may stand: names are columns of logs.
+    return getattr(function, "__name__", type(function).__name__)
+
+
 def named(metrics, loss):
     """A dict of functions (prediction, y, sample_weight) -> float, by name.
 
     Args:
-        metrics: "accuracy", or functions (y, prediction) -> float, which are called by their __name__.
+        metrics: "accuracy", or functions (y, prediction) -> float, by their __name__; a partial without one is called
+            as its function, an object as its class.
     """
     functions = {}
     for metric in [metrics] if isinstance(metrics, str) else listed(metrics, "metrics", "names and functions"):
-        name = metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
+        name = metric if isinstance(metric, str) else _name(metric)
         if name in functions or name in RESERVED:
             raise ValueError(f"metrics: expected names of their own, got {name!r} twice; give the function a __name__")
         if isinstance(metric, str) and metric == "accuracy":

@@ -1,6 +1,11 @@
 """How parameters move. Formulas and defaults are PyTorch's; g is the gradient, p a parameter, t counts updates from 1.
 
-Every optimizer takes
+Arguments are keywords, real numbers:
+
+    learning_rate, eps                at least 0
+    momentum, alpha, beta1, beta2     at least 0 and below 1
+
+else a ValueError or TypeError names the argument. Besides, every optimizer takes
 
     clip_norm       scale the gradient down to this 2-norm; None does not
     clip_value      then cut each of its elements to [-clip_value, clip_value]; None does not
@@ -93,6 +98,8 @@ _POSITIONS = {
 class SGD(_Base):
     """g += weight_decay p;  v = momentum v + g;  p -= learning_rate (g + momentum v if nesterov else v).
 
+    nesterov (Sutskever et al. 2013) wants a momentum above 0. `fastnn.optimizers` tells what all optimizers take.
+
     >>> SGD(learning_rate=0.1, momentum=0.9).states()
     (True, False)
     """
@@ -121,6 +128,7 @@ class RMSprop(_Base):
     """s = alpha s + (1 - alpha) g^2;  v = momentum v + g / (sqrt(s) + eps);  p -= learning_rate v
 
     (Tieleman and Hinton 2012.) Weight decay is added to the gradient.
+    `fastnn.optimizers` tells what all optimizers take.
 
     >>> RMSprop(momentum=0.5).states()
     (True, True)
@@ -145,6 +153,8 @@ class RMSprop(_Base):
 class Adagrad(_Base):
     """s += g^2;  p -= learning_rate g / (sqrt(s) + eps) (Duchi et al. 2011).
 
+    Weight decay is added to the gradient. `fastnn.optimizers` tells what all optimizers take.
+
     >>> Adagrad().states()
     (True, False)
     """
@@ -163,6 +173,7 @@ class Adagrad(_Base):
 class Adam(_Base):
     """m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2, both freed of their bias towards 0;
     p -= learning_rate m / (sqrt(s) + eps) (Kingma and Ba 2014). Weight decay is added to the gradient.
+    `fastnn.optimizers` tells what all optimizers take.
 
     >>> Adam(learning_rate=3e-4).beta2
     0.999
@@ -187,7 +198,7 @@ class Adam(_Base):
 class AdamW(_Base):
     """Adam after p *= 1 - learning_rate weight_decay, which keeps the decay out of the moments.
 
-    (Loshchilov and Hutter 2017.)
+    (Loshchilov and Hutter 2017.) `fastnn.optimizers` tells what all optimizers take.
 
     >>> AdamW().weight_decay
     0.01
@@ -219,4 +230,6 @@ def get(optimizer):
         if kind is None or not isinstance(optimizer, kind) or optimizer.states() != kind.states(optimizer):
             raise TypeError(f"optimizer: expected the code and states of its base class, got {shown(optimizer)}")
         return optimizer
-    return SGD() if optimizer is None else _BY_CODE[enum_member(optimizer, Optimizer, "optimizer")]()
+    if optimizer is None:
+        return SGD()
+    return _BY_CODE[enum_member(optimizer, Optimizer, "optimizer", ", or an object of fastnn.optimizers")]()

@@ -13,8 +13,10 @@ from .kernels.regularized_training import gradient_sweeps
 from .kernels.table import has_batch_normalization, has_normalization
 from .kernels.training import loss_and_gradient_parallel
 from .layer import Dense
+from .metrics import measured, named
 from .resources import Resources, aligned_empty
 from .standardize import Standardize
+from .summary import summary
 from .validation import (
     as_parameters,
     as_samples,
@@ -237,8 +239,7 @@ class Sequential:
         (1.0, [6.0, 2.0])
         """
         loss = losses.get(loss)
-        y = loss.repeated(y, self._out_features) if loss.repeats else y
-        data = as_training_data(x, y, sample_weight, self, loss.code)
+        data = as_training_data(x, y, sample_weight, self, loss)
         enough_rows(data[0].shape[0], self._least_rows)
         return self.checked_loss_and_gradient(loss.code, loss.parameter, *data)
 
@@ -263,6 +264,30 @@ class Sequential:
             threads,
         )
         return value, gradient
+
+    def evaluate(self, x, y, loss="mse", sample_weight=None, *, metrics=()):
+        """Loss and metrics of the network in use, by its `predict`: what a fit reports of its validation data.
+
+        `loss_and_gradient` is the loss to train by, which with batch normalization goes by the batch.
+
+        Args:
+            x, y, loss, sample_weight: as in `loss_and_gradient`; one row will do.
+            metrics: as in `Trainer.fit`.
+
+        Returns:
+            A dict of floats: "loss", and each metric by its name.
+
+        Raises:
+            ValueError, TypeError: as `loss_and_gradient`, and where a metric is none.
+
+        >>> net = MLP([2, 2], dtype="float64", seed=0)
+        >>> net.parameters = [1, 0, 0, 1, 0, 0]
+        >>> net.evaluate([[0.0, 9.0], [9.0, 0.0]], [1, 0], "softmax_cross_entropy", metrics=["accuracy"])["accuracy"]
+        1.0
+        """
+        loss = losses.get(loss)
+        data = as_training_data(x, y, sample_weight, self, loss)
+        return measured(self, data, loss, named(metrics, loss))
 
     def fit(
         self,
@@ -393,7 +418,7 @@ class Sequential:
         self._assemble(state["layers"], float_dtype(state["dtype"]), None)
 
     def summary(self):
-        """A table of the layers, their sizes and parameters.
+        """A table of the layers, their sizes and parameters; normalization and dropout where a layer has some.
 
         >>> print(MLP([4, 8, 2], seed=0).summary())
         layer  in  out  activation  parameters
@@ -401,16 +426,17 @@ class Sequential:
             1   8    2    identity          18
         58 parameters, float32, 232 bytes
         """
-        rows = [("layer", "in", "out", "activation", "parameters")]
-        for i, layer in enumerate(self._layers):
-            activation = "standardize" if isinstance(layer, Standardize) else layer.activation.name.lower()
-            rows.append(
-                (str(i), str(layer.in_features), str(layer.out_features), activation, str(layer.parameter_count))
-            )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
-        size = self._parameters
-        return "\n".join([*lines, f"{size.size} parameters, {self._dtype}, {size.nbytes} bytes"])
+        return summary(self)
+
+    def __len__(self):
+        return len(self._layers)
+
+    def __iter__(self):
+        return iter(self._layers)
+
+    def __getitem__(self, index):
+        """A layer, or for a slice a tuple of layers: those of `layers`."""
+        return self._layers[index]
 
     def __repr__(self):
         return f"Sequential([{', '.join(map(repr, self._layers))}], dtype={self._dtype.name!r})"

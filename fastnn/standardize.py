@@ -61,7 +61,13 @@ class Standardize:
 
     in_features = property(lambda self: self._in_features, doc="Columns of x; None while they are not known.")
     out_features = property(lambda self: self._in_features, doc="Columns of y, as many as of x.")
-    adapted = property(lambda self: self._adapted, doc="Whether mean and scale are learned, or were assigned.")
+
+    @property
+    def adapted(self):
+        """Whether mean and scale are learned, or were assigned or written to: then fits keep them."""
+        if self._adapted or self._statistics is None:
+            return self._adapted
+        return bool((self._statistics != _start(self._statistics.size)).any())
 
     @property
     def dtype(self):
@@ -140,7 +146,7 @@ class Standardize:
         if self._statistics is not None:
             statistics[:] = self._statistics
         else:
-            statistics[: statistics.size // 2], statistics[statistics.size // 2 :] = 0, 1
+            statistics[:] = _start(statistics.size)
 
     def place(self, statistics):
         """Take the part of a model's vector that `fill` has filled as the layer's own: for `Sequential` alone."""
@@ -153,6 +159,11 @@ class Standardize:
 
     def __repr__(self):
         return f"Standardize({'' if self.in_features is None else self.in_features})"
+
+
+def _start(size):
+    """mean and scale of this size together, before anything is learned."""
+    return np.repeat([0, 1], size // 2)
 
 
 def _columns(x, features):

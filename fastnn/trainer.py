@@ -19,7 +19,7 @@ from .kernels.regularized_training import training_plan_of as training_plan
 from .kernels.sweeps import Optimization
 from .kernels.table import is_regularized
 from .kernels.training import RATES, train_planned
-from .metrics import loss_of, named, prediction_of
+from .metrics import measured, named
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar
 from .sequential import Sequential
@@ -33,6 +33,7 @@ MOST_GROWTH = 8
 MANY_ROWS = 2**20
 # The order of rows that are taken as they lie.
 NO_ORDER = np.empty(0, np.int64)
+IN_A_FIT = "this trainer is in a fit: until its end no callback, metric or thread can begin another"
 
 # numbers: from `training_plan`; the rest keeps alive what they point to, and tells whether they still fit.
 _Plan = namedtuple("_Plan", "key network numbers address")
@@ -82,7 +83,7 @@ class Trainer:
         self.history = None
         # Of the last fit; its callbacks while it runs.
         self._position = self._callbacks = None
-        self._in_fit = self._in_callback = False
+        self._in_callback = False
         self._optimizer = self._states = None
         self.optimizer = optimizer
 
@@ -196,8 +197,8 @@ class Trainer:
             callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that
                 `fastnn.callbacks` lists; True as result ends the fit.
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
-            metrics: "accuracy" (cross-entropies), or functions (y, prediction) -> float; worked out after every epoch,
-                on the training data too.
+            metrics: "accuracy" (cross-entropies), or functions (y, prediction) -> float, by their __name__ in the
+                history; worked out after every epoch, on the training data too.
 
         Returns:
             The `History` of this fit. "loss" is the (weighted) mean over rows, each before the update of its batch.
@@ -229,11 +230,7 @@ class Trainer:
         seed = seed_number(seed)
         position = Position(rows, batch_size, shuffle, epochs)
         history = History(seed=secrets.randbits(63) if seed is None else seed)
-        if not self.net.adapted:
-            # Before the fit begins: what resumes it takes them as they are.
-            self.net.standardize.learn(task.data[0], task.data[2])
-        self._position, self.history, self._callbacks = position, history, None
-        return self._go_on(task)
+        return self._go_on(task, position, history)
 
     def resume(self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()):
         """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
@@ -267,7 +264,7 @@ class Trainer:
         >>> history.epochs
         [1, 2, 3, 4, 5]
         """
-        position = self._position
+        position, history = self._position, self.history
         if position is None:
             raise ValueError("resume: there is no fit to go on with; call fit")
         task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
@@ -275,7 +272,7 @@ class Trainer:
         if rows != position.rows:
             raise ValueError(f"x: expected the fit's {position.rows} rows, got {rows}")
         self._check_batches(rows, position.batch_size)
-        return self._go_on(task)
+        return self._go_on(task, position, history)
 
     def save(self, path):
         """Write a checkpoint, whole or not at all: `Trainer.restore` reads it, and `fastnn.load` the model in it.
@@ -350,10 +347,8 @@ class Trainer:
 
     def _checked(self, x, y, sample_weight, validation_data, callbacks, metrics, progress):
         """The `_Task` that the arguments of a fit make."""
-        if self._in_fit:
-            raise RuntimeError(
-                "this trainer is in a fit: until its end no callback, metric or thread can begin another"
-            )
+        if "_fit_under_way" in self.__dict__:
+            raise RuntimeError(IN_A_FIT)
         loss = self._loss
         # Views, of which nobody else can set the shape.
         data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss))
@@ -375,8 +370,7 @@ class Trainer:
 
     def _training_data(self, x, y, sample_weight, loss):
         """What `as_training_data` returns, in memory that training does not change."""
-        y = loss.repeated(y, self.net.out_features) if loss.repeats else y
-        data = as_training_data(x, y, sample_weight, self.net, loss.code)
+        data = as_training_data(x, y, sample_weight, self.net, loss)
         for name, array in zip(("x", "y", "sample_weight"), data, strict=True):
             # An array with memory of its own has no base.
             if array.base is not None:
@@ -384,12 +378,12 @@ class Trainer:
                 refuse_overlap(array, self.net.statistics, name, "the statistics")
         return data
 
-    def _go_on(self, task):
-        """Run the fit from where it stands to its end; what ends it sooner tells which trainer can go on with it."""
+    def _go_on(self, task, position, history):
+        """Run a fit from where it stands to its end; what ends it sooner tells which trainer can go on with it."""
         try:
             with Interrupts() as interrupts:
                 try:
-                    return self._fit(task, interrupts)
+                    return self._fit(task, position, history, interrupts)
                 finally:
                     interrupts.hold()
         except (KeyboardInterrupt, FloatingPointError) as error:
@@ -397,17 +391,21 @@ class Trainer:
             error.trainer = self
             raise
 
-    def _fit(self, task, interrupts):
-        position, history, callbacks, before = self._position, self.history, task.callbacks, None
-        with interrupts.held:
-            # Those that count until the callbacks have taken them up.
-            position.states, self._callbacks = self._callback_states(), None
-            states = matching_states(position.states, callbacks)
-            bar = progress_bar(task.progress, position)
-            # Those of an earlier fit may have been a thousand times as fast.
-            self._batches_a_call = 1
+    def _fit(self, task, position, history, interrupts):
+        callbacks, claim, before, bar = task.callbacks, object(), None, None
         try:
-            self._in_fit = True
+            with interrupts.held:
+                # One step: two threads may both have found no fit under way, and have worked on their data since.
+                if self.__dict__.setdefault("_fit_under_way", claim) is not claim:
+                    raise RuntimeError(IN_A_FIT)
+                self._position, self.history = position, history
+                # Those that count until the callbacks have taken them up.
+                states = matching_states(position.states, callbacks)
+                bar = progress_bar(task.progress, position)
+                # Those of an earlier fit may have been a thousand times as fast.
+                self._batches_a_call = 1
+            if not self.net.adapted:
+                self.net.standardize.learn(task.data[0], task.data[2])
             for callback in callbacks:
                 call(callback, "on_fit_begin", self, history)
             for callback, state in zip(callbacks, states, strict=True):
@@ -429,12 +427,19 @@ class Trainer:
             raise
         finally:
             with interrupts.held:
-                try:
-                    position.states = self._callback_states()
-                finally:
-                    self._callbacks, self._in_fit = None, False
-                    bar.close()
+                if self.__dict__.get("_fit_under_way") is claim:
+                    self._leave(bar)
         return history
+
+    def _leave(self, bar):
+        """Let others begin a fit."""
+        try:
+            self._position.states = self._callback_states()
+        finally:
+            self._callbacks = None
+            del self._fit_under_way
+            if bar is not None:
+                bar.close()
 
     def _call_all(self, hook, held):
         """Call the callbacks that have not been called in this phase."""
@@ -543,11 +548,16 @@ class Trainer:
             last = self._planned = _Plan(key, net.network, numbers, numbers.ctypes.data)
         return last
 
+    def __repr__(self):
+        return f"Trainer({self.net!r}, loss={self.loss!r}, optimizer={self.optimizer!r}, steps={self.steps})"
+
     def __getstate__(self):
         # Addresses are good for this process and these arrays alone.
-        own = {"_planned": None, "_callbacks": None, "_in_callback": False, "_in_fit": False}
+        own = {"_planned": None, "_callbacks": None, "_in_callback": False}
         # A copy made by a callback stands where the fit stands; it can resume, with callbacks of its own.
-        return self.__dict__ | own | {"_position": self.position()}
+        state = self.__dict__ | own | {"_position": self.position()}
+        state.pop("_fit_under_way", None)
+        return state
 
     def _run(self, part, count, batch_size, loss, seed, rates=None):
         """One call of the kernel: updates on `count` batches; returns their losses.
@@ -592,18 +602,16 @@ class Trainer:
             raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
         x, y, weight = (*validation_data, None)[:3]
         try:
-            y = loss.repeated(y, self.net.out_features) if loss.repeats else y
             # Views, as those of the training data.
-            return tuple(array[:] for array in as_training_data(x, y, weight, self.net, loss.code))
+            return tuple(array[:] for array in as_training_data(x, y, weight, self.net, loss))
         except (ValueError, TypeError) as error:
             raise type(error)(f"validation_data: {error}") from error
 
     def _watch(self, prefix, data, task):
         """Loss of validation data, and metrics, of the network as it is."""
-        x, y, weight = data
-        prediction = prediction_of(self.net, x)
-        numbers = {"val_loss": loss_of(task.loss, prediction, y, weight)} if prefix else {}
-        return numbers | {prefix + name: function(prediction, y, weight) for name, function in task.functions.items()}
+        # The training data's loss is that of their batches, see `_mean_loss`.
+        found = measured(self.net, data, task.loss if prefix else None, task.functions)
+        return {prefix + name: number for name, number in found.items()}
 
 
 def _order(rows, seed, epoch):

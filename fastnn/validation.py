@@ -128,14 +128,17 @@ def choice(value, options, name):
     return options[value]
 
 
-def enum_member(value, enum, name):
-    """A member of an IntEnum from the member itself or from its name in lower case."""
+def enum_member(value, enum, name, instead=""):
+    """A member of an IntEnum from the member itself or from its name in lower case.
+
+    instead: what else the caller would have taken, for the message.
+    """
     if isinstance(value, enum):
         return value
     if isinstance(value, str):
         return choice(value, {member.name.lower(): member for member in enum}, name)
     names = ", ".join(member.name.lower() for member in enum)
-    raise TypeError(f"{name}: expected one of {names}, or a member of {enum.__name__}, got {shown(value)}")
+    raise TypeError(f"{name}: expected one of {names}, or a member of {enum.__name__}{instead}, got {shown(value)}")
 
 
 def _numbers_of(column):
@@ -340,9 +343,15 @@ def as_sample_weight(sample_weight, rows, dtype):
 
 
 def as_training_data(x, y, sample_weight, network, loss):
-    """(x, y, sample_weight) for a network, something with in_features, out_features and dtype; at least one row."""
+    """(x, y, sample_weight) as kernels take them; at least one row.
+
+    Args:
+        network: something with in_features, out_features and dtype.
+        loss: an object of `fastnn.losses`.
+    """
     x, _ = as_samples(x, network.in_features, network.dtype)
     some_rows(x)
     rows = x.shape[0]
-    y = as_targets(y, rows, network.out_features, loss, network.dtype)
+    y = loss.repeated(y, network.out_features) if loss.repeats else y
+    y = as_targets(y, rows, network.out_features, loss.code, network.dtype)
     return x, y, as_sample_weight(sample_weight, rows, network.dtype)

@@ -132,7 +132,7 @@ def test_loss_may_be_a_name_a_member_or_an_object(net, x):
     assert results[0] == results[1] == results[2]
     with pytest.raises(ValueError, match=r"loss: expected one of mse, mae, .*, got 'nonsense'"):
         net.loss_and_gradient(x, y, "nonsense")
-    with pytest.raises(TypeError, match=r"loss: expected one of mse, .*, or a member of Loss, got 0"):
+    with pytest.raises(TypeError, match=r"mse, .*, or a member of Loss, or an object of fastnn\.losses, got 0"):
         net.loss_and_gradient(x, y, 0)
 
 
@@ -266,6 +266,27 @@ def test_layer_on_one_sample_and_on_wrong_ones():
 
 def test_summary_counts_every_parameter(net):
     assert net.summary().endswith("67 parameters, float32, 268 bytes")
+
+
+def test_summary_shows_normalization_and_dropout_where_there_are_some():
+    net = fastnn.Sequential(
+        [fastnn.Standardize(), Dense(4, 8, "relu", normalization="batch"), Dense(8, 2, dropout=0.5)]
+    )
+    assert [line.split() for line in net.summary().splitlines()[:-1]] == [
+        ["layer", "in", "out", "activation", "normalization", "dropout", "parameters"],
+        ["0", "4", "4", "standardize", "0"],
+        ["1", "4", "8", "relu", "batch", "56"],
+        ["2", "8", "2", "identity", "0.5", "18"],
+    ]
+    assert len({len(line) for line in net.summary().splitlines()[:-1]}) == 1
+
+
+def test_a_model_is_a_sequence_of_its_layers(net):
+    assert len(net) == 2
+    assert list(net) == [net[0], net[-1]] == list(net.layers)
+    assert net[1:] == net.layers[1:]
+    with pytest.raises(IndexError):
+        net[2]
 
 
 @pytest.mark.parametrize("name", activations.__all__)

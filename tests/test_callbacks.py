@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -187,7 +188,50 @@ def test_a_log_in_no_folder(data, tmp_path):
     train = make()
     with pytest.raises(FileNotFoundError):
         train.fit(*data, callbacks=[CSVLogger(tmp_path / "none" / "log.csv")])
-    assert train.epochs == 1
+    assert train.steps == 0
+
+
+def test_a_log_of_a_fit_that_does_not_begin_is_the_old_one(data, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("an older log")
+    with pytest.raises(ZeroDivisionError):
+        make().fit(*data, callbacks=[CSVLogger(path), Nested("on_fit_begin", lambda: 1 // 0)])
+    assert path.read_text() == "an older log"
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, fastnn.Checkpoint])
+def test_a_callback_names_a_path_that_is_none(kind):
+    with pytest.raises(TypeError, match=r"path: expected a str, bytes or os\.PathLike, got 1"):
+        kind(1)
+    with pytest.raises(ValueError, match="path: expected the name of a file, got ''"):
+        kind("")
+
+
+def test_a_class_is_no_callback(data):
+    train = make()
+    with pytest.raises(TypeError, match="callbacks: expected an object, got the class EarlyStopping; call it"):
+        train.fit(*data, callbacks=[EarlyStopping])
+    assert train.steps == 0
+
+
+def test_a_class_is_no_schedule():
+    with pytest.raises(TypeError, match=r"schedule: expected an object of .* or a function, got <class"):
+        LearningRateScheduler(schedules.Cosine)
+
+
+def test_callbacks_and_trainers_show_their_settings():
+    assert repr(EarlyStopping("loss", patience=3)) == (
+        "EarlyStopping(monitor='loss', patience=3, min_delta=0.0, mode='min', baseline=None, restore_best=False)"
+    )
+    assert repr(fastnn.Checkpoint("a", 2, "updates")) == "Checkpoint(path='a', every=2, unit='updates')"
+    assert repr(LearningRateScheduler(schedules.Step(3))) == (
+        "LearningRateScheduler(schedule=Step(size=3, gamma=0.1), per='epoch')"
+    )
+    assert repr(CSVLogger(pathlib.Path("log.csv"))) == "CSVLogger(path='log.csv')"
+    assert re.fullmatch(
+        r"Trainer\(Sequential\(.*\), loss=Huber\(delta=0.5\), optimizer=SGD\(.*\), steps=0\)",
+        repr(make(loss=fastnn.losses.Huber(0.5))),
+    )
 
 
 # ---- Fits that resume
@@ -330,6 +374,33 @@ def test_a_fit_within_a_fit_is_refused(data, user, method):
     # It was refused, not half begun, and the trainer is free again.
     assert train.history.seed == 0
     assert train.fit(*data, epochs=2, seed=1).seed == 1
+
+
+def test_a_fit_that_begins_while_another_looks_at_its_data_has_the_trainer(data):
+    x, y = data
+    train, began, refused, found = make(), threading.Event(), threading.Event(), []
+
+    def wait(trainer, history):
+        began.set()
+        assert refused.wait(60)
+
+    other = threading.Thread(target=lambda: found.append(train.fit(x, y, epochs=2, seed=1, callbacks=[wait])))
+
+    class Slow:
+        def __array__(self, dtype=None, copy=None):
+            other.start()
+            assert began.wait(60)
+            return x
+
+    with pytest.raises(RuntimeError, match="this trainer is in a fit"):
+        train.fit(Slow(), y, seed=2)
+    refused.set()
+    other.join()
+    assert train.history is found[0]
+    assert (train.history.seed, train.history.epochs) == (1, [1, 2])
+    alone = make()
+    alone.fit(x, y, epochs=2, seed=1)
+    np.testing.assert_array_equal(train.net.parameters, alone.net.parameters)
 
 
 def test_a_fit_within_load_state_dict_is_refused(data):

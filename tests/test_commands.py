@@ -1,6 +1,8 @@
 """The command `fastnn`: demo, check and info."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -51,6 +53,52 @@ def test_check_of_an_unknown_kernel_lists_what_there_is(capsys):
     printed = capsys.readouterr().out
     assert "unknown kernel relo" in printed
     assert "leaky_relu" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "--epochs", "0"], "argument --epochs: expected at least 1, got 0"),
+        (["demo", "--epochs", "many"], "argument --epochs: invalid whole number value: 'many'"),
+        (["demo", "--output", "no/such/folder.png"], "cannot be written: No such file or directory"),
+        (["demo", "--output", "picture"], "output: expected a name that ends in one of"),
+        (["check", "--exhaustive", "--sample", "0"], "argument --sample: expected at least 1, got 0"),
+        (["check", "--exhaustive", "--float64", "-1"], "argument --float64: expected at least 0, got -1"),
+        (["check", "--exhaustive", "--markdown", "no.md"], "--markdown: expected a file that has such tables"),
+    ],
+)
+def test_bad_arguments_are_told_before_any_work(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    printed = capsys.readouterr()
+    assert (end.value.code, printed.out) == (2, "")
+    assert message in printed.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["sklearn", "matplotlib.backend_bases"])
+def test_the_demo_says_what_it_needs(name, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit):
+        main(["demo"])
+    assert "the demo needs scikit-learn and matplotlib" in capsys.readouterr().err
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert (end.value.code, capsys.readouterr().out) == (0, f"fastnn {fastnn.__version__}\n")
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    command = subprocess.Popen(
+        [sys.executable, "-m", "fastnn", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    command.stdout.close()
+    assert command.stderr.read() == ""
+    command.stderr.close()
+    assert command.wait() == 1
 
 
 def test_a_command_is_needed():

@@ -364,6 +364,19 @@ def test_as_a_c_function(rng):
 # ---- Models, trainers, files
 
 
+@pytest.mark.parametrize("name", ["mean", "scale"])
+def test_what_is_written_into_the_views_a_fit_keeps(name, rng):
+    x = features(rng)
+    net = built()
+    getattr(net.standardize, name)[1] = 5.0
+    before = net.statistics.copy()
+    assert net.adapted
+    for twin in (net.copy(), pickle.loads(pickle.dumps(net)), net):
+        # Which would learn them, had nothing been written.
+        twin.fit(x, target(x), epochs=0)
+        assert twin.statistics.tobytes() == before.tobytes()
+
+
 def test_the_first_fit_learns_and_later_ones_keep(rng):
     x = features(rng)
     weight = rng.random(len(x))

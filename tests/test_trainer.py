@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import math
 import pickle
 import sys
@@ -144,6 +145,62 @@ def test_validation_and_metrics(rng):
     assert history.metrics["labels_seen"][-1] == 2
 
 
+@pytest.mark.parametrize("normalization", [None, "batch"])
+def test_evaluate_is_the_loss_of_what_predict_gives(rng, normalization):
+    x, weight = rng.standard_normal((60, 2)), rng.uniform(0, 2, 60)
+    labels = (x[:, 0] > 0).astype(int)
+    net = fastnn.MLP([2, 8, 2], normalization=normalization, dropout=0.3, dtype="float64", seed=0)
+    net.fit(x, labels, "softmax_cross_entropy", epochs=2, batch_size=20, seed=0)
+    statistics = net.statistics.copy()
+    logits = net.predict(x)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(60), labels]
+
+    def largest(y, prediction):
+        return prediction.max()
+
+    found = net.evaluate(x, labels, "softmax_cross_entropy", weight, metrics=["accuracy", largest])
+    assert found == {
+        "loss": pytest.approx((weight * losses).sum() / weight.sum(), rel=1e-12),
+        "accuracy": pytest.approx(np.average(logits.argmax(axis=1) == labels, weights=weight), rel=1e-12),
+        "largest": logits.max(),
+    }
+    assert list(found) == ["loss", "accuracy", "largest"]
+    assert net.evaluate(x[:1], labels[:1], "softmax_cross_entropy")["loss"] == pytest.approx(losses[0], rel=1e-12)
+    np.testing.assert_array_equal(net.statistics, statistics)
+    seen = net.fit(x, labels, "softmax_cross_entropy", SGD(learning_rate=0.0), validation_data=(x, labels, weight))
+    assert seen.metrics["val_loss"][0] == net.evaluate(x, labels, "softmax_cross_entropy", weight)["loss"]
+
+
+def test_metrics_without_a_name_of_their_own(data):
+    def worst(y, prediction, power):
+        return np.abs((y - prediction) ** power).max()
+
+    class Largest:
+        def __call__(self, y, prediction):
+            return prediction.max()
+
+    found = make().net.evaluate(*data, metrics=[functools.partial(functools.partial(worst), power=2), Largest()])
+    assert list(found) == ["loss", "worst", "Largest"]
+    with pytest.raises(ValueError, match="metrics: expected names of their own, got 'worst' twice"):
+        make().fit(*data, metrics=[functools.partial(worst, power=power) for power in (1, 2)])
+    absolute = functools.partial(worst, power=1)
+    absolute.__name__ = "absolute"
+    found = make().net.evaluate(*data, metrics=[absolute, functools.partial(worst, power=2)])
+    assert found["absolute"] ** 2 == pytest.approx(found["worst"])
+
+
+def test_evaluate_takes_what_losses_take(rng):
+    x, y = rng.standard_normal((30, 2)), rng.standard_normal(30)
+    net = fastnn.MLP([2, 8, 3], dtype="float64", seed=0)
+    d = net.predict(x) - y[:, None]
+    expected = np.maximum((1 - np.array([0.1, 0.5, 0.9])) * d, -np.array([0.1, 0.5, 0.9]) * d).mean()
+    assert net.evaluate(x, y, fastnn.losses.Quantile([0.1, 0.5, 0.9]))["loss"] == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match=r"y: expected shape \(30, 3\), got \(30,\)"):
+        net.evaluate(x, y)
+    with pytest.raises(ValueError, match="metrics: accuracy needs a cross-entropy as loss, got mae"):
+        net.evaluate(x, np.zeros((30, 3)), "mae", metrics=["accuracy"])
+
+
 def test_binary_accuracy(rng):
     x = rng.standard_normal((60, 2))
     y = x[:, 0] > 0
@@ -244,7 +301,7 @@ def test_thread_limit_does_not_change_results(rng):
         ({"seed": -1}, ValueError, "seed: expected at least 0, got -1"),
         ({"metrics": ["accuracy"]}, ValueError, "metrics: accuracy needs a cross-entropy as loss, got mse"),
         ({"metrics": [3]}, ValueError, "metrics: expected 'accuracy' or a function"),
-        ({"callbacks": 3}, TypeError, "callbacks: expected a list of functions, got 3"),
+        ({"callbacks": 3}, TypeError, "callbacks: expected a list of functions and objects with on_epoch_end, got 3"),
         ({"callbacks": [3]}, TypeError, "callbacks: expected functions or objects with on_epoch_end, got 3"),
         ({"validation_data": np.zeros(3)}, ValueError, r"validation_data: expected \(x, y\)"),
         ({"validation_data": ([[1]], [1])}, ValueError, r"validation_data: x: expected shape \(\*, 3\), got \(1, 1\)"),
@@ -259,6 +316,8 @@ def test_bad_arguments(data, arguments, error, message):
 def test_bad_parts():
     with pytest.raises(TypeError, match="net: expected a Sequential, got int"):
         Trainer(3)
+    with pytest.raises(TypeError, match=r"optimizer: .*, or an object of fastnn\.optimizers, got <class '.*Adam'>"):
+        make(optimizer=fastnn.Adam)
     with pytest.raises(ValueError, match="x: expected at least one row"):
         make().step(np.zeros((0, 3)), np.zeros(0))
 

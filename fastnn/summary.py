@@ -1,0 +1,27 @@
+"""A model as a table to print."""
+
+
+def summary(net):
+    """See `Sequential.summary`."""
+    layers = net.layers
+    columns = {
+        "layer": range(len(layers)),
+        "in": [layer.in_features for layer in layers],
+        "out": [layer.out_features for layer in layers],
+        "activation": [_name(layer, "activation") for layer in layers],
+        "normalization": [_name(layer, "normalization") for layer in layers],
+        "dropout": [f"{layer.dropout:g}" if getattr(layer, "dropout", 0) else "" for layer in layers],
+        "parameters": [layer.parameter_count for layer in layers],
+    }
+    if net.standardize is not None:
+        columns["activation"][0] = "standardize"
+    cells = [[name, *map(str, column)] for name, column in columns.items() if any(map(str, column))]
+    aligned = [[cell.rjust(max(map(len, column))) for cell in column] for column in cells]
+    lines = ["  ".join(row) for row in zip(*aligned, strict=True)]
+    return "\n".join([*lines, f"{net.parameter_count} parameters, {net.dtype}, {net.parameters.nbytes} bytes"])
+
+
+def _name(layer, attribute):
+    """That of an activation or a normalization, if the layer has one."""
+    member = getattr(layer, attribute, None)
+    return "" if member is None else member.name.lower()
