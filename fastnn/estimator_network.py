@@ -271,8 +271,7 @@ class EstimatorNetwork:
 
     def _loss_of(self, X, y, weight):
         """The loss of such data, without penalties."""
-        # Its parameter may be the address of what it holds.
-        _loss, (code, parameter) = self.loss, self._objective()
+        code, parameter = self._objective()
         prediction = output_of(self._network(X.dtype), X)
         if prediction.shape[1] != self.n_outputs_:
             raise ValueError(f"coefs_: expected {self.n_outputs_} outputs, as y has, got {prediction.shape[1]}")

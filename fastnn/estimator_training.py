@@ -160,8 +160,6 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         watched = None if validation is None else self._loss_data(*validation)
         curve = None if validation is None else self.__dict__.setdefault("validation_loss_curve_", [])
         descent = self._optimizer
-        # Its parameter may be the address of what it holds, and a callback may put another loss in its place.
-        _loss = self.loss
         descent.begin(net, self._objective(), self._hyper())
         # Parameters of float32 that meet data of float64 are rounded after each batch.
         after_batch = None if net is held else lambda: _round_trip(net, held)
