@@ -113,8 +113,7 @@ def _normalized_jacobian(network, arguments):
 
 
 @glue
-def _plain_sweeps(network, arguments):
-    given, gradient = arguments
+def _plain_sweeps(network, given, gradient):
     return by_both_sweeps(find_rows(network.parameters), find_gradient(network.parameters), given, gradient)
 
 
@@ -125,8 +124,7 @@ def _sweeps_of(network, given, gradient):
 
 
 @glue
-def _normalized_sweeps(network, arguments):
-    given, gradient = arguments
+def _normalized_sweeps(network, given, gradient):
     table, parameters, rows = given.table, given.parameters, given.rows
     # Layers normalised over the batch need more than one row.
     require((rows > 1) | (table[0, STATISTICS_SIZE] == 0), ONE_ROW)
@@ -147,4 +145,16 @@ call_sample = _by_kind(_plain_sample, _normalized_sample)
 call_forward = _by_kind(_plain_forward, _normalized_forward)
 call_vjp = _by_kind(_plain_vjp, _normalized_vjp)
 call_jacobian = _by_kind(_plain_jacobian, _normalized_jacobian)
-call_sweeps = _by_kind(_plain_sweeps, _normalized_sweeps)
+
+
+def call_sweeps(network, given, gradient):
+    """The loss of what is given, and its gradient."""
+    raise NotImplementedError("called from compiled code only")
+
+
+# Not `_by_kind`: of a tuple in a tuple, as its arguments would be, Numba's analysis of a `prange` loop makes an array.
+@overload(call_sweeps, strict=False, inline="always", jit_options=OPTIONS)
+def _choose_sweeps(network, given, gradient):
+    if network.instance_class is NormalizedNetwork:
+        return lambda network, given, gradient: _normalized_sweeps(network, given, gradient)
+    return lambda network, given, gradient: _plain_sweeps(network, given, gradient)

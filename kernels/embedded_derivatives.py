@@ -210,7 +210,7 @@ def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
     require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
     require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     given = Given(table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
-    value = call_sweeps(network, (given, gradient))
+    value = call_sweeps(network, given, gradient)
     keep_network(network, x, y, gradient)
     keep_alive(workspace)
     keep_alive(parameter)

@@ -7,6 +7,11 @@
 
 so the order of every sum is fixed whatever the number of threads. This file has the sweeps and the workers that do one
 thread's part of them; training.py launches those.
+
+Of what one thread reads the other has just written much, the first layer's weights above all. A thread that keeps
+columns of that layer to itself, forward, backward and update, was slower nevertheless on two Zen 4 cores: 695 against
+640 us for 784-256-128-10 and 128 rows, 208 against 111 us for 256-256-10 and 64. On one core all its parts together
+took as long as these; rows cut into short pieces, neighbours written by two cores, did not go together.
 """
 
 from collections import namedtuple
