@@ -64,9 +64,9 @@ def __getattr__(name):
         from importlib.metadata import version
 
         return version("fastnn")
-    if name == "sklearn":
-        # Not at import: it needs scikit-learn, an extra.
+    if name in ("onnx", "sklearn"):
+        # Not at import: they need extras, the packages of their names.
         from importlib import import_module
 
-        return import_module(".sklearn", __name__)
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -272,10 +272,10 @@ def originals(folder):
     return contents
 
 
-def mutant(contents, number):
+def mutant(contents, mutations, number):
     """Mutation `number` of the files: its name and its bytes."""
     rng = random.Random(number)
-    content, mutate = rng.choice(contents), rng.choice(MUTATIONS)
+    content, mutate = rng.choice(contents), rng.choice(mutations)
     return mutate.__name__, mutate(content, rng)
 
 
@@ -318,9 +318,8 @@ def memory_in_use():
     return int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def main(folder, first, count):
-    contents = originals(folder)
-    path = pathlib.Path(folder, "mutant.safetensors")
+def fuzz(path, first, count, contents, mutations, outcome):
+    """Print how many mutants of whole files, each written to `path`, are refused and loaded, by kind."""
     counts, events = {}, []
     for content in contents:
         assert outcome(path, content) == "loaded"
@@ -330,14 +329,14 @@ def main(folder, first, count):
     resource.setrlimit(resource.RLIMIT_AS, (memory_in_use() + MEMORY, resource.RLIM_INFINITY))
     with no_execution(events):
         for number in range(first, first + count):
-            name, content = mutant(contents, number)
+            name, content = mutant(contents, mutations, number)
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
             signal.alarm(WAITING_SECONDS)
             try:
                 said = outcome(path, content)
             except BaseException as error:
                 # A panic of the Rust library is no Exception.
-                pathlib.Path(folder, f"failed-{number}").write_bytes(content)
+                path.with_name(f"failed-{number}").write_bytes(content)
                 raise AssertionError(f"mutation {number}, {name}: {type(error).__name__}: {error}") from error
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
@@ -348,4 +347,5 @@ def main(folder, first, count):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    folder = pathlib.Path(sys.argv[1])
+    fuzz(folder / "mutant.safetensors", *map(int, sys.argv[2:]), originals(folder), MUTATIONS, outcome)

@@ -45,7 +45,7 @@ def test_all_is_the_public_surface():
 
 
 def test_import_brings_in_only_what_it_needs():
-    lazy = "{'safetensors', 'tqdm', 'matplotlib', 'sklearn'}"
+    lazy = "{'safetensors', 'tqdm', 'matplotlib', 'onnx', 'sklearn'}"
     code = f"import sys, fastnn; print(sorted({lazy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

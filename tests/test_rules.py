@@ -69,7 +69,7 @@ def test_the_layer_api_compiles_nothing(path):
 
 
 def test_optional_packages_are_not_imported():
-    code = "import sys, fastnn; print(sorted({'sklearn','matplotlib','safetensors','tqdm'} & set(sys.modules)))"
+    code = "import sys, fastnn; print(sorted({'sklearn','matplotlib','onnx','safetensors','tqdm'} & set(sys.modules)))"
     assert run(code) == "[]"
 
 

@@ -1,0 +1,166 @@
+"""Dense networks out of ONNX graphs.
+
+Node after node, each name gets what it stands for: an array, if it depends on constants alone, or a `Value`, which is
+an expression (see `onnx_expressions`) in the result of the newest linear layer before it, or in the input. Where the
+next linear layer takes it, or the graph ends, the expression must be one of fastnn's activations. What fits nowhere is
+an error that names the node.
+"""
+
+import numpy as np
+
+from .kernels.codes import Normalization
+from .kernels.normalization import EPS
+from .layer import Dense
+from .onnx_expressions import FORMS, X
+from .onnx_file import FLOATS, attributes, described, tensor_array, type_name
+from .onnx_forms import DOMAIN, FUNCTIONS
+from .onnx_operators import OPERATORS, normalized
+from .onnx_values import NO_FLOAT, Input, Linear, Value, activation_of, told, unknown, usable
+from .sequential import Sequential
+from .standardize import Standardize
+from .validation import shown
+
+# Several nodes may share a tensor; so many times the bytes of the file may the arrays of all layers have.
+MOST_SHARING = 16
+
+
+def network(model, size):
+    """The `Sequential` that an `onnx.ModelProto`, which came in so many bytes, describes."""
+    # Numbers of a file may be of any size: what comes of them, comes of them elsewhere too.
+    with np.errstate(all="ignore"):
+        return _Graph(model, size).network()
+
+
+class _Graph:
+    def __init__(self, model, size):
+        self._graph, self._functions = model.graph, model.functions
+        self._room = MOST_SHARING * size
+        self._tensors = {tensor.name: tensor for tensor in self._graph.initializer}
+        if len(self._tensors) != len(self._graph.initializer):
+            raise ValueError("initializers: expected names of their own, got one twice")
+        if self._graph.sparse_initializer:
+            raise ValueError("initializers: expected dense tensors, got sparse ones")
+        inputs = [info for info in self._graph.input if info.name not in self._tensors]
+        for what, infos in (("inputs", inputs), ("outputs", self._graph.output)):
+            if len(infos) != 1:
+                raise ValueError(f"{what}: expected one, got {len(infos)}: {shown([info.name for info in infos])}")
+        try:
+            kind, features = described(inputs[0])
+        except ValueError as error:
+            raise ValueError(f"input {shown(inputs[0].name)}: {error}") from error
+        self._values = {inputs[0].name: Value(Input(features), FLOATS.get(kind, NO_FLOAT))}
+
+    def network(self):
+        for node in self._graph.node:
+            try:
+                result = self._evaluate(node)
+                for i, name in enumerate(node.output):
+                    self._define(name, result if i == 0 else None)
+            except ValueError as error:
+                name = node.name or next(iter(node.output), "")
+                raise ValueError(f"node {shown(name)}, {shown(node.op_type)[1:-1]}: {error}") from error
+        (info,) = self._graph.output
+        try:
+            return self._assembled(info)
+        except ValueError as error:
+            raise ValueError(f"output {shown(info.name)}: {error}") from error
+
+    def _evaluate(self, node):
+        if node.domain == DOMAIN:
+            return self._called(node)
+        operator = OPERATORS.get(node.domain, {}).get(node.op_type)
+        if operator is None:
+            what = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise ValueError(f"expected an operator of a dense network, see fastnn.onnx.load, got {shown(what)}")
+        return operator(self, node)
+
+    def _define(self, name, result):
+        if not name:
+            return
+        if name in self._values or name in self._tensors:
+            raise ValueError(f"expected an output with a name of its own, got {shown(name)} once more")
+        self._values[name] = result
+
+    def _named(self, name):
+        """What a name stands for; None for an output that no operator of a dense network takes."""
+        if name not in self._values:
+            if name not in self._tensors:
+                raise ValueError(f"expected the input, initializers or outputs of earlier nodes, got {shown(name)}")
+            try:
+                self._values[name] = tensor_array(self._tensors.pop(name))
+            except ValueError as error:
+                raise ValueError(f"initializer {shown(name)}: {error}") from error
+        return self._values[name]
+
+    def inputs(self, node, least, most):
+        """The values and arrays of a node's inputs, None where one is left out, `most` in all."""
+        names = list(node.input)
+        if not least <= len(names) <= most or "" in names[:least]:
+            count = f"{least}" if least == most else f"{least} to {most}"
+            raise ValueError(f"expected {count} inputs, got {len(names)}: {shown(names)}")
+        found = [self._named(name) if name else None for name in names]
+        for name, value in zip(names, found, strict=True):
+            if name and value is None:
+                raise ValueError(f"expected inputs that are first outputs of a node, got {shown(name)}")
+        return found + [None] * (most - len(names))
+
+    def owned(self, array):
+        """An array that a layer will have, counted."""
+        self._room -= array.nbytes
+        if self._room < 0:
+            raise ValueError(f"expected layers of at most {MOST_SHARING} times the bytes of the file")
+        return array
+
+    def _called(self, node):
+        """A function of fastnn's own, if the file has the body of it that is known."""
+        attributes(node)
+        what, expected = FUNCTIONS.get(node.op_type, (None, None))
+        found = [entry for entry in self._functions if (entry.domain, entry.name) == (DOMAIN, node.op_type)]
+        if what is None or found != [expected]:
+            raise ValueError("expected a function of fastnn.onnx.save's, with the body that it has there")
+        value, *vectors = self.inputs(node, len(expected.input), len(expected.input))
+        value = usable(value)
+        if value.dtype != np.float64:
+            raise ValueError(f"expected a DOUBLE input, got {value.dtype}")
+        if isinstance(what, Normalization):
+            return normalized(self, value, what, vectors, EPS)
+        return value._replace(expression=FORMS[what][0]) if value.expression == X else unknown(value)
+
+    def _assembled(self, info):
+        """The layers that lead to the graph's output."""
+        value = usable(self._named(info.name), widened=True)
+        base = value.base
+        if not isinstance(base, Linear) or value.moved is not None:
+            raise ValueError(f"expected the result of a linear layer, got {told(value)}")
+        kind, columns = described(info)
+        if FLOATS.get(kind, NO_FLOAT) != value.dtype or columns not in (None, base.features):
+            expected = f"shape (batch, {base.features}) of {value.dtype}"
+            raise ValueError(f"expected {expected}, got (batch, {columns}) of {type_name(kind)}")
+        activation, linears = activation_of(value), []
+        while isinstance(base, Linear):
+            linears.append((base, activation))
+            base, activation = base.source, base.activation
+        return _sequential(base, linears[::-1])
+
+
+def _sequential(source, linears):
+    dtype = linears[0][0].weight.dtype
+    layers = [
+        Dense(*linear.weight.shape, activation, normalization=linear.normalization, weight_initializer="zeros")
+        for linear, activation in linears
+    ]
+    if source.mean is not None or source.scale is not None:
+        layers.insert(0, Standardize(source.features))
+    result = Sequential(layers, dtype=dtype)
+    if result.standardize is not None:
+        # A file does not tell whether 0 and 1 are learned; whatever else is there, was.
+        start = np.zeros(1, dtype), np.ones(1, dtype)
+        given = (value if found is None else found for value, found in zip(start, source[1:3], strict=True))
+        result.standardize.assign(*(np.broadcast_to(array, source.features) for array in given), adapted=False)
+    for layer, (linear, _) in zip(result.layers[-len(linears) :], linears, strict=True):
+        layer.weight = linear.weight
+        terms = [term for term in (linear.bias, linear.offset) if term is not None]
+        layer.bias = sum(terms) if terms else np.zeros(linear.features)
+        for name, vector in zip(("scale", "shift", "running_mean", "running_variance"), linear.vectors, strict=False):
+            setattr(layer, name, vector)
+    return result

@@ -1,0 +1,396 @@
+"""ONNX's operators, as far as dense networks use them: functions of (graph, node) that give what the first output is.
+
+The result is an array where a node depends on constants alone, and a `Value` where it depends on the input. What an
+operator would make that no dense network has is a ValueError.
+"""
+
+import numpy as np
+
+from .kernels.codes import Normalization
+from .kernels.normalization import EPS
+from .onnx_expressions import X, add, atom, chosen, clipped, constant, divided, multiply, power, scaled, text
+from .onnx_file import FLOATS, attributes, constant_value, type_name
+from .onnx_values import NO_FLOAT, Input, Linear, Value, activation_of, fitting, still, told, usable
+from .validation import shown
+
+HIGHEST_POWER = 4
+
+
+def linear(graph, value, weight):
+    """The linear layer of a value, which must be an activation of the one before, or the input."""
+    value = usable(value)
+    if not isinstance(weight, np.ndarray) or weight.ndim != 2 or 0 in weight.shape:
+        raise ValueError(f"expected a constant weight of shape (in_features, out_features), got {told(weight)}")
+    if weight.dtype != value.dtype:
+        raise ValueError(f"expected a weight of {value.dtype}, got {weight.dtype}")
+    if value.base.features not in (None, weight.shape[0]):
+        raise ValueError(f"expected a weight of {value.base.features} rows, got shape {weight.shape}")
+    activation, base, offset = activation_of(value), value.base, None
+    if value.moved is not None:
+        factor, shift = value.moved
+        offset = graph.owned(shift @ weight.astype(np.float64))
+        weight = graph.owned((factor[:, None] * weight).astype(weight.dtype))
+    if isinstance(base, Input):
+        base = base._replace(features=weight.shape[0])
+    return Value(Linear(base, activation, graph.owned(weight), offset), value.dtype)
+
+
+def gemm(graph, node):
+    given = attributes(node, alpha=1.0, beta=1.0, transA=0, transB=0)
+    value, weight, bias = graph.inputs(node, 2, 3)
+    if given["transA"]:
+        raise ValueError(f"transA: expected 0, got {given['transA']}")
+    if isinstance(weight, np.ndarray) and given["transB"]:
+        weight = weight.T
+    result = linear(graph, value, _times(graph, weight, given["alpha"]))
+    if bias is None:
+        return result
+    bias = np.broadcast_to(fitting(bias, result.dtype, result.base.features, "C"), result.base.features)
+    return result._replace(base=result.base._replace(bias=_times(graph, bias, given["beta"])))
+
+
+def _times(graph, array, factor):
+    return array if factor == 1 or not isinstance(array, np.ndarray) else graph.owned(array * array.dtype.type(factor))
+
+
+def matmul(graph, node):
+    attributes(node)
+    value, weight = graph.inputs(node, 2, 2)
+    return linear(graph, value, weight)
+
+
+def normalized(graph, value, normalization, vectors, eps):
+    """Scale, shift and for "batch" mean and variance of a linear layer's result, which they join."""
+    value = usable(value)
+    names = ("scale", "shift", "mean", "variance")[: len(vectors)]
+    columns = value.base.features
+    vectors = [fitting(v, value.dtype, columns, name) for v, name in zip(vectors, names, strict=True)]
+    columns = vectors[0].size if columns is None else columns
+    if any(vector.size != columns for vector in vectors):
+        raise ValueError(f"expected vectors of {columns} numbers, got {[vector.size for vector in vectors]}")
+    bare = isinstance(value.base, Linear) and value.expression == X and value.base.normalization is None
+    if value.moved is not None or (normalization == Normalization.LAYER and not bare):
+        raise ValueError(f"expected the result of a linear layer, got {told(value)}")
+    if normalization == Normalization.BATCH:
+        if not bare:
+            return _moved(graph, value, columns, *vectors, eps)
+        vectors[3] = _variance_for(graph, vectors[3], eps)
+    base = value.base._replace(normalization=normalization, vectors=tuple(vectors))
+    return value._replace(base=base)
+
+
+def _same_eps(eps, dtype):
+    """Whether it is fastnn's in a dtype; attributes have it in float32."""
+    return dtype.type(eps) == dtype.type(EPS)
+
+
+def _variance_for(graph, variance, eps):
+    """The variance that with fastnn's eps gives what this one gives with another."""
+    if _same_eps(eps, variance.dtype):
+        return variance
+    other = graph.owned((variance.astype(np.float64) + (eps - EPS)).astype(variance.dtype))
+    if not (other >= 0).all():
+        raise ValueError(f"epsilon: expected {EPS}, or variances above {EPS - eps:g}, got {eps:g}")
+    return other
+
+
+def _moved(graph, value, columns, scale, shift, mean, variance, eps):
+    """A batch normalisation that no linear layer stands before: the one behind will take it into its weight."""
+    activation_of(value)
+    factor = scale / np.sqrt(variance.astype(np.float64) + eps)
+    base = value.base._replace(features=columns) if isinstance(value.base, Input) else value.base
+    return value._replace(base=base, moved=(graph.owned(factor), graph.owned(shift - mean * factor)))
+
+
+def batch_normalization(graph, node):
+    given = attributes(node, epsilon=1e-5, momentum=0.9, training_mode=0, spatial=1)
+    value, *vectors = graph.inputs(node, 5, 5)
+    if given["training_mode"]:
+        raise ValueError("training_mode: expected 0, got 1")
+    return normalized(graph, value, Normalization.BATCH, vectors, given["epsilon"])
+
+
+def layer_normalization(graph, node):
+    given = attributes(node, axis=-1, epsilon=1e-5, stash_type=1)
+    value, scale, shift = graph.inputs(node, 2, 3)
+    if given["axis"] not in (-1, 1):
+        raise ValueError(f"axis: expected the last, got {given['axis']}")
+    if np.float32(given["epsilon"]) != np.float32(EPS):
+        raise ValueError(f"epsilon: expected {EPS}, got {given['epsilon']:g}")
+    if shift is None and isinstance(scale, np.ndarray):
+        shift = graph.owned(np.zeros_like(scale))
+    return normalized(graph, value, Normalization.LAYER, [scale, shift], EPS)
+
+
+def unary(form, **defaults):
+    """An operator on elements or rows: `form` makes its expression of another and of the attributes' values."""
+
+    def operator(graph, node):
+        given = attributes(node, **defaults)
+        (value,) = graph.inputs(node, 1, 1)
+        value = still(usable(value))
+        return value._replace(expression=form(value.expression, *given.values()))
+
+    return operator
+
+
+def softmax(name):
+    def form(expression, axis):
+        if axis not in (-1, 1):
+            raise ValueError(f"axis: expected the last, got {axis}")
+        return atom(name, expression)
+
+    # 1 and -1 are the same axis, and the two defaults, of a value with two.
+    return unary(form, axis=-1)
+
+
+def _gelu(expression, approximate):
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate: expected 'none' or 'tanh', got {shown(approximate)}")
+    return atom("Gelu" if approximate == "none" else "Gelu tanh", expression)
+
+
+def clip(graph, node):
+    # Attributes until opset 10, then inputs.
+    given = attributes(node, min=-np.inf, max=np.inf)
+    value, *ends = graph.inputs(node, 1, 3)
+    value = still(usable(value))
+    low, high = (
+        end if array is None else _scalar(array, value) for end, array in zip(given.values(), ends, strict=True)
+    )
+    return value._replace(expression=clipped(value.expression, low, high))
+
+
+def _scalar(array, value):
+    numbers = fitting(array, value.dtype, value.base.features, "constant")
+    if numbers.size != 1:
+        raise ValueError(f"expected a single number, got shape {array.shape}")
+    return float(numbers[0])
+
+
+def binary(combine):
+    """An operator on two expressions; a constant among them is a vector only where a layer has a place for it."""
+
+    def operator(graph, node):
+        attributes(node)
+        left, right = graph.inputs(node, 2, 2)
+        if isinstance(left, Value) and isinstance(right, Value):
+            _same_base(still(usable(left)), still(usable(right)))
+            return left._replace(expression=combine(left.expression, right.expression))
+        value = still(usable(right if isinstance(right, Value) else left))
+        array = left if value is right else right
+        if isinstance(value.base, Input):
+            return _standardized(graph, value, array, node.op_type, value is left)
+        if node.op_type in ("Add", "Sub") and _is_bias(value, array):
+            return _biased(graph, value, array, node.op_type, value is left)
+        number = constant(_scalar(array, value))
+        pair = (value.expression, number) if value is left else (number, value.expression)
+        return value._replace(expression=combine(*pair))
+
+    return operator
+
+
+def _same_base(*values):
+    if any(value.base is not values[0].base for value in values):
+        raise ValueError("expected values made of the same linear layer's result")
+
+
+def _is_bias(value, array):
+    """Of one column (1,) is a vector too, if the layer has no bias yet."""
+    base = value.base
+    vacant = base.bias is None and base.normalization is None and value.expression == X
+    return array.size > 1 or (vacant and array.ndim > 0 and base.features == 1)
+
+
+def _biased(graph, value, array, operator, first):
+    base = value.base
+    if base.bias is not None or base.normalization is not None or value.expression != X:
+        raise ValueError(f"expected a vector only as the bias of a linear layer that has none, got shape {array.shape}")
+    bias = fitting(array, value.dtype, base.features, "bias")
+    if operator == "Sub":
+        if not first:
+            raise ValueError("expected a linear layer's result minus a constant, got it the other way round")
+        bias = graph.owned(-bias)
+    return value._replace(base=base._replace(bias=bias))
+
+
+def _standardized(graph, value, array, operator, first):
+    """(x - mean) / scale in one of its spellings."""
+    base = value.base
+    numbers = fitting(array, value.dtype, base.features, "constant")
+    if base.features is None and numbers.size > 1:
+        base = base._replace(features=numbers.size)
+    if operator in ("Add", "Sub") and base.mean is None and base.scale is None and (first or operator == "Add"):
+        base = base._replace(mean=graph.owned(-numbers) if operator == "Add" else numbers)
+    elif operator in ("Mul", "Div") and base.scale is None and (first or operator == "Mul"):
+        base = base._replace(scale=graph.owned(1 / numbers) if operator == "Mul" else numbers)
+    else:
+        raise ValueError(f"expected of the input (x - mean) / scale or a linear layer, got {told(value)}")
+    if base.scale is not None and not ((base.scale > 0) & np.isfinite(base.scale)).all():
+        raise ValueError("expected a scale of finite numbers above 0")
+    return value._replace(base=base)
+
+
+def scaler(graph, node):
+    """(x - offset) scale, scikit-learn's StandardScaler."""
+    given = attributes(node, offset=tuple, scale=tuple)
+    (value,) = graph.inputs(node, 1, 1)
+    if not isinstance(usable(value).base, Input) or value.dtype != np.float32:
+        raise ValueError(f"expected a FLOAT input of the graph, got {told(value)} of {value.dtype}")
+    for operator, numbers in zip(("Sub", "Mul"), given.values(), strict=True):
+        if numbers is not None:
+            value = _standardized(graph, still(value), np.array(numbers, np.float32), operator, True)
+    return value
+
+
+def _clip_at(low):
+    """Max or Min of an expression and a constant."""
+
+    def combine(left, right):
+        for expression, other in ((left, right), (right, left)):
+            if all(monomial == () for monomial, _ in other):
+                end = sum(number for _, number in other)
+                return clipped(expression, *((end, np.inf) if low else (-np.inf, end)))
+        raise ValueError("expected a constant beside the value")
+
+    return combine
+
+
+def _power(base, exponent):
+    number = exponent[0][1] if len(exponent) == 1 and exponent[0][0] == () else 0
+    if number not in range(1, HIGHEST_POWER + 1):
+        raise ValueError(f"expected a constant exponent, 1 to {HIGHEST_POWER}, got {text(exponent)}")
+    return power(base, int(number))
+
+
+def pow_(graph, node):
+    # The exponent may be of another type than the value.
+    value, exponent = graph.inputs(node, 2, 2)
+    attributes(node)
+    if not isinstance(exponent, np.ndarray) or exponent.size != 1 or exponent.ndim > 1:
+        raise ValueError(f"expected a constant exponent, one number, got {told(exponent)}")
+    value = still(usable(value))
+    return value._replace(expression=_power(value.expression, constant(float(exponent.reshape(())))))
+
+
+def greater(graph, node):
+    """What `where` takes as condition alone: its type is none of a network's."""
+    attributes(node)
+    value, number = graph.inputs(node, 2, 2)
+    value = still(usable(value))
+    return value._replace(expression=atom("Greater", value.expression, _scalar(number, value)), dtype=NO_FLOAT)
+
+
+def where(graph, node):
+    attributes(node)
+    condition, *sides = graph.inputs(node, 3, 3)
+    if not isinstance(condition, Value) or condition.dtype != NO_FLOAT or condition.expression == X:
+        raise ValueError(f"expected a condition that Greater made, got {told(condition)}")
+    values = [still(usable(side)) for side in sides if isinstance(side, Value)]
+    if not values:
+        raise ValueError("expected a value that depends on the input, got two constants")
+    _same_base(condition, *values)
+    left, right = (side.expression if isinstance(side, Value) else constant(_scalar(side, values[0])) for side in sides)
+    return values[0]._replace(expression=chosen(condition.expression, left, right))
+
+
+def identity(graph, node):
+    attributes(node)
+    return graph.inputs(node, 1, 1)[0]
+
+
+def dropout(graph, node):
+    attributes(node, ratio=0.5, seed=int)
+    value, _, training = graph.inputs(node, 1, 3)
+    if training is not None and not (isinstance(training, np.ndarray) and training.size == 1 and not training.any()):
+        raise ValueError("training_mode: expected a constant, false")
+    return value
+
+
+def flatten(graph, node):
+    axis = attributes(node, axis=1)["axis"]
+    (value,) = graph.inputs(node, 1, 1)
+    if axis not in (-1, 1) or not isinstance(value, Value):
+        raise ValueError(f"expected (batch, features) flattened at axis 1, got axis {axis}")
+    return value
+
+
+def reshape(graph, node):
+    given = attributes(node, allowzero=0)
+    value, shape = graph.inputs(node, 2, 2)
+    if not isinstance(value, Value) or not isinstance(shape, np.ndarray) or value.base.features is None:
+        raise ValueError("expected a value of known shape and a constant shape")
+    n = value.base.features
+    same = [[-1, n], *([] if given["allowzero"] else [[0, n], [0, -1]])]
+    if shape.ndim != 1 or shape.size != 2 or shape.tolist() not in same:
+        raise ValueError(f"expected a shape that changes nothing, as {same[0]}, got {shown(shape.tolist())}")
+    return value
+
+
+def transpose(graph, node):
+    axes = attributes(node, perm=list)["perm"]
+    (array,) = graph.inputs(node, 1, 1)
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or axes not in (None, [1, 0]):
+        raise ValueError("expected a constant of two axes to be transposed")
+    return array.T
+
+
+def cast(graph, node):
+    to = attributes(node, to=int, saturate=1, round_mode="up")["to"]
+    (value,) = graph.inputs(node, 1, 1)
+    if to not in FLOATS:
+        raise ValueError(f"to: expected FLOAT or DOUBLE, got {type_name(to)}")
+    dtype = FLOATS[to]
+    if isinstance(value, np.ndarray):
+        return value if value.dtype == dtype else graph.owned(value.astype(dtype))
+    if value.dtype == dtype:
+        return value
+    base = value.base
+    if isinstance(base, Input) and base.untouched and value.expression == X and value.moved is None:
+        # fastnn too takes any numbers and makes them what the network has.
+        return value._replace(base=base._replace(cast=True), dtype=dtype)
+    if isinstance(base, Linear) and (value.dtype, dtype) == (np.float32, np.float64):
+        return value._replace(dtype=dtype, widened=True)
+    raise ValueError(f"expected a Cast of the input, or of a result to DOUBLE, got one from {value.dtype} to {dtype}")
+
+
+_STANDARD = {
+    "Add": binary(add),
+    "BatchNormalization": batch_normalization,
+    "Cast": cast,
+    "Celu": unary(lambda e, alpha: atom("Celu", e, alpha), alpha=1.0),
+    "Clip": clip,
+    "Constant": lambda graph, node: constant_value(node),
+    "Div": binary(divided),
+    "Dropout": dropout,
+    "Elu": unary(lambda e, alpha: atom("Elu", e, alpha), alpha=1.0),
+    "Flatten": flatten,
+    "Gelu": unary(_gelu, approximate="none"),
+    "Gemm": gemm,
+    "Greater": greater,
+    "HardSigmoid": unary(lambda e, alpha, beta: atom("HardSigmoid", e, alpha, beta), alpha=0.2, beta=0.5),
+    "Identity": identity,
+    "LayerNormalization": layer_normalization,
+    "LeakyRelu": unary(lambda e, alpha: atom("LeakyRelu", e, alpha), alpha=0.01),
+    "LogSoftmax": softmax("LogSoftmax"),
+    "MatMul": matmul,
+    "Max": binary(_clip_at(True)),
+    "Min": binary(_clip_at(False)),
+    "Mul": binary(multiply),
+    "Neg": unary(lambda e: scaled(e, -1.0)),
+    "Pow": pow_,
+    "Relu": unary(lambda e: clipped(e, 0.0, np.inf)),
+    "Reshape": reshape,
+    "Selu": unary(lambda e, alpha, gamma: atom("Selu", e, alpha, gamma), alpha=1.6732632, gamma=1.050701),
+    "Softmax": softmax("Softmax"),
+    "Sub": binary(lambda left, right: add(left, right, -1.0)),
+    "Swish": unary(lambda e, alpha: atom("Swish", e, alpha), alpha=1.0),
+    "Transpose": transpose,
+    "Where": where,
+} | {
+    name: unary(lambda e, name=name: atom(name, e))
+    for name in ("Erf", "Exp", "HardSwish", "Log", "Reciprocal", "Sigmoid", "Softplus", "Tanh")
+}
+
+# By domain.
+OPERATORS = {"": _STANDARD, "ai.onnx": _STANDARD, "ai.onnx.ml": {"Scaler": scaler}}

@@ -1,0 +1,298 @@
+"""ONNX graphs as other writers make them: ONNX Runtime and the network that `load` makes of them agree."""
+
+import json
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx_graphs import CONSTANTS, END, GEMM, NORM, B, Graph, W, numbers, run, tolerance
+
+import fastnn
+import fastnn.onnx
+from fastnn import onnx_expressions
+from fastnn.kernels import reference
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "other.onnx"
+
+
+FOREIGN = {
+    "transB": [("Gemm", "x wt b", "z", {"transB": 1}), ("Relu", "z", "h"), ("Gemm", "h vt c", "y", {"transB": 1})],
+    "alpha and beta": [("Gemm", "x w b", "z", {"alpha": 0.5, "beta": -2.0}), ("Tanh", "z", "y")],
+    "no bias": [("Gemm", "x w", "y")],
+    "a bias of one number": [("Gemm", "x w one", "y")],
+    "a bias of a row": [("Gemm", "x w b1", "y")],
+    "MatMul and Add": [
+        ("MatMul", "x w", "a"), ("Add", "a b", "z"), ("Relu", "z", "h"), ("MatMul", "h v", "d"), ("Add", "c d", "y"),
+    ],
+    "Add first": [("MatMul", "x w", "a"), ("Add", "b1 a", "y")],
+    "Sub": [("MatMul", "x w", "a"), ("Sub", "a b", "y")],
+    "edges": [
+        ("Identity", "x", "a"), ("Flatten", "a", "f"), ("Cast", "f", "g", {"to": 1}), ("Dropout", "g", "d"),
+        ("Gemm", "d w b", "z"), ("Dropout", "z ratio", "e"), ("Reshape", "e shape", "y"),
+    ],
+    "a transposed constant": [("Transpose", "wt", "u"), ("MatMul", "x u", "y")],
+    "a Constant node": [
+        ("Constant", "", "u", {"value": numpy_helper.from_array(np.float32(W))}), ("MatMul", "x u", "y"),
+    ],
+    "batch": [GEMM, ("BatchNormalization", "z s t m var", "n"), ("Relu", "n", "h"), END],
+    "batch with another epsilon": [GEMM, ("BatchNormalization", "z s t m var", "h", {"epsilon": 1e-3}), END],
+    "batch behind the activation": [
+        GEMM, ("Relu", "z", "r"), ("BatchNormalization", "r s t m var", "h", {"epsilon": 1e-3}), END,
+    ],
+    "batch behind the activation, MatMul": [
+        GEMM, ("Relu", "z", "r"), ("BatchNormalization", "r s t m var", "h"), ("MatMul", "h v", "d"),
+        ("Add", "d c", "y"),
+    ],
+    "batch on the input": [("BatchNormalization", "x dev mean mean dev", "n"), ("Gemm", "n w b", "y")],
+    "layer": [GEMM, ("LayerNormalization", "z s t", "n"), ("Relu", "n", "h"), END],
+    "layer without shift": [GEMM, ("LayerNormalization", "z s", "n", {"axis": 1}), ("Relu", "n", "h"), END],
+    "standardised": [("Sub", "x mean", "a"), ("Div", "a dev", "n"), ("Gemm", "n w b", "y")],
+    "standardised by factors": [("Add", "mean x", "a"), ("Mul", "dev a", "n"), ("Gemm", "n w b", "y")],
+    "divided by 255": [("Div", "x tff", "n"), ("Gemm", "n w b", "y")],
+    "softmax by its old default": [GEMM, ("Softmax", "z", "y")],
+    "log of softmax": [GEMM, ("Softmax", "z", "p", {"axis": 1}), ("Log", "p", "y")],
+    "inputs unused": [("Gemm", "x w b", "z"), ("Clip", "z low", "y")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_graphs(name, path, rng):
+    constants = CONSTANTS | NORM | {
+        "one": 0.5, "low": 0.0, "tff": 255.0, "ratio": 0.25, "shape": np.array([-1, 3]),
+    }  # fmt: skip
+    used = {part for _, inputs, *_ in FOREIGN[name] for part in inputs.split()}
+    graph = Graph(FOREIGN[name], {key: value for key, value in constants.items() if key in used})
+    onnx.checker.check_model(graph.model)
+    net = graph.load(path)
+    x = rng.normal(2, 3, (7, 4)).astype(np.float32)
+    expected = run(graph.model.SerializeToString(), x)
+    y = net.predict(x)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance(np.float32, 4 * expected))
+
+
+def test_what_foreign_graphs_become(path):
+    load = lambda name, **constants: Graph(FOREIGN[name], CONSTANTS | NORM | constants).load(path)
+    transposed = load("transB")
+    np.testing.assert_array_equal(transposed.layers[0].weight, np.float32(W))
+    assert repr(transposed.layers) == "(Dense(4, 3, activation='relu'), Dense(3, 2, activation='identity'))"
+    assert load("batch").layers[0].normalization == fastnn.Normalization.BATCH
+    np.testing.assert_array_equal(load("batch").layers[0].running_variance, NORM["var"])
+    assert load("batch behind the activation").layers[0].normalization is None
+    standardized = load("standardised")
+    np.testing.assert_array_equal(standardized.standardize.mean, np.float32(CONSTANTS["mean"]))
+    assert standardized.adapted
+    assert load("divided by 255", tff=255.0).standardize.scale.tolist() == [255.0] * 4
+
+
+def test_scaler_of_scikit_learn(path):
+    nodes = [("Scaler", "x", "n"), ("Cast", "n", "a", {"to": 1}), ("MatMul", "a w", "d"), ("Add", "d b1", "y")]
+    graph = Graph(nodes, {"w": W, "b1": B[None]})
+    graph.model.graph.node[0].domain = "ai.onnx.ml"
+    offset, scale = numbers(4, seed=9), [0.5, 1.0, 2.0, 4.0]
+    for name, value in (("offset", offset), ("scale", scale)):
+        graph.model.graph.node[0].attribute.append(helper.make_attribute(name, [float(number) for number in value]))
+    x = numbers(5, 4).astype(np.float32)
+    expected = run(graph.model.SerializeToString(), x)
+    np.testing.assert_allclose(graph.load(path).predict(x), expected, rtol=0, atol=tolerance(np.float32, expected))
+
+
+def test_casts_at_the_edges(path):
+    """Whole numbers or float64 into a float32 network, whose result is made float64."""
+    for kind, numpy_type in ((TensorProto.INT64, np.int64), (TensorProto.DOUBLE, np.float64)):
+        nodes = [("Cast", "x", "a", {"to": 1}), ("Gemm", "a w b", "z"), ("Cast", "z", "y", {"to": 11})]
+        graph = Graph(nodes, {"w": W, "b": B}, types=(kind, TensorProto.DOUBLE))
+        x = np.arange(12).reshape(3, 4).astype(numpy_type)
+        net = graph.load(path)
+        assert net.dtype == np.float32
+        expected = run(graph.model.SerializeToString(), x)
+        np.testing.assert_allclose(net.predict(x), expected, rtol=0, atol=tolerance(np.float32, expected))
+
+
+def test_sizes_that_the_graph_does_not_tell(path):
+    graph = Graph(FOREIGN["standardised"], CONSTANTS, columns=(None, None))
+    assert graph.load(path).in_features == 4
+    graph.model.graph.input[0].type.tensor_type.ClearField("shape")
+    graph.model.graph.output[0].type.tensor_type.ClearField("shape")
+    assert graph.load(path).in_features == 4
+
+
+def test_initializers_that_are_inputs_too(path):
+    """As IR version 3 had it."""
+    graph = Graph([GEMM], {"w": W, "b": B})
+    graph.model.graph.input.extend(
+        helper.make_tensor_value_info(name, 1, value.shape) for name, value in (("w", W), ("b", B))
+    )
+    np.testing.assert_array_equal(graph.load(path).layers[0].bias, np.float32(B))
+
+
+def test_tensors_that_are_lists_of_numbers(path):
+    graph = Graph([GEMM], {"w": W, "b": B})
+    del graph.model.graph.initializer[:]
+    for name, value in (("w", W), ("b", B)):
+        graph.model.graph.initializer.append(helper.make_tensor(name, TensorProto.FLOAT, value.shape, value.ravel()))
+    assert not graph.model.graph.initializer[0].HasField("raw_data")
+    np.testing.assert_array_equal(graph.load(path).layers[0].weight, np.float32(W))
+
+
+# x is the linear layer's result z: "Operator", inputs, output. Two orders of the same formula are two lines.
+SPELLED = {
+    "gelu": [
+        "Div z sqrt2 a; Erf a e; Add e one s; Mul z s p; Mul p half y",
+        "Mul half z p; Mul z isqrt2 a; Erf a e; Add one e s; Mul s p y",
+        "Div z sqrt2 a; Erf a e; Mul e half h; Add h half s; Mul s z y",
+    ],
+    "gelu_tanh": [
+        "Pow z three c; Mul c cubic d; Add z d e; Mul e root u; Tanh u t; Add t one s; Mul half z p; Mul p s y",
+        "Mul z z q; Mul q z c; Mul cubic c d; Add d z e; Mul root e u; Tanh u t; Add one t s; Mul z s p; Mul p half y",
+        "Mul z z q; Mul q cubic d; Add d one e; Mul z e f; Mul f root2 u; Sigmoid u s; Mul z s y",
+    ],
+    "silu": [
+        "Sigmoid z s; Mul z s y",
+        "Sigmoid z s; Mul s z y",
+        "Neg z n; Exp n e; Add e one s; Div z s y",
+    ],
+    "sigmoid": ["Neg z n; Exp n e; Add one e s; Div one s y", "Neg z n; Exp n e; Add one e s; Reciprocal s y"],
+    "hardswish": [
+        "Add z three a; Clip a zero six c; Mul z c p; Div p six y",
+        "HardSigmoid{'alpha':0.16666667} z h; Mul z h y",
+        "Add three z a; Relu a r; Min r six c; Div c six h; Mul h z y",
+        "HardSwish z y",
+    ],
+    "hardsigmoid": [
+        "Add z three a; Clip a zero six c; Div c six y",
+        "Div z six a; Add a half b_; Max b_ zero m; Min one m y",
+        "HardSigmoid{'alpha':0.16666667} z y",
+    ],
+    "softplus": [
+        "Exp z e; Add e one s; Log s y",
+        "Softplus z p; Greater z twenty g; Where g z p y",
+    ],
+    "relu": ["Max z zero y", "Max zero z y", "Clip z zero y", "Greater z zero g; Where g z zero y"],
+    "leaky_relu": ["LeakyRelu z y", "Mul z slope l; Greater z zero g; Where g z l y"],
+    "elu": ["Elu z y", "Celu z y", "Exp z e; Sub e one m; Greater z zero g; Where g z m y"],
+    "selu": ["Selu z y"],
+    "tanh": ["Tanh z y"],
+}
+SPELLING_CONSTANTS = {
+    "sqrt2": 2**0.5, "isqrt2": 0.5**0.5, "one": 1.0, "half": 0.5, "three": 3.0, "six": 6.0, "zero": 0.0, "twenty": 20.0,
+    "cubic": 0.044715, "root": 0.7978845608028654, "root2": 1.5957691216057308, "slope": 0.01,
+}  # fmt: skip
+
+
+def spelled(formula):
+    """Nodes of "Operator{attributes} inputs output; ..." """
+    nodes = []
+    for part in formula.split("; "):
+        head, *names, output = part.split()
+        operator, _, attributes = head.partition("{")
+        more = [json.loads("{" + attributes.replace("'", '"'))] if attributes else []
+        nodes.append((operator, " ".join(names), output, *more))
+    return nodes
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize(("name", "formula"), [(name, formula) for name in SPELLED for formula in SPELLED[name]])
+def test_activations_spelled_out(name, formula, columns, path):
+    nodes = [("Gemm", "x w b", "z"), *spelled(formula)]
+    used = {part for _, inputs, *_ in nodes for part in inputs.split()}
+    constants = {"w": W[:, :columns], "b": B[:columns]} | SPELLING_CONSTANTS
+    graph = Graph(nodes, {key: value for key, value in constants.items() if key in used})
+    net = graph.load(path)
+    assert net.layers[-1].activation.name.lower() == name
+    x = numbers(9, 4).astype(np.float32)
+    expected = run(graph.model.SerializeToString(), x)
+    np.testing.assert_allclose(net.predict(x), expected, rtol=0, atol=tolerance(np.float32, 4 * expected))
+
+
+def test_formulas_of_the_wrong_numbers_are_refused(path):
+    """Every constant that a formula has, two thousandths off."""
+    checked = 0
+    for formulas in SPELLED.values():
+        for formula in formulas:
+            nodes = [("Gemm", "x w b", "z"), *spelled(formula)]
+            for name in {part for _, inputs, *_ in nodes for part in inputs.split()} & set(SPELLING_CONSTANTS):
+                wrong = SPELLING_CONSTANTS[name] * 1.002 + 0.002 * (name == "zero")
+                # 3.006 is no exponent at all.
+                graph = Graph(nodes, {"w": W, "b": B} | SPELLING_CONSTANTS | {name: wrong})
+                with pytest.raises(
+                    ValueError, match=r"expected one of fastnn's activations|expected a constant exponent"
+                ):
+                    graph.load(path)
+                checked += 1
+    assert checked > 40
+
+
+def test_the_table_of_formulas_is_of_functions():
+    """Each form, worked out number by number, is the activation; so none of the constants in the table is wrong."""
+    x = np.linspace(-4, 4, 41)
+    functions = {
+        "Erf": lambda v: 2 * reference._normal_cdf(v * np.sqrt(2)) - 1,
+        "Tanh": np.tanh, "Exp": np.exp, "Log": np.log, "Reciprocal": np.reciprocal, "Greater": np.greater,
+        "Clip": np.clip,
+    }  # fmt: skip
+
+    def value(expression):
+        return sum(number * np.prod([factor(*atom) for atom in monomial], axis=0) for monomial, number in expression)
+
+    def factor(name, attributes, argument):
+        return x if name == "x" else functions[name](value(argument), *attributes)
+
+    functions["Sigmoid"] = lambda v: 1 / (1 + np.exp(-v))
+    checked = set()
+    for activation, forms in onnx_expressions.FORMS.items():
+        expected = np.empty_like(x)
+        getattr(reference, activation.name.lower())(x, expected)
+        for form in forms:
+            try:
+                got = value(form)
+            except KeyError:  # a form of ONNX's own operator for it
+                continue
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+            checked.add(activation.name.lower())
+    assert checked >= {
+        "gelu",
+        "gelu_tanh",
+        "silu",
+        "sigmoid",
+        "softplus",
+        "hardswish",
+        "hardsigmoid",
+        "elu",
+        "leaky_relu",
+    }
+
+
+@pytest.mark.parametrize("dtype_name", ["float32", "float64"])
+def test_exports_of_torch(dtype_name, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from torch import nn
+
+    dtype = getattr(torch, dtype_name)
+    modules = {
+        "relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(), "elu": nn.ELU(), "selu": nn.SELU(), "sigmoid": nn.Sigmoid(),
+        "tanh": nn.Tanh(), "softplus": nn.Softplus(), "gelu": nn.GELU(), "gelu_tanh": nn.GELU("tanh"),
+        "silu": nn.SiLU(), "hardsigmoid": nn.Hardsigmoid(), "hardswish": nn.Hardswish(), "softmax": nn.Softmax(1),
+        "log_softmax": nn.LogSoftmax(-1),
+    }  # fmt: skip
+    torch.manual_seed(0)
+    x = torch.randn(9, 4, dtype=dtype)
+    for name, module in modules.items():
+        middle = [nn.Flatten(), nn.Linear(4, 7), nn.BatchNorm1d(7), nn.LayerNorm(7), module, nn.Dropout(0.5)]
+        kinds = {"batch": [0, 1, 2, 4, 5], "layer": [0, 1, 3, 4, 5]}
+        for kind, chosen in kinds.items():
+            model = nn.Sequential(*(middle[i] for i in chosen), nn.Linear(7, 2, bias=kind == "layer")).to(dtype).eval()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(model, (x,), str(tmp_path / "net.onnx"), opset_version=17, dynamo=False)
+            net = fastnn.onnx.load(tmp_path / "net.onnx")
+            assert [layer.activation.name.lower() for layer in net.layers] == [name, "identity"]
+            expected = model(x).detach().numpy()
+            assert net.dtype == expected.dtype
+            # Its epsilon is a float32 attribute: 2.5e-13 off.
+            atol = tolerance(expected.dtype, expected) + 1e-12
+            np.testing.assert_allclose(net.predict(x.numpy()), expected, rtol=0, atol=atol)
