@@ -1,11 +1,13 @@
 """ONNX graphs as other writers make them: ONNX Runtime and the network that `load` makes of them agree."""
 
 import json
+import random
 import warnings
 
 import numpy as np
 import onnx
 import pytest
+from conftest import FULL
 from onnx import TensorProto, helper, numpy_helper
 from onnx_graphs import CONSTANTS, END, GEMM, NORM, B, Graph, W, numbers, run, tolerance
 
@@ -296,3 +298,77 @@ def test_exports_of_torch(dtype_name, tmp_path):
             # Its epsilon is a float32 attribute: 2.5e-13 off.
             atol = tolerance(expected.dtype, expected) + 1e-12
             np.testing.assert_allclose(net.predict(x.numpy()), expected, rtol=0, atol=atol)
+
+
+# ---- Graphs at random
+
+ONE_INPUT = [
+    *("Relu", "LeakyRelu", "Elu", "Celu", "Selu", "Sigmoid", "Tanh", "Softplus", "HardSwish", "Softmax", "LogSoftmax"),
+    *("Exp", "Log", "Erf", "Neg", "Reciprocal", "Identity", "Dropout", "Flatten"),
+]
+TWO_INPUTS = ["Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"]
+SCALARS = ["one", "half", "three", "six", "zero", "twenty", "slope"]
+RANDOM_CONSTANTS = {
+    "w": W, "v": numbers(3, 3), "u": numbers(3, 1), "row": B[None], "single": [1.0], "corner": [[0.5]],
+    "dev": [1.0, 2.0, 0.5, 3.0],
+}  # fmt: skip
+
+
+def random_nodes(rng):
+    """A linear layer, then operators on the newest values and on constants of all shapes, as they come."""
+    nodes, values = [("Gemm", "x w b" if rng.random() < 0.5 else "x w", "z")], ["z"]
+    if rng.random() < 0.2:
+        nodes.insert(0, (rng.choice(["Div", "Mul", "Sub"]), "x dev", "n"))
+        nodes[1] = ("MatMul", "n w", "z")
+    newest = lambda: rng.choice(values[-3:])
+    for i in range(rng.randint(1, 7)):
+        out, kind = f"t{i}", rng.random()
+        if kind < 0.2:
+            weight = rng.choice(["v", "v", "u"])
+            node = rng.choice([("MatMul", f"{newest()} {weight}"), ("Gemm", f"{newest()} {weight} corner", ALPHAS)])
+        elif kind < 0.45:
+            node = (rng.choice(ONE_INPUT), newest())
+        elif kind < 0.8:
+            pair = [newest(), rng.choice([*SCALARS, "row", "b", "single", "corner", *values[-3:] * 4])]
+            node = (rng.choice(TWO_INPUTS), " ".join(rng.sample(pair, 2)))
+        elif kind < 0.9:
+            node = ("BatchNormalization", f"{newest()} s t m var", {"epsilon": rng.choice([1e-5, 1e-3])})
+        elif kind < 0.95:
+            node = ("Clip", f"{newest()} zero {rng.choice(['one', 'six'])}")
+        else:
+            nodes.append(("Greater", f"{newest()} {rng.choice(['zero', 'twenty'])}", f"{out}?"))
+            node = ("Where", f"{out}? {newest()} {newest()}")
+        nodes.append((node[0], node[1], out, *node[2:]))
+        values.append(out)
+    return nodes
+
+
+ALPHAS = {"alpha": 0.5, "beta": -1.0}
+
+
+def test_random_graphs_are_refused_or_right(path):
+    """What `load` takes it takes for what ONNX Runtime computes."""
+    compared, activations = 0, set()
+    constants = RANDOM_CONSTANTS | NORM | {"b": B} | {name: SPELLING_CONSTANTS[name] for name in SCALARS}
+    for seed in range(20_000 if FULL else 600):
+        rng = random.Random(seed)
+        nodes, dtype = random_nodes(rng), rng.choice([np.float32, np.float64])
+        used = {part for _, inputs, *_ in nodes for part in inputs.split()}
+        graph = Graph(nodes, {key: np.asarray(value) for key, value in constants.items() if key in used}, dtype=dtype)
+        try:
+            net = graph.load(path)
+        except ValueError:
+            continue
+        x = (2 * numbers(5, 4, seed=seed)).astype(dtype)
+        try:
+            expected = run(graph.model.SerializeToString(), x)
+        except Exception as error:  # its exceptions have no common class; it lacks float64 kernels
+            assert dtype == np.float64, error  # noqa: PT017
+            continue
+        y = net.predict(x)
+        scale = np.abs(y[np.isfinite(y)]).max(initial=1)
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4 * scale, err_msg=f"{seed}: {nodes}")
+        compared += 1
+        activations |= {layer.activation for layer in net.layers if isinstance(layer, fastnn.Dense)}
+    assert compared > 50
+    assert len(activations) > 5
