@@ -69,6 +69,8 @@ def add(left, right, factor=1.0):
 
 
 def multiply(left, right):
+    if len(left) * len(right) > MOST_FACTORS:
+        raise ValueError(f"expected a formula of at most {MOST_FACTORS} factors")
     terms = {}
     for (first, number), (second, other) in itertools.product(left, right):
         monomial = tuple(sorted(first + second))
@@ -108,6 +110,13 @@ def clipped(expression, low, high):
 def chosen(condition, left, right):
     """left where a condition, an expression that is 0 or 1, is 1, else right."""
     return add(right, multiply(condition, add(left, right, -1.0)))
+
+
+def affine(expression):
+    """(factor, summand) of an expression factor x + summand, or None."""
+    terms = dict(expression)
+    factor, summand = terms.pop(X[0][0], 0.0), terms.pop((), 0.0)
+    return None if terms or factor == 0 else (factor, summand)
 
 
 def text(expression):

@@ -14,7 +14,7 @@ from .layer import Dense
 from .onnx_expressions import FORMS, X
 from .onnx_file import FLOATS, attributes, described, tensor_array, type_name
 from .onnx_forms import DOMAIN, FUNCTIONS
-from .onnx_operators import OPERATORS, normalized
+from .onnx_operators import OPERATORS, normalized, settled
 from .onnx_values import NO_FLOAT, Input, Linear, Value, activation_of, told, unknown, usable
 from .sequential import Sequential
 from .standardize import Standardize
@@ -33,7 +33,8 @@ def network(model, size):
 
 class _Graph:
     def __init__(self, model, size):
-        self._graph, self._functions = model.graph, model.functions
+        self._graph = model.graph
+        self._functions = _own_functions(model)
         self._room = MOST_SHARING * size
         self._tensors = {tensor.name: tensor for tensor in self._graph.initializer}
         if len(self._tensors) != len(self._graph.initializer):
@@ -114,10 +115,9 @@ class _Graph:
     def _called(self, node):
         """A function of fastnn's own, if the file has the body of it that is known."""
         attributes(node)
-        what, expected = FUNCTIONS.get(node.op_type, (None, None))
-        found = [entry for entry in self._functions if (entry.domain, entry.name) == (DOMAIN, node.op_type)]
-        if what is None or found != [expected]:
+        if node.op_type not in self._functions:
             raise ValueError("expected a function of fastnn.onnx.save's, with the body that it has there")
+        what, expected = FUNCTIONS[node.op_type]
         value, *vectors = self.inputs(node, len(expected.input), len(expected.input))
         value = usable(value)
         if value.dtype != np.float64:
@@ -128,7 +128,7 @@ class _Graph:
 
     def _assembled(self, info):
         """The layers that lead to the graph's output."""
-        value = usable(self._named(info.name), widened=True)
+        value = settled(self, usable(self._named(info.name), widened=True))
         base = value.base
         if not isinstance(base, Linear) or value.moved is not None:
             raise ValueError(f"expected the result of a linear layer, got {told(value)}")
@@ -141,6 +141,15 @@ class _Graph:
             linears.append((base, activation))
             base, activation = base.source, base.activation
         return _sequential(base, linears[::-1])
+
+
+def _own_functions(model):
+    """Names of the functions of `FUNCTIONS` that a file has, once and with the same body."""
+    found = {}
+    for function in model.functions:
+        if function.domain == DOMAIN and function.name in FUNCTIONS:
+            found.setdefault(function.name, []).append(function)
+    return {name for name, bodies in found.items() if bodies == [FUNCTIONS[name][1]]}
 
 
 def _sequential(source, linears):

@@ -8,7 +8,7 @@ import numpy as np
 
 from .kernels.codes import Normalization
 from .kernels.normalization import EPS
-from .onnx_expressions import X, add, atom, chosen, clipped, constant, divided, multiply, power, scaled, text
+from .onnx_expressions import X, add, affine, atom, chosen, clipped, constant, divided, multiply, power, scaled, text
 from .onnx_file import FLOATS, attributes, constant_value, type_name
 from .onnx_values import NO_FLOAT, Input, Linear, Value, activation_of, fitting, still, told, usable
 from .validation import shown
@@ -18,7 +18,7 @@ HIGHEST_POWER = 4
 
 def linear(graph, value, weight):
     """The linear layer of a value, which must be an activation of the one before, or the input."""
-    value = usable(value)
+    value = settled(graph, usable(value))
     if not isinstance(weight, np.ndarray) or weight.ndim != 2 or 0 in weight.shape:
         raise ValueError(f"expected a constant weight of shape (in_features, out_features), got {told(weight)}")
     if weight.dtype != value.dtype:
@@ -68,15 +68,17 @@ def normalized(graph, value, normalization, vectors, eps):
     columns = vectors[0].size if columns is None else columns
     if any(vector.size != columns for vector in vectors):
         raise ValueError(f"expected vectors of {columns} numbers, got {[vector.size for vector in vectors]}")
-    bare = isinstance(value.base, Linear) and value.expression == X and value.base.normalization is None
-    if value.moved is not None or (normalization == Normalization.LAYER and not bare):
+    if _bare(value):
+        if normalization == Normalization.BATCH:
+            vectors[3] = _variance_for(graph, vectors[3], eps)
+        return value._replace(base=value.base._replace(normalization=normalization, vectors=tuple(vectors)))
+    if normalization == Normalization.LAYER:
         raise ValueError(f"expected the result of a linear layer, got {told(value)}")
-    if normalization == Normalization.BATCH:
-        if not bare:
-            return _moved(graph, value, columns, *vectors, eps)
-        vectors[3] = _variance_for(graph, vectors[3], eps)
-    base = value.base._replace(normalization=normalization, vectors=tuple(vectors))
-    return value._replace(base=base)
+    if isinstance(value.base, Input):
+        value = value._replace(base=value.base._replace(features=columns))
+    scale, shift, mean, variance = vectors
+    factor = scale / np.sqrt(variance.astype(np.float64) + eps)
+    return _moved(graph, value, factor, shift - mean * factor)
 
 
 def _same_eps(eps, dtype):
@@ -92,14 +94,6 @@ def _variance_for(graph, variance, eps):
     if not (other >= 0).all():
         raise ValueError(f"epsilon: expected {EPS}, or variances above {EPS - eps:g}, got {eps:g}")
     return other
-
-
-def _moved(graph, value, columns, scale, shift, mean, variance, eps):
-    """A batch normalisation that no linear layer stands before: the one behind will take it into its weight."""
-    activation_of(value)
-    factor = scale / np.sqrt(variance.astype(np.float64) + eps)
-    base = value.base._replace(features=columns) if isinstance(value.base, Input) else value.base
-    return value._replace(base=base, moved=(graph.owned(factor), graph.owned(shift - mean * factor)))
 
 
 def batch_normalization(graph, node):
@@ -177,13 +171,14 @@ def binary(combine):
         if isinstance(left, Value) and isinstance(right, Value):
             _same_base(still(usable(left)), still(usable(right)))
             return left._replace(expression=combine(left.expression, right.expression))
-        value = still(usable(right if isinstance(right, Value) else left))
+        value = usable(right if isinstance(right, Value) else left)
         array = left if value is right else right
         if isinstance(value.base, Input):
-            return _standardized(graph, value, array, node.op_type, value is left)
-        if node.op_type in ("Add", "Sub") and _is_bias(value, array):
-            return _biased(graph, value, array, node.op_type, value is left)
-        number = constant(_scalar(array, value))
+            return _standardized(graph, still(value), array, node.op_type, value is left)
+        if array.size > 1 or (node.op_type in ("Add", "Sub") and _lacks_bias(value, array)):
+            numbers = fitting(array, value.dtype, value.base.features, "constant")
+            return _by_vector(graph, value, numbers, node.op_type, value is left)
+        number = constant(_scalar(array, still(value)))
         pair = (value.expression, number) if value is left else (number, value.expression)
         return value._replace(expression=combine(*pair))
 
@@ -195,23 +190,60 @@ def _same_base(*values):
         raise ValueError("expected values made of the same linear layer's result")
 
 
-def _is_bias(value, array):
-    """Of one column (1,) is a vector too, if the layer has no bias yet."""
-    base = value.base
-    vacant = base.bias is None and base.normalization is None and value.expression == X
-    return array.size > 1 or (vacant and array.ndim > 0 and base.features == 1)
+def _bare(value):
+    """Whether numbers that a value is multiplied by, or plus, can go into the linear layer that it is the result of."""
+    linear = isinstance(value.base, Linear) and value.base.normalization is None
+    return linear and value.expression == X and value.moved is None
 
 
-def _biased(graph, value, array, operator, first):
+def _lacks_bias(value, array):
+    """Whether (1,) is a vector: of one column, where the layer has no bias yet."""
+    return _bare(value) and value.base.bias is None and array.ndim > 0 and value.base.features == 1
+
+
+def _by_vector(graph, value, numbers, operator, first):
+    """A value and a vector."""
+    if operator == "Add":
+        factor, shift = None, numbers
+    elif operator == "Sub":
+        factor, shift = (None, graph.owned(-numbers)) if first else (-1.0, numbers)
+    elif operator == "Mul" or (operator == "Div" and first):
+        factor, shift = numbers if operator == "Mul" else graph.owned(1 / numbers.astype(np.float64)), None
+    else:
+        raise ValueError(f"expected a single number, got a vector of {numbers.size}")
+    return _into_linear(graph, value, factor, shift) if _bare(value) else _moved(graph, value, factor, shift)
+
+
+def _into_linear(graph, value, factor, shift):
+    """factor z + shift of a linear layer's result z, in its weight and bias; None is 1, and 0."""
     base = value.base
-    if base.bias is not None or base.normalization is not None or value.expression != X:
-        raise ValueError(f"expected a vector only as the bias of a linear layer that has none, got shape {array.shape}")
-    bias = fitting(array, value.dtype, base.features, "bias")
-    if operator == "Sub":
-        if not first:
-            raise ValueError("expected a linear layer's result minus a constant, got it the other way round")
-        bias = graph.owned(-bias)
-    return value._replace(base=base._replace(bias=bias))
+    if factor is not None:
+        times = lambda array: None if array is None else graph.owned((array * factor).astype(array.dtype))
+        base = base._replace(weight=times(base.weight), bias=times(base.bias), offset=times(base.offset))
+    if shift is not None:
+        base = base._replace(bias=shift if base.bias is None else graph.owned(base.bias + shift))
+    return value._replace(base=base)
+
+
+def _moved(graph, value, factor, shift):
+    """factor y + shift of what no linear layer made: the one behind will take it into its weight."""
+    value = settled(graph, value)
+    activation_of(value)
+    before, plus = value.moved or (np.ones(value.base.features), np.zeros(value.base.features))
+    if factor is not None:
+        before, plus = before * factor, plus * factor
+    return value._replace(moved=(graph.owned(before), graph.owned(plus if shift is None else plus + shift)))
+
+
+def settled(graph, value):
+    """A value whose expression is to be an activation; a factor and a summand of the base go into that."""
+    numbers = affine(value.expression)
+    bare = value._replace(expression=X, moved=None)
+    if value.expression == X or numbers is None or not _bare(bare):
+        return value
+    factor, shift = numbers
+    shift = graph.owned(np.full(value.base.features, shift, value.dtype))
+    return _into_linear(graph, bare, factor, shift)._replace(moved=value.moved)
 
 
 def _standardized(graph, value, array, operator, first):

@@ -47,6 +47,8 @@ class Graph:
         self.model = helper.make_model(graph, opset_imports=domains, ir_version=8)
 
     def load(self, path):
+        # A new file: some file systems wait for the disk where an old one is written anew.
+        path.unlink(missing_ok=True)
         path.write_bytes(self.model.SerializeToString())
         return fastnn.onnx.load(path)
 

@@ -56,6 +56,15 @@ FOREIGN = {
     "standardised": [("Sub", "x mean", "a"), ("Div", "a dev", "n"), ("Gemm", "n w b", "y")],
     "standardised by factors": [("Add", "mean x", "a"), ("Mul", "dev a", "n"), ("Gemm", "n w b", "y")],
     "divided by 255": [("Div", "x tff", "n"), ("Gemm", "n w b", "y")],
+    "batch as Keras writes it": [
+        ("MatMul", "x w", "a"), ("Mul", "a s", "d"), ("Add", "d t", "z"), ("Relu", "z", "r"), ("Mul", "r s", "e"),
+        ("Add", "e m", "h"), END,
+    ],
+    "two biases": [GEMM, ("Add", "z t", "y")],
+    "vectors behind an activation": [
+        GEMM, ("Tanh", "z", "r"), ("Sub", "r m", "d"), ("Div", "d var", "e"), ("Sub", "t e", "h"), END,
+    ],
+    "a result that is scaled back": [GEMM, ("Mul", "z var", "a"), ("Div", "a two", "d"), ("Add", "d one", "y")],
     "softmax by its old default": [GEMM, ("Softmax", "z", "y")],
     "log of softmax": [GEMM, ("Softmax", "z", "p", {"axis": 1}), ("Log", "p", "y")],
     "inputs unused": [("Gemm", "x w b", "z"), ("Clip", "z low", "y")],
@@ -65,7 +74,7 @@ FOREIGN = {
 @pytest.mark.parametrize("name", FOREIGN)
 def test_foreign_graphs(name, path, rng):
     constants = CONSTANTS | NORM | {
-        "one": 0.5, "low": 0.0, "tff": 255.0, "ratio": 0.25, "shape": np.array([-1, 3]),
+        "one": 0.5, "two": 2.0, "low": 0.0, "tff": 255.0, "ratio": 0.25, "shape": np.array([-1, 3]),
     }  # fmt: skip
     used = {part for _, inputs, *_ in FOREIGN[name] for part in inputs.split()}
     graph = Graph(FOREIGN[name], {key: value for key, value in constants.items() if key in used})

@@ -43,9 +43,14 @@ REFUSED = {
         [("MatMul", "w x", "y")],
         "MatMul: expected a value that depends on the input, got a constant",
     ),
-    "two biases": (
-        [GEMM, ("Add", "z b", "y")],
-        "Add: expected a vector only as the bias of a linear layer that has none",
+    "a vector over the result": ([GEMM, ("Div", "b z", "y")], "Div: expected a single number, got a vector of 3"),
+    "a vector in a formula": (
+        [GEMM, ("Sigmoid", "z", "q"), ("Mul", "q b", "h"), ("Mul", "h z", "y")],
+        "Mul: expected a value that a linear layer does not have to take first",
+    ),
+    "a vector at the end": (
+        [GEMM, ("Relu", "z", "h"), ("Mul", "h b", "y")],
+        "output 'y': expected the result of a linear",
     ),
     "a slope": (
         [GEMM, ("LeakyRelu", "z", "y", {"alpha": 0.2})],
