@@ -76,7 +76,7 @@ def load(path):
     - all activations of fastnn, as operators with fastnn's alpha and the like and softmax over the last axis, or
       spelled out, as x (1 + Erf(x / sqrt 2)) / 2 is, which is taken for the function that it stands for;
     - BatchNormalization in use; one behind an activation or on the input goes into the next weight, and so do factors
-      and summands; an epsilon that is not 1e-5 goes into the variance; LayerNormalization with epsilon 1e-5;
+      and summands; an epsilon other than 1e-5 goes into the variance; LayerNormalization with epsilon 1e-5;
     - (x - mean) / scale of the input, and ai.onnx.ml.Scaler, which become a `Standardize`;
     - Identity, Dropout, Flatten and Reshape that change nothing, Cast of the input, and of the output to DOUBLE;
     - weights that are transposed or cast constants.

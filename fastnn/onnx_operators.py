@@ -68,32 +68,27 @@ def normalized(graph, value, normalization, vectors, eps):
     columns = vectors[0].size if columns is None else columns
     if any(vector.size != columns for vector in vectors):
         raise ValueError(f"expected vectors of {columns} numbers, got {[vector.size for vector in vectors]}")
-    if _bare(value):
-        if normalization == Normalization.BATCH:
-            vectors[3] = _variance_for(graph, vectors[3], eps)
-        return value._replace(base=value.base._replace(normalization=normalization, vectors=tuple(vectors)))
-    if normalization == Normalization.LAYER:
+    bare = _bare(value)
+    if normalization == Normalization.LAYER and not bare:
         raise ValueError(f"expected the result of a linear layer, got {told(value)}")
+    own = vectors if normalization == Normalization.LAYER else _with_own_eps(graph, vectors, eps)
+    if bare and own is not None:
+        return value._replace(base=value.base._replace(normalization=normalization, vectors=tuple(own)))
     if isinstance(value.base, Input):
         value = value._replace(base=value.base._replace(features=columns))
     scale, shift, mean, variance = vectors
-    factor = scale / np.sqrt(variance.astype(np.float64) + eps)
-    return _moved(graph, value, factor, shift - mean * factor)
+    factor = graph.owned(scale / np.sqrt(variance.astype(np.float64) + eps))
+    return (_into_linear if bare else _moved)(graph, value, factor, graph.owned(shift - mean * factor))
 
 
-def _same_eps(eps, dtype):
-    """Whether it is fastnn's in a dtype; attributes have it in float32."""
-    return dtype.type(eps) == dtype.type(EPS)
-
-
-def _variance_for(graph, variance, eps):
-    """The variance that with fastnn's eps gives what this one gives with another."""
-    if _same_eps(eps, variance.dtype):
-        return variance
-    other = graph.owned((variance.astype(np.float64) + (eps - EPS)).astype(variance.dtype))
-    if not (other >= 0).all():
-        raise ValueError(f"epsilon: expected {EPS}, or variances above {EPS - eps:g}, got {eps:g}")
-    return other
+def _with_own_eps(graph, vectors, eps):
+    """A batch normalisation's vectors, with the variance that gives the same by fastnn's eps; None if there is none."""
+    *others, variance = vectors
+    # An attribute has eps in float32.
+    if variance.dtype.type(eps) == variance.dtype.type(EPS):
+        return vectors
+    variance = graph.owned((variance.astype(np.float64) + (eps - EPS)).astype(variance.dtype))
+    return [*others, variance] if (variance >= 0).all() else None
 
 
 def batch_normalization(graph, node):

@@ -58,8 +58,6 @@ def told(value):
     """A value or an array for a message."""
     if isinstance(value, np.ndarray):
         return f"a constant of shape {value.shape}"
-    if not isinstance(value, Value):
-        return "nothing"
     of = "the input" if isinstance(value.base, Input) else "a linear layer's result"
     if value.expression != X:
         of = f"{shortened(text(value.expression))} with x {of}"

@@ -202,6 +202,17 @@ def test_functions_are_known_by_their_bodies(tmp_path):
             fastnn.onnx.load(path)
 
 
+def test_functions_are_of_float64(tmp_path):
+    model = onnx_writer.model(fastnn.MLP([2, 2], output_activation="elu", seed=0))
+    node = model.graph.node[-1]
+    node.domain, node.op_type = "fastnn", "elu"
+    node.ClearField("attribute")
+    model.functions.append(onnx_forms.FUNCTIONS["elu"][1])
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="elu: expected a DOUBLE input, got float32"):
+        fastnn.onnx.load(tmp_path / "net.onnx")
+
+
 def test_every_function_has_a_name_that_is_its_own():
     functions = [function for _, function in onnx_forms.FUNCTIONS.values()]
     assert len({function.SerializeToString(deterministic=True) for function in functions}) == len(functions) == 11

@@ -41,8 +41,13 @@ FOREIGN = {
     "a Constant node": [
         ("Constant", "", "u", {"value": numpy_helper.from_array(np.float32(W))}), ("MatMul", "x u", "y"),
     ],
+    "a cast constant": [
+        ("Constant", "", "u", {"value": numpy_helper.from_array(W)}), ("Cast", "u", "d", {"to": 1}),
+        ("MatMul", "x d", "y"),
+    ],
     "batch": [GEMM, ("BatchNormalization", "z s t m var", "n"), ("Relu", "n", "h"), END],
     "batch with another epsilon": [GEMM, ("BatchNormalization", "z s t m var", "h", {"epsilon": 1e-3}), END],
+    "batch of little variance": [GEMM, ("BatchNormalization", "z s t m little", "h", {"epsilon": 1e-7}), END],
     "batch behind the activation": [
         GEMM, ("Relu", "z", "r"), ("BatchNormalization", "r s t m var", "h", {"epsilon": 1e-3}), END,
     ],
@@ -74,7 +79,8 @@ FOREIGN = {
 @pytest.mark.parametrize("name", FOREIGN)
 def test_foreign_graphs(name, path, rng):
     constants = CONSTANTS | NORM | {
-        "one": 0.5, "two": 2.0, "low": 0.0, "tff": 255.0, "ratio": 0.25, "shape": np.array([-1, 3]),
+        "one": 0.5, "two": 2.0, "little": [1.0, 1e-6, 2.0],
+        "low": 0.0, "tff": 255.0, "ratio": 0.25, "shape": np.array([-1, 3]),
     }  # fmt: skip
     used = {part for _, inputs, *_ in FOREIGN[name] for part in inputs.split()}
     graph = Graph(FOREIGN[name], {key: value for key, value in constants.items() if key in used})
