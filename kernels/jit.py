@@ -24,7 +24,7 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import caching, cgutils, config, serialize
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic, overload, register_jitable
@@ -469,7 +469,8 @@ def driver(signature):
     return register
 
 
-def _call_worker(context, builder, address, kinds, values):
+def call_address(context, builder, address, kinds, values):
+    """Call machine code at an address that takes such types and returns nothing."""
     callee = builder.inttoptr(address, context.call_conv.get_function_type(types.void, kinds).as_pointer())
     context.call_conv.call_function(builder, callee, types.void, kinds, values)
 
@@ -484,69 +485,10 @@ def call(typingctx, address, arguments):
 
     def codegen(context, builder, signature, args):
         kinds = tuple(signature.args[1])
-        _call_worker(context, builder, args[0], kinds, cgutils.unpack_tuple(builder, args[1], len(kinds)))
+        call_address(context, builder, args[0], kinds, cgutils.unpack_tuple(builder, args[1], len(kinds)))
         return context.get_dummy_value()
 
     return sig, codegen
-
-
-@intrinsic
-def _task(typingctx, address, arguments):
-    """(code, data): addresses of a function of (data, thread, threads) that makes the call, and of what it needs.
-
-    The data lie on the stack of the caller, who keeps what the arguments refer to.
-    """
-    sig = types.UniTuple(types.intp, 2)(address, arguments)
-
-    def codegen(context, builder, signature, args):
-        index = ir.IntType(64)
-        data = cgutils.alloca_once(builder, ir.LiteralStructType([value.type for value in args]))
-        builder.store(cgutils.pack_struct(builder, args), data)
-        code = ir.FunctionType(ir.VoidType(), [data.type, index, index])
-        function = ir.Function(builder.module, code, builder.module.get_unique_name("fastnn_task"))
-        function.linkage = "internal"
-        inside = ir.IRBuilder(function.append_basic_block())
-        worker, values = cgutils.unpack_tuple(inside, inside.load(function.args[0]), 2)
-        kinds = (*signature.args[1], types.intp, types.intp)
-        values = [*cgutils.unpack_tuple(inside, values, len(signature.args[1])), *function.args[1:]]
-        _call_worker(context, inside, worker, kinds, values)
-        inside.ret_void()
-        addresses = [builder.ptrtoint(pointer, index) for pointer in (function, data)]
-        return context.make_tuple(builder, signature.return_type, addresses)
-
-    return sig, codegen
-
-
-@intrinsic
-def _run_task(typingctx, code, data, thread, threads):
-    def codegen(context, builder, signature, args):
-        index = ir.IntType(64)
-        function = ir.FunctionType(ir.VoidType(), [index] * 3)
-        builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(code, data, thread, threads), codegen
-
-
-@parallel_kernel
-def _launch(code, data, threads):
-    for thread in prange(threads):
-        _run_task(code, data, thread, threads)
-
-
-@inner
-def run(address, arguments, threads):
-    """Call a worker once for each thread, with (*arguments, thread, threads); all are done when this returns.
-
-    Sweeps that follow each other have to be launched from here, not from two `prange` loops in one function: Numba sees
-    nothing of what a worker writes, and ran the second loop while threads were still in the first. The loop knows of
-    two addresses alone, so that it is compiled once: for the arguments of each worker anew, it took 0.4 s every time.
-    """
-    if threads == 1:
-        call(address, (*arguments, 0, 1))
-    else:
-        code, data = _task(address, arguments)
-        _launch(code, data, threads)
 
 
 def serial_in_njit(serial):
