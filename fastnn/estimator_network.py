@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse
 from sklearn.base import is_classifier
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import activations, kernels, losses
 from .estimator_parameters import activation_codes
@@ -211,6 +211,11 @@ class EstimatorNetwork:
         return "coefs_" in self.__dict__
 
     # ---- Forward
+
+    def _check_is_fitted(self):
+        """check_is_fitted(self), which builds the estimator's tags: 4 us, as long as a row takes through a network."""
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)
 
     def _checked(self, X):
         """X as `validate_data` passes it on. An array of numbers takes a shorter way there: its checks cost 60 us."""

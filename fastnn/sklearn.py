@@ -144,6 +144,42 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
             sample_weight = by_class if sample_weight is None else by_class * _check_sample_weight(sample_weight, y)
         return super()._fit(X, y, sample_weight, incremental)
 
+    def predict(self, X):
+        """The labels of rows; as scikit-learn's.
+
+        Args:
+            X: (n_samples, n_features).
+
+        Returns:
+            (n_samples,) labels, or (n_samples, n_classes) for several labels at once.
+
+        Raises:
+            NotFittedError, ValueError, TypeError: as scikit-learn's class.
+        """
+        self._check_is_fitted()
+        return self._predict(X)
+
+    def predict_proba(self, X):
+        """The probabilities of classes, in the order of `classes_`; as scikit-learn's.
+
+        Args:
+            X: (n_samples, n_features).
+
+        Returns:
+            (n_samples, n_classes) of float32 or float64.
+
+        Raises:
+            NotFittedError, ValueError, TypeError: as scikit-learn's class.
+        """
+        self._check_is_fitted()
+        out = self._forward_pass_fast(X)
+        if self.n_outputs_ > 1:
+            return out
+        both = np.empty((2, out.shape[0]), out.dtype)
+        np.subtract(1, out.ravel(), out=both[0])
+        both[1] = out.ravel()
+        return both.T
+
     def _predict(self, X, check_input=True):
         binarizer = self._label_binarizer
         out = self._forward_pass_fast(X, check_input)
@@ -257,6 +293,21 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
         """As `MLPClassifier.partial_fit`, without classes."""
         with self._watching(X_val, y_val, sample_weight_val):
             return super().partial_fit(X, y, sample_weight)
+
+    def predict(self, X):
+        """The targets of rows; as scikit-learn's.
+
+        Args:
+            X: (n_samples, n_features).
+
+        Returns:
+            (n_samples,), or (n_samples, n_outputs).
+
+        Raises:
+            NotFittedError, ValueError, TypeError: as scikit-learn's class.
+        """
+        self._check_is_fitted()
+        return self._predict(X)
 
     def _predict(self, X, check_input=True):
         if self._several_q() is None:
