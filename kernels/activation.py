@@ -11,7 +11,7 @@ from numba import intp
 
 from . import elementary, normal, sigmoids
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .jit import inner, kernel, serial_in_njit, worker
+from .jit import inner, kernel, serial_in_njit, shared, worker
 from .launch import run
 from .simd import (
     advance,
@@ -107,7 +107,7 @@ def copy_elements(source, out, count):
         store_vector(out, i, count, load_vector(source, i, count))
 
 
-@inner
+@shared
 def activate_elements(activation, z, y, count):
     """y = f(z), element by element; the two spans do not overlap, but may be the same."""
     if activation == IDENTITY:
@@ -153,7 +153,7 @@ def activate_elements(activation, z, y, count):
             store_vector(y, i, count, _hardswish(load_vector(z, i, count)))
 
 
-@inner
+@shared
 def activate_elements_backward(activation, dy, saved, dz, count):
     """dz = dy * f'(.), element by element; dz overlaps neither input, but may be dy itself."""
     if activation == IDENTITY:

@@ -12,7 +12,7 @@ from numba import float64, intp
 from .activation import SOFTMAX
 from .epilogue import Activate, Store, finish, make_update
 from .gemm import Operand, product, product_scratch, row_product
-from .jit import glue, inner, kernel, plain, serial_in_njit, worker
+from .jit import glue, inner, kernel, plain, serial_in_njit, shared, worker
 from .launch import run
 from .microkernel import panel_columns
 from .optimizer import plain_rule, update_elements
@@ -57,7 +57,7 @@ def shifted(a, row, column):
     return Operand(advance(a.pointer, row * a.row_stride + column * a.column_stride), a.row_stride, a.column_stride)
 
 
-@inner
+@shared
 def column_sums(dz, m, n, out):
     """out[j] = sum over i of dz[i, j], in the order of i; dz is contiguous in rows of n."""
     for j in range(0, n, lanes_of(dz)):

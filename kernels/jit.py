@@ -11,6 +11,7 @@ import ctypes
 import functools
 import gc
 import hashlib
+import inspect
 import os
 import pathlib
 import pickle
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import threading
 import warnings
+from typing import NamedTuple
 
 import llvmlite.binding as llvm
 import numba
@@ -178,6 +180,12 @@ class _Cache(caching.FunctionCache):
             found.library._reload_init.update(found.reload_init)
         return found
 
+    def save_overload(self, sig, data):
+        # Whoever links this function keeps it in his own cache, which knows nothing of our sources.
+        data.library._reload_init.add(_Needed("", ()))
+        data.reload_init.append(_Needed("", ()))
+        super().save_overload(sig, data)
+
 
 def _compile(function, **options):
     dispatcher = numba.njit(**OPTIONS, **options)(function)
@@ -203,6 +211,87 @@ def glue(function):
     with the functions between a kernel and the micro-kernel as `inner`, the first call took twice as long.
     """
     return numba.njit(inline="always", **OPTIONS)(function)
+
+
+class _Needed(NamedTuple):
+    """Goes with machine code into caches, the user's too; Numba calls it before it loads what it took from one.
+
+    Attributes:
+        name, arguments: of a `shared` function whose symbol the code refers to; name "" stands for the version alone.
+    """
+
+    name: str
+    arguments: tuple
+
+    def __call__(self):
+        if self.name:
+            _shared[self.name].symbol(self.arguments)
+
+    def __reduce__(self):
+        return _needed, (SOURCE_DIGEST, *self)
+
+
+def _needed(digest, name, arguments):
+    if digest != SOURCE_DIGEST:
+        # What Numba takes for a file that is gone: it compiles anew.
+        raise FileNotFoundError("compiled against another version of fastnn")
+    return _Needed(name, arguments)
+
+
+# The functions that were made by `shared`, by name.
+_shared = {}
+
+
+class _Shared:
+    def __init__(self, function):
+        self._compiled = _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+        self._name = f"{function.__module__}.{function.__qualname__}"
+        self._symbols = {}
+        _shared[self._name] = self
+
+    def symbol(self, arguments):
+        """The name of the machine code for these types of arguments, and the type of its result; it is there then."""
+        if arguments not in self._symbols:
+            self._compiled.compile(arguments)
+            result = self._compiled.overloads[arguments]
+            kinds = hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]
+            name = f"fastnn-{SOURCE_DIGEST}-{self._name}-{kinds}"
+            llvm.add_symbol(name, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+            self._symbols[arguments] = name, result.signature.return_type
+        return self._symbols[arguments]
+
+    def type_call(self, typingctx, *arguments):
+        """The definition of an intrinsic that calls the machine code."""
+        arguments = tuple(map(types.unliteral, arguments))
+        name, result = self.symbol(arguments)
+
+        def codegen(context, builder, signature, args):
+            context.active_code_library._reload_init.add(_Needed(self._name, arguments))
+            kind = context.call_conv.get_function_type(result, arguments)
+            callee = cgutils.get_or_insert_function(builder.module, kind, name)
+            _, value = context.call_conv.call_function(builder, callee, result, arguments, args)
+            return value
+
+        return result(*arguments), codegen
+
+
+def shared(function):
+    """Compile a function that kernels call as machine code of its own, once for each types of its arguments.
+
+    `inner` functions are linked into their callers, and optimised and turned into machine code there once more. What
+    every driver and worker contains is too large for that: blocks of products, activations and losses are nine tenths
+    of the workers of training.
+    """
+    made = _Shared(function)
+
+    def definition(typingctx, *arguments):
+        return made.type_call(typingctx, *arguments)
+
+    parameters = inspect.signature(function).parameters.values()
+    first = inspect.Parameter("typingctx", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    definition.__signature__ = inspect.Signature([first, *parameters])
+    definition.__name__, definition.__doc__ = function.__name__, function.__doc__
+    return intrinsic(definition)
 
 
 def plain(function):

@@ -18,7 +18,7 @@ from numba import carray, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import call, call_address, inner, parallel_kernel, plain
+from .jit import call, call_address, inner, parallel_kernel, plain, shared
 from .simd import pointer_to
 
 INDEX = ir.IntType(64)
@@ -208,7 +208,7 @@ def _share_blindly(code, data, threads):
 
 
 # Without POSIX's clocks, as on Windows, launches are not looked at.
-_share = inner(_share_watched if HAS_CLOCKS else _share_blindly)
+_share = shared(_share_watched if HAS_CLOCKS else _share_blindly)
 
 
 @inner
