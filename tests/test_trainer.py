@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import inspect
 import math
 import pickle
 import sys
@@ -47,6 +48,21 @@ def test_fit_is_steps_over_batches_the_short_one_too(data):
     np.testing.assert_array_equal(fitted.net.parameters, stepped.net.parameters)
     assert history.epochs == [1, 2]
     assert fitted.steps == stepped.steps == 8
+
+
+def test_both_fits_take_the_same_and_pass_it_on(monkeypatch):
+    """Written out twice: editors and type checkers read signatures, which nothing that is made at import gives them."""
+    theirs = inspect.signature(Trainer.fit).parameters
+    ours = inspect.signature(fastnn.Sequential.fit).parameters
+    made_with = inspect.signature(Trainer).parameters
+    assert list(ours) == ["self", "x", "y", "loss", "optimizer", *list(theirs)[3:]]
+    for name, parameter in ours.items():
+        assert parameter == (made_with if name in ("loss", "optimizer") else theirs)[name]
+    seen = []
+    monkeypatch.setattr(Trainer, "fit", lambda self, *given, **named: seen.append((self.loss, given, named)))
+    settings = {name: object() for name in list(theirs)[3:]}
+    fastnn.MLP([1, 1]).fit("x", "y", "mae", **settings)
+    assert seen == [(fastnn.losses.get("mae"), ("x", "y"), settings)]
 
 
 def test_how_calls_are_cut_does_not_show(data, monkeypatch):
