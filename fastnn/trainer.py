@@ -23,7 +23,16 @@ from .metrics import measured, named
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar
 from .sequential import Sequential
-from .validation import as_training_data, enough_rows, flag, refuse_overlap, seed_number, whole_number
+from .validation import (
+    as_training_data,
+    enough_rows,
+    flag,
+    real_number,
+    refuse_overlap,
+    seed_number,
+    shown,
+    whole_number,
+)
 
 # One call of the kernel should last about this many seconds: Ctrl-C, checkpoints and progress wait for its end.
 CALL_SECONDS = 0.05
@@ -177,6 +186,7 @@ class Trainer:
         seed=None,
         sample_weight=None,
         validation_data=None,
+        validation_split=None,
         callbacks=(),
         progress=None,
         metrics=(),
@@ -194,6 +204,9 @@ class Trainer:
             seed: a whole number below 2**64, from which follow the orders and, with the numbers of the updates, what is
                 dropped; None draws one, see `History.seed`.
             validation_data: (x, y) or (x, y, sample_weight) on which loss and metrics are worked out after every epoch.
+            validation_split: a share above 0 and below 1: of so many rows, rounded to a whole number, the last ones are
+                not trained on but are the validation data, with their weights. They are taken as they lie, before any
+                shuffle: shuffle sorted data first. Not together with validation_data.
             callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that
                 `fastnn.callbacks` lists; True as result ends the fit.
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
@@ -222,13 +235,15 @@ class Trainer:
         1.0
         """
         task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
+        held_back = 0 if validation_split is None else _held_back(validation_split, task.data[0].shape[0])
+        task = _divided(task, held_back)
         rows = task.data[0].shape[0]
         batch_size = rows if batch_size is None else min(rows, whole_number(batch_size, "batch_size", 1))
         self._check_batches(rows, batch_size)
         epochs = whole_number(epochs, "epochs", 0)
         shuffle = flag(shuffle, "shuffle")
         seed = seed_number(seed)
-        position = Position(rows, batch_size, shuffle, epochs)
+        position = Position(rows, batch_size, shuffle, epochs, held_back)
         history = History(seed=secrets.randbits(63) if seed is None else seed)
         return self._go_on(task, position, history)
 
@@ -236,7 +251,7 @@ class Trainer:
         """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
 
         Parameters, history and callbacks end with the same bits as if the fit had run through. batch_size, epochs,
-        shuffle and seed are those of the fit; what a file cannot hold has to be given again.
+        shuffle, seed and validation_split are those of the fit; what a file cannot hold has to be given again.
 
         Args:
             x, y, sample_weight, validation_data, metrics: what the fit was given.
@@ -268,10 +283,11 @@ class Trainer:
         if position is None:
             raise ValueError("resume: there is no fit to go on with; call fit")
         task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
-        rows = task.data[0].shape[0]
-        if rows != position.rows:
-            raise ValueError(f"x: expected the fit's {position.rows} rows, got {rows}")
-        self._check_batches(rows, position.batch_size)
+        expected, got = position.rows + position.held_back, task.data[0].shape[0]
+        if got != expected:
+            raise ValueError(f"x: expected the fit's {expected} rows, got {got}")
+        task = _divided(task, position.held_back)
+        self._check_batches(position.rows, position.batch_size)
         return self._go_on(task, position, history)
 
     def save(self, path):
@@ -612,6 +628,30 @@ class Trainer:
         # The training data's loss is that of their batches, see `_mean_loss`.
         found = measured(self.net, data, task.loss if prefix else None, task.functions)
         return {prefix + name: number for name, number in found.items()}
+
+
+def _held_back(share, rows):
+    """How many of so many rows a share of them is, some but not all."""
+    count = round(real_number(share, "validation_split", 0, above=True, below=1) * rows)
+    if not 0 < count < rows:
+        raise ValueError(
+            f"validation_split: expected a share that leaves rows to train on and rows to validate on, got "
+            f"{shown(share)}, which holds back {count} of {rows}"
+        )
+    return count
+
+
+def _divided(task, held_back):
+    """A task that validates on the last rows of its data, so many of them, and trains on the others."""
+    if held_back == 0:
+        return task
+    if "val_" in task.watched:
+        raise ValueError("validation_data: expected None in a fit with validation_split, got both")
+    rows = task.data[0].shape[0] - held_back
+    # Of no weights there are none on either side.
+    data, behind = (tuple(array[part] for array in task.data) for part in (slice(rows), slice(rows, None)))
+    watched = dict.fromkeys(task.watched, data) | {"val_": behind}
+    return task._replace(data=data, watched=watched)
 
 
 def _order(rows, seed, epoch):
