@@ -293,9 +293,9 @@ class EstimatorNetwork:
     def _loss_type(self, X, y, sample_weight):
         """The type that scikit-learn's arithmetic gives the loss of a batch."""
         others = [coef.dtype for coef in self.coefs_] + ([] if sample_weight is None else [sample_weight.dtype])
-        # Of labels, which are booleans, and float32 SciPy's xlogy makes float64.
-        labels = np.float64 if is_classifier(self) else y.dtype
-        return np.result_type(X.dtype, labels, self.alpha, *others).type
+        # SciPy's xlogy, which all losses but the squared error have, makes float64 of labels and counts.
+        targets = np.float64 if y.dtype.kind != "f" and self.out_activation_ != "identity" else y.dtype
+        return np.result_type(X.dtype, targets, self.alpha, *others).type
 
     def _backprop(self, X, y, sample_weight, activations, deltas, coef_grads, intercept_grads):
         """The loss with its penalty, and the gradients in two lists, layer by layer."""

@@ -636,16 +636,24 @@ def test_targets_of_text_are_no_numbers(iris):
 
 
 @pytest.mark.parametrize("weight", [None, np.float32, np.float64])
+@pytest.mark.parametrize("targets", [np.float32, np.uint8])
 @pytest.mark.parametrize(
-    "parameters", [{}, {"alpha": np.float64(1e-4)}, {"batch_size": 50}, {"solver": "lbfgs"}], ids=str
+    ("kind", "parameters"),
+    [
+        ("MLPClassifier", {}),
+        ("MLPRegressor", {}),
+        ("MLPRegressor", {"loss": "poisson"}),
+        ("MLPRegressor", {"alpha": np.float64(1e-4)}),
+        ("MLPRegressor", {"batch_size": 50}),
+        ("MLPRegressor", {"solver": "lbfgs"}),
+    ],
 )
-@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
-def test_the_loss_has_the_type_that_it_has_there(kind, parameters, weight, iris):
-    X, y = iris[0].astype(np.float32), iris[1].astype(np.float32)
+def test_the_loss_has_the_type_that_it_has_there(kind, parameters, targets, weight, iris):
+    X, y = iris[0].astype(np.float32), iris[1].astype(targets)
     weight = None if weight is None else np.linspace(1, 2, 150, dtype=weight)
+    parameters = {"max_iter": 2, "random_state": 0, "hidden_layer_sizes": 5, **parameters}
     theirs, ours = (
-        getattr(module, kind)(max_iter=2, random_state=0, **parameters).fit(X, y, weight)
-        for module in (sklearn.neural_network, fastnn.sklearn)
+        getattr(module, kind)(**parameters).fit(X, y, weight) for module in (sklearn.neural_network, fastnn.sklearn)
     )
     for name in ("loss_", "best_loss_"):
         assert type(getattr(ours, name, None)) is type(getattr(theirs, name, None)), name
@@ -655,7 +663,7 @@ def test_the_loss_has_the_type_that_it_has_there(kind, parameters, weight, iris)
 
 
 def test_a_score_predicts_once(iris):
-    """Of labels that are not of the classes' dtype too: it would warn of missing names a second time."""
+    """Of labels that are not of the classes' dtype, too: it would warn of missing names a second time."""
     frame = pd.DataFrame(iris[0], columns=list("abcd"))
     model = MLPClassifier(max_iter=2, random_state=0).fit(frame, iris[1])
     for labels in (iris[1], iris[1].astype(np.int8), iris[1].astype(float)):
