@@ -176,7 +176,9 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
         return accuracy_score(y, predicted, sample_weight=sample_weight)
 
     def _score(self, X, y, sample_weight=None):
-        if self.scoring is None and np.ndim(y) == 1:
+        # Of weights that are all 0 scikit-learn says what is wrong.
+        weighted = sample_weight is None or sample_weight.any()
+        if self.scoring is None and np.ndim(y) == 1 and weighted:
             # The accuracy of every epoch, of labels that fit has looked at.
             return float(np.average(self._predict(X, check_input=False) == y, weights=sample_weight))
         return super()._score(X, y, sample_weight)

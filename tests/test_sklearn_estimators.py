@@ -662,6 +662,20 @@ def test_the_loss_has_the_type_that_it_has_there(kind, parameters, targets, weig
     ]
 
 
+@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+def test_a_validation_set_without_weight_has_no_score(kind, iris):
+    X, y, seen = iris[0], (iris[1] == 0) + 0, []
+    make = lambda module: getattr(module, kind)(hidden_layer_sizes=2, early_stopping=True, max_iter=2, random_state=0)
+    model = make(sklearn.neural_network)
+    model._score = lambda X, y, sample_weight: seen.append(X) or 0.5
+    model.fit(X, y, np.ones(150))
+    weight = np.where((X[:, np.newaxis] == seen[0]).all(axis=2).any(axis=1), 0.0, 1.0)
+    assert 0 < weight.sum() < 150
+    for module in (sklearn.neural_network, fastnn.sklearn):
+        with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
+            make(module).fit(X, y, weight)
+
+
 def test_a_score_predicts_once(iris):
     """Of labels that are not of the classes' dtype, too: it would warn of missing names a second time."""
     frame = pd.DataFrame(iris[0], columns=list("abcd"))
