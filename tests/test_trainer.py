@@ -13,6 +13,7 @@ import pytest
 
 import fastnn
 from fastnn import SGD, Adam, History, Trainer, trainer
+from fastnn.fit_task import order_of_rows
 from fastnn.kernels import reference
 
 
@@ -95,8 +96,8 @@ def test_a_drawn_seed_is_noted(data):
 
 
 def test_orders_are_fixed_for_all_machines():
-    assert trainer._order(8, 1, 1).tolist() == ORDER_OF_8
-    assert sorted(trainer._order(100, 2, 3).tolist()) == list(range(100))
+    assert order_of_rows(8, 1, 1).tolist() == ORDER_OF_8
+    assert sorted(order_of_rows(100, 2, 3).tolist()) == list(range(100))
 
 
 # Philox keyed by (1, 1), shuffled by NumPy: a change breaks everybody's reproducible runs.
