@@ -19,6 +19,7 @@ try:
     # For the modules below: here it is told what to install.
     import sklearn.callback
     import sklearn.neural_network
+    from sklearn.metrics import accuracy_score
     from sklearn.utils._param_validation import StrOptions
     from sklearn.utils.class_weight import compute_sample_weight
     from sklearn.utils.metaestimators import available_if
@@ -204,14 +205,16 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
         """
         # accuracy_score looks at labels for longer than a network at a hundred rows. Where those of y can be nothing
         # but labels, as many as there are rows, it finds nothing to refuse.
-        if type(y) is np.ndarray and y.ndim == 1 and y.size and y.dtype.kind in "biuU" and sample_weight is None:
-            predicted = self.predict(X)
-            if predicted.shape == y.shape and predicted.dtype == y.dtype:
-                return float(np.mean(predicted == y))
-        return super().score(X, y, sample_weight)
+        predicted = self.predict(X)
+        labels = type(y) is np.ndarray and y.ndim == 1 and y.size > 0 and y.dtype.kind in "biuU"
+        if labels and sample_weight is None and predicted.shape == y.shape and predicted.dtype == y.dtype:
+            return float(np.mean(predicted == y))
+        return accuracy_score(y, predicted, sample_weight=sample_weight)
 
     def _score(self, X, y, sample_weight=None):
-        if self.scoring is None and np.ndim(y) == 1:
+        # Of weights that are all 0 scikit-learn says what is wrong.
+        weighted = sample_weight is None or sample_weight.any()
+        if self.scoring is None and np.ndim(y) == 1 and weighted:
             # The accuracy of every epoch, of labels that fit has looked at.
             return float(np.average(self._predict(X, check_input=False) == y, weights=sample_weight))
         return super()._score(X, y, sample_weight)
