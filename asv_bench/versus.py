@@ -4,6 +4,7 @@
     python asv_bench/versus.py --rows "adam|1024x"      rows whose name matches
     python asv_bench/versus.py --markdown README.md     writes the table between the markers of that file
     python asv_bench/versus.py --json results.json      every variant and round
+    python asv_bench/versus.py --busy 2                 beside two processes that never rest
 
 Each peer runs in a process of its own, at its best setting: of its variants (eager and compiled, a step and an epoch in
 one call, ...) the fastest counts, for fastnn as for its peers. A turn is: rest until the threads of the process before
@@ -214,11 +215,23 @@ def heading(processes, threads):
 HEADS = ["work (us each)", *PEERS, "ratio", "of peak"]
 
 
-def write_markdown(path, rows, head):
+@contextlib.contextmanager
+def busy_processes(count):
+    """So many processes that want a core for themselves."""
+    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def write_markdown(path, mark, rows, head):
     lines = [f"| {' | '.join(HEADS)} |", f"|{'|'.join(['---'] + ['---:'] * (len(HEADS) - 1))}|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in rows]
     lines += ["", *[f"- {line}" for line in group_lines(rows)]]
-    replace(path, "versus.py", "\n".join([head, "", *lines]))
+    replace(path, mark, "\n".join([head, "", *lines]))
 
 
 def main():
@@ -229,6 +242,7 @@ def main():
     parser.add_argument("--json", help="a file for every variant and round")
     parser.add_argument("--markdown", help="a file with the markers between which the table goes")
     parser.add_argument("--variants", action="store_true", help="print the median of every variant too")
+    parser.add_argument("--busy", type=int, default=0, help="processes that never rest, beside which to measure")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -248,18 +262,23 @@ def main():
         if process.state == "missing":
             print(f"{process.name} is left out: {process.versions}", file=sys.stderr)
     head = heading(processes, threads)
+    mark = "versus.py"
+    if options.busy:
+        head += f"; beside {options.busy} busy processes"
+        mark += f" --busy {options.busy}"
     ready = [process for process in processes if process.state == "ready"]
     print(head)
     print(HEADS[0].ljust(38) + "".join(text.rjust(11) for text in HEADS[1:]))
     rows = []
-    for work in all_work():
-        if re.search(options.rows, work.name):
-            rows.append(summary(work, *measure(work, ready, options.rounds), threads))
-            first, *rest = cells(rows[-1])
-            print(first.ljust(38) + "".join(text.rjust(11) for text in rest), flush=True)
-            if options.variants:
-                for variant, record in rows[-1]["times"].items():
-                    print(f"    {variant:60}{statistics.median(record) * 1e6:12.1f}", flush=True)
+    with busy_processes(options.busy):
+        for work in all_work():
+            if re.search(options.rows, work.name):
+                rows.append(summary(work, *measure(work, ready, options.rounds), threads))
+                first, *rest = cells(rows[-1])
+                print(first.ljust(38) + "".join(text.rjust(11) for text in rest), flush=True)
+                if options.variants:
+                    for variant, record in rows[-1]["times"].items():
+                        print(f"    {variant:60}{statistics.median(record) * 1e6:12.1f}", flush=True)
     for process in ready:
         process.close()
     print("\ngeometric means of the ratios:")
@@ -268,7 +287,7 @@ def main():
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps({"heading": head, "rows": rows}, indent=1))
     if options.markdown:
-        write_markdown(options.markdown, rows, head)
+        write_markdown(options.markdown, mark, rows, head)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from .kernels import accuracy, simd
 from .kernels.activation import LEAKY_SLOPE, activate, activate_backward
 from .kernels.codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation
 from .kernels.double_double import exact_activation, exact_derivative
-from .kernels.threads import get_num_threads, set_num_threads
+from .kernels.threads import get_num_threads
 
 ELEMENTWISE = [code for code in Activation if code not in ROW_WISE]
 # Numbers looked at together: their arrays stay in the cache, and from 2^16 on each would be mapped anew.
@@ -295,21 +295,18 @@ def run(names=(), sample=None, count64=100_000_000, markdown=None, dtypes=DTYPES
     heads = ["f", "f(x): ULP", "f'(saved): ULP", "of max(abs f', 1/4)", "f'(x), of the same", "inputs", "verdict"]
     sections, passed = {}, True
     finders = _finders(stride, count64)
-    # Python threads with kernels on one thread each: they wait for each other at the end of a function alone.
-    threads = get_num_threads()
-    set_num_threads(1)
-    try:
-        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            for name in dtypes:
-                rows = [heads]
-                for code in codes:
-                    findings = finders[name](code, pool.map)
-                    rows.append(_row(findings))
-                    passed &= findings.passed()
-                    print("  ".join([name, *rows[-1]]), file=sys.stderr, flush=True)
-                sections[name] = f"## {name}\n\n{_heading()}\n\n{_table(rows)}\n"
-    finally:
-        set_num_threads(None)
+    # Python threads with kernels on one thread each: they wait for each other at the end of a function alone. Numba
+    # counts threads for each Python thread, so those of the caller, and the limit that he has set, stay as they are.
+    pool = concurrent.futures.ThreadPoolExecutor(get_num_threads(), initializer=numba.set_num_threads, initargs=(1,))
+    with pool:
+        for name in dtypes:
+            rows = [heads]
+            for code in codes:
+                findings = finders[name](code, pool.map)
+                rows.append(_row(findings))
+                passed &= findings.passed()
+                print("  ".join([name, *rows[-1]]), file=sys.stderr, flush=True)
+            sections[name] = f"## {name}\n\n{_heading()}\n\n{_table(rows)}\n"
     print("\n".join(sections.values()))
     print(f"{time.perf_counter() - began:.0f} s; " + ("all within their bounds" if passed else "FAILED"))
     if markdown is not None:

@@ -111,7 +111,7 @@ def _position(*, rows, batch_size, shuffle, epochs, phase, epoch, batch, losses,
         raise ValueError(f"losses: expected {batches} float64 numbers")
     if phase not in PHASES or epoch > epochs or not 0 <= whole_number(batch, "batch", 0) <= batches:
         raise ValueError(f"no such position: {shown(phase)}, epoch {epoch}, batch {batch}")
-    states, rate = rest.pop("states"), rest.pop("learning_rate")
+    states, rate, held_back = rest.pop("states"), rest.pop("learning_rate"), rest.pop("held_back", 0)
     if rest:
         raise ValueError(f"unknown: {', '.join(rest)}")
     return Position(
@@ -119,6 +119,7 @@ def _position(*, rows, batch_size, shuffle, epochs, phase, epoch, batch, losses,
         batch_size=batch_size,
         shuffle=flag(shuffle, "shuffle"),
         epochs=epochs,
+        held_back=whole_number(held_back, "held_back", 0),
         phase=phase,
         epoch=epoch,
         batch=batch,

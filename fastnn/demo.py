@@ -74,12 +74,10 @@ def reference_epoch(net, x, y, batches):
 
 def draw(path, history, x, y, labels):
     """Loss curve, and 60 test digits with their predictions: all that are wrong, marked, and some that are right."""
-    import matplotlib
+    # Not by pyplot, whose backend and figures are those of the program.
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(12, 6), layout="constrained")
+    figure = Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.4))
     ax = left.subplots()
     for name, label in (("loss", "training"), ("val_loss", "test")):
@@ -101,7 +99,6 @@ def draw(path, history, x, y, labels):
             for spine in panel.spines.values():
                 spine.set(color="crimson", linewidth=2.5)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def run(output="fastnn-demo.png", epochs=60):

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse
 from sklearn.base import is_classifier
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import activations, kernels, losses
 from .estimator_parameters import activation_codes
@@ -212,6 +212,11 @@ class EstimatorNetwork:
 
     # ---- Forward
 
+    def _check_is_fitted(self):
+        """check_is_fitted(self), which builds the estimator's tags: 4 us, as long as a row takes through a network."""
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)
+
     def _checked(self, X):
         """X as `validate_data` passes it on. An array of numbers takes a shorter way there: its checks cost 60 us."""
         if (
@@ -290,8 +295,16 @@ class EstimatorNetwork:
         # Rows are read where they lie, if they lie aligned; np.asarray: a memory map is an array like any other.
         return np.asarray(np.require(X, dtype, "A")), y, weight
 
+    def _loss_type(self, X, y, sample_weight):
+        """The type that scikit-learn's arithmetic gives the loss of a batch."""
+        others = [coef.dtype for coef in self.coefs_] + ([] if sample_weight is None else [sample_weight.dtype])
+        # SciPy's xlogy, which all losses but the squared error have, makes float64 of labels and counts.
+        targets = np.float64 if y.dtype.kind != "f" and self.out_activation_ != "identity" else y.dtype
+        return np.result_type(X.dtype, targets, self.alpha, *others).type
+
     def _backprop(self, X, y, sample_weight, activations, deltas, coef_grads, intercept_grads):
         """The loss with its penalty, and the gradients in two lists, layer by layer."""
+        loss_type = self._loss_type(X, y, sample_weight)
         net = self._network(working_dtype(X, *self.coefs_))
         X, y, weight = self._kernel_data(X, y, sample_weight, net.dtype)
         total = weight.sum(dtype=np.float64) if weight.size else X.shape[0]
@@ -312,4 +325,4 @@ class EstimatorNetwork:
             coef_grads[i] = gradient[start:middle].reshape(coef.shape) + (self.alpha / total) * coef
             intercept_grads[i] = gradient[middle:end]
             loss += 0.5 * self.alpha / total * float(np.vdot(coef, coef))
-        return loss, coef_grads, intercept_grads
+        return loss_type(loss), coef_grads, intercept_grads

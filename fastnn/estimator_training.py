@@ -100,8 +100,10 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
 
     def _validate_input(self, X, y, incremental, reset):
         X, y = super()._validate_input(X, y, incremental, reset)
+        _refuse_text(y, "y")
         y = self._repeated(y)
         if not reset:
+            self._refuse_another_network()
             # Kernels read as many columns as coefs_ have, which are of an earlier fit, or the user's own.
             found = X.shape[1], 1 if y.ndim == 1 else y.shape[1]
             widths = self.coefs_[0].shape[0], self.coefs_[-1].shape[1]
@@ -109,6 +111,16 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
                 if columns != expected:
                     raise ValueError(f"{name}: expected {expected} columns, the width of coefs_, got {columns}")
         return X, y
+
+    def _refuse_another_network(self):
+        """Raise ValueError if parameters ask for another network than the one with which a fit is to go on."""
+        sizes = self.hidden_layer_sizes
+        hidden, asked = len(self.coefs_) - 1, len(sizes) if hasattr(sizes, "__len__") else 1
+        if asked != hidden:
+            raise ValueError(f"hidden_layer_sizes: expected {hidden} layers, as coefs_ have, got {sizes}")
+        if (self.out_activation_ == "exp") != (self.loss == "poisson"):
+            expected = "'poisson', as in" if self.out_activation_ == "exp" else "another one than 'poisson', as in"
+            raise ValueError(f"loss: expected {expected} the fit that this one goes on from, got {self.loss!r}")
 
     def _fit_lbfgs(self, X, y, sample_weight, *arguments):
         self._learn_inputs(X, sample_weight)
@@ -139,7 +151,9 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             # scikit-learn's stream of random numbers is left alone where nothing is dropped.
             seed = int(self._random_state.randint(2**31)) if self.dropout else 0
             self._optimizer = Descent(self._schedule(), scheduler, seed)
-        loss_type = np.result_type(X.dtype, y.dtype).type
+        # scikit-learn's whole numbers of 64 bits: NumPy's if the user gives a batch size.
+        lengths = [] if self.batch_size == "auto" else [np.int64]
+        loss_type = np.result_type(self._loss_type(X, y, sample_weight), *lengths).type
         validation = None
         if self._own_validation is not None:
             validation = self._checked_validation(*self._own_validation)
@@ -278,6 +292,7 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         if is_classifier(self) and y.ndim == 1 and not np.isin(y, self.classes_).all():
             raise ValueError(f"y_val: expected classes of y, {self.classes_}, got {np.unique(y)}")
         if not is_classifier(self):
+            _refuse_text(y, "y_val")
             columns = self.n_outputs_ if self._several_q() is None else 1
             if y.shape[1:] not in ((columns,), () if columns == 1 else None):
                 raise wrong_shape("y_val", shape_text("*", columns), y)
@@ -301,6 +316,12 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         if self.solver == "sgd":
             self._optimizer.rate_changed(before)
         return stop
+
+
+def _refuse_text(y, name):
+    """Raise TypeError if targets are no numbers: NumPy would make some of text."""
+    if y.dtype.kind not in "biufO":
+        raise TypeError(f"{name}: expected numbers, got dtype {y.dtype}")
 
 
 def _round_trip(net, held):

@@ -10,7 +10,7 @@ import numpy as np
 from . import __getattr__ as attribute
 from .kernels import microkernel, simd
 from .kernels.jit import CACHE_DIRECTORY
-from .kernels.threads import container_quota, get_num_threads
+from .kernels.threads import container_quota, get_num_threads, physical_cores
 
 
 def cpu_model():
@@ -41,7 +41,10 @@ def facts():
         ("CPU", f"{cpu_model()} (compiled for {simd.cpu_name()})"),
         ("vectors", f"{8 * simd.VECTOR_BYTES} bits"),
         ("register tile", ", ".join(f"{microkernel.MR} x {n} {name}" for name, n in columns.items())),
-        ("threads", f"{get_num_threads()} (CPU quota: {container_quota() or 'none'})"),
+        (
+            "threads",
+            f"{get_num_threads()} (cores: {physical_cores() or 'unknown'}, CPU quota: {container_quota() or 'none'})",
+        ),
         ("threading layer", threading_layer()),
         ("cache", CACHE_DIRECTORY or "none: no writable folder"),
     ]

@@ -14,8 +14,9 @@ class Position:
     """A fit's settings, and how far it has come. Trainers change it only in steps that an interrupt cannot break.
 
     Attributes:
-        rows, batch_size, shuffle: of the data and the fit.
+        rows, batch_size, shuffle: that the fit trains on, and how.
         epochs: that the fit is to do.
+        held_back: rows behind those, which the fit validates on.
         phase: one of PHASES.
         epoch, batch: epochs and, in the epoch on its way, batches done.
         losses: float64 (batches,), the losses of those batches.
@@ -30,6 +31,7 @@ class Position:
     batch_size: int
     shuffle: bool
     epochs: int
+    held_back: int = 0
     phase: str = BATCHES
     epoch: int = 0
     batch: int = 0

@@ -302,6 +302,7 @@ class Sequential:
         seed=None,
         sample_weight=None,
         validation_data=None,
+        validation_split=None,
         callbacks=(),
         progress=None,
         metrics=(),
@@ -327,6 +328,7 @@ class Sequential:
             seed=seed,
             sample_weight=sample_weight,
             validation_data=validation_data,
+            validation_split=validation_split,
             callbacks=callbacks,
             progress=progress,
             metrics=metrics,
@@ -409,6 +411,43 @@ class Sequential:
         return copy.deepcopy(self)
 
     __copy__ = copy
+
+    def astype(self, dtype):
+        """A copy of the model in another dtype, or in its own: parameters and statistics are converted one by one.
+
+        From float64 to float32 they are rounded, the other way they keep their values. Layers, num_threads and whether
+        a `Standardize` has learned something are those of this model.
+
+        Args:
+            dtype: float32 or float64.
+
+        Raises:
+            ValueError: dtype is neither; or a finite number of the model's is beyond float32, or a scale of a
+                `Standardize` is so small there that it would be 0.
+
+        >>> net = MLP([2, 8, 1], seed=0)
+        >>> twin = net.astype("float64")
+        >>> twin.dtype, bool((twin.parameters == net.parameters).all())
+        (dtype('float64'), True)
+        """
+        dtype = float_dtype(dtype)
+        layers = copy.deepcopy(self._layers)
+        for layer in layers:
+            if layer.asked_dtype is not None:
+                layer.asked_dtype = dtype
+        # Layers copy their values into the model's vectors, which converts them.
+        with np.errstate(all="ignore"):
+            model = Sequential(layers, dtype=dtype, num_threads=self._num_threads)
+        for old, new in (self._parameters, model.parameters), (self._statistics, model.statistics):
+            lost = np.isfinite(old) & ~np.isfinite(new)
+            if lost.any():
+                raise ValueError(f"dtype: {dtype} cannot hold {old[lost][0]}, a number of the model's")
+        if model.standardize is not None:
+            old = self._standardize.scale
+            lost = (old != 0) & (model.standardize.scale == 0)
+            if lost.any():
+                raise ValueError(f"dtype: {dtype} cannot hold {old[lost][0]}, a scale of the model's Standardize")
+        return model
 
     def __getstate__(self):
         return {"layers": self._layers, "dtype": self._dtype, "num_threads": self._num_threads}

@@ -19,6 +19,7 @@ try:
     # For the modules below: here it is told what to install.
     import sklearn.callback
     import sklearn.neural_network
+    from sklearn.metrics import accuracy_score
     from sklearn.utils._param_validation import StrOptions
     from sklearn.utils.class_weight import compute_sample_weight
     from sklearn.utils.metaestimators import available_if
@@ -144,6 +145,42 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
             sample_weight = by_class if sample_weight is None else by_class * _check_sample_weight(sample_weight, y)
         return super()._fit(X, y, sample_weight, incremental)
 
+    def predict(self, X):
+        """The labels of rows; as scikit-learn's.
+
+        Args:
+            X: (n_samples, n_features).
+
+        Returns:
+            (n_samples,) labels, or (n_samples, n_classes) for several labels at once.
+
+        Raises:
+            NotFittedError, ValueError, TypeError: as scikit-learn's class.
+        """
+        self._check_is_fitted()
+        return self._predict(X)
+
+    def predict_proba(self, X):
+        """The probabilities of classes, in the order of `classes_`; as scikit-learn's.
+
+        Args:
+            X: (n_samples, n_features).
+
+        Returns:
+            (n_samples, n_classes) of float32 or float64.
+
+        Raises:
+            NotFittedError, ValueError, TypeError: as scikit-learn's class.
+        """
+        self._check_is_fitted()
+        out = self._forward_pass_fast(X)
+        if self.n_outputs_ > 1:
+            return out
+        both = np.empty((2, out.shape[0]), out.dtype)
+        np.subtract(1, out.ravel(), out=both[0])
+        both[1] = out.ravel()
+        return both.T
+
     def _predict(self, X, check_input=True):
         binarizer = self._label_binarizer
         out = self._forward_pass_fast(X, check_input)
@@ -168,14 +205,16 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
         """
         # accuracy_score looks at labels for longer than a network at a hundred rows. Where those of y can be nothing
         # but labels, as many as there are rows, it finds nothing to refuse.
-        if type(y) is np.ndarray and y.ndim == 1 and y.size and y.dtype.kind in "biuU" and sample_weight is None:
-            predicted = self.predict(X)
-            if predicted.shape == y.shape and predicted.dtype == y.dtype:
-                return float(np.mean(predicted == y))
-        return super().score(X, y, sample_weight)
+        predicted = self.predict(X)
+        labels = type(y) is np.ndarray and y.ndim == 1 and y.size > 0 and y.dtype.kind in "biuU"
+        if labels and sample_weight is None and predicted.shape == y.shape and predicted.dtype == y.dtype:
+            return float(np.mean(predicted == y))
+        return accuracy_score(y, predicted, sample_weight=sample_weight)
 
     def _score(self, X, y, sample_weight=None):
-        if self.scoring is None and np.ndim(y) == 1:
+        # Of weights that are all 0 scikit-learn says what is wrong.
+        weighted = sample_weight is None or sample_weight.any()
+        if self.scoring is None and np.ndim(y) == 1 and weighted:
             # The accuracy of every epoch, of labels that fit has looked at.
             return float(np.average(self._predict(X, check_input=False) == y, weights=sample_weight))
         return super()._score(X, y, sample_weight)
@@ -257,6 +296,21 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
         """As `MLPClassifier.partial_fit`, without classes."""
         with self._watching(X_val, y_val, sample_weight_val):
             return super().partial_fit(X, y, sample_weight)
+
+    def predict(self, X):
+        """The targets of rows; as scikit-learn's.
+
+        Args:
+            X: (n_samples, n_features).
+
+        Returns:
+            (n_samples,), or (n_samples, n_outputs).
+
+        Raises:
+            NotFittedError, ValueError, TypeError: as scikit-learn's class.
+        """
+        self._check_is_fitted()
+        return self._predict(X)
 
     def _predict(self, X, check_input=True):
         if self._several_q() is None:

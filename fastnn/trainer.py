@@ -9,36 +9,32 @@ from collections import namedtuple
 import numpy as np
 
 from . import losses, optimizers
-from .callbacks import call, callback_list, matching_states
+from .callbacks import call, matching_states
 from .checkpoint import read_checkpoint, write_checkpoint
+from .fit_task import check_batches, divided, make_task, order_of_rows, rows_held_back, training_data
 from .history import History
 from .interrupts import Interrupts
-from .kernels.jit import aside
 from .kernels.regularized_training import begin_updates
 from .kernels.regularized_training import training_plan_of as training_plan
 from .kernels.sweeps import Optimization
 from .kernels.table import is_regularized
 from .kernels.training import RATES, train_planned
-from .metrics import measured, named
+from .metrics import measured
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar
 from .sequential import Sequential
-from .validation import as_training_data, enough_rows, flag, refuse_overlap, seed_number, whole_number
+from .validation import enough_rows, flag, seed_number, whole_number
 
 # One call of the kernel should last about this many seconds: Ctrl-C, checkpoints and progress wait for its end.
 CALL_SECONDS = 0.05
 # A call may be so many times longer than the one before: the first is short, and slow where it has to compile.
 MOST_GROWTH = 8
-# So many rows take longer to shuffle than Ctrl-C should have to wait.
-MANY_ROWS = 2**20
 # The order of rows that are taken as they lie.
 NO_ORDER = np.empty(0, np.int64)
 IN_A_FIT = "this trainer is in a fit: until its end no callback, metric or thread can begin another"
 
 # numbers: from `training_plan`; the rest keeps alive what they point to, and tells whether they still fit.
 _Plan = namedtuple("_Plan", "key network numbers address")
-# What a fit runs on, checked. watched: data by prefix, functions: by name, with which to watch them.
-_Task = namedtuple("_Task", "loss data watched functions callbacks progress")
 # What updates change, as it was: attributes of the trainer, its position, and copies of the arrays.
 _Snapshot = namedtuple("_Snapshot", "attributes position arrays copies")
 
@@ -159,7 +155,7 @@ class Trainer:
                 begins with a `Standardize` that has learned nothing yet.
         """
         loss = self._loss
-        data = self._training_data(x, y, sample_weight, loss)
+        data = training_data(self.net, loss, x, y, sample_weight)
         rows = data[0].shape[0]
         enough_rows(rows, self.net.least_rows)
         if self._regularized and not self.net.adapted:
@@ -177,6 +173,7 @@ class Trainer:
         seed=None,
         sample_weight=None,
         validation_data=None,
+        validation_split=None,
         callbacks=(),
         progress=None,
         metrics=(),
@@ -194,6 +191,9 @@ class Trainer:
             seed: a whole number below 2**64, from which follow the orders and, with the numbers of the updates, what is
                 dropped; None draws one, see `History.seed`.
             validation_data: (x, y) or (x, y, sample_weight) on which loss and metrics are worked out after every epoch.
+            validation_split: a share above 0 and below 1: of so many rows, rounded to a whole number, the last ones are
+                not trained on but are the validation data, with their weights. They are taken as they lie, before any
+                shuffle: shuffle sorted data first. Not together with validation_data.
             callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that
                 `fastnn.callbacks` lists; True as result ends the fit.
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
@@ -221,14 +221,16 @@ class Trainer:
         >>> history.metrics["accuracy"][-1]
         1.0
         """
-        task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
+        task = self._task(x, y, sample_weight, validation_data, callbacks, metrics, progress)
+        held_back = rows_held_back(validation_split, task.data[0].shape[0])
+        task = divided(task, held_back)
         rows = task.data[0].shape[0]
         batch_size = rows if batch_size is None else min(rows, whole_number(batch_size, "batch_size", 1))
-        self._check_batches(rows, batch_size)
+        check_batches(self.net, rows, batch_size)
         epochs = whole_number(epochs, "epochs", 0)
         shuffle = flag(shuffle, "shuffle")
         seed = seed_number(seed)
-        position = Position(rows, batch_size, shuffle, epochs)
+        position = Position(rows, batch_size, shuffle, epochs, held_back)
         history = History(seed=secrets.randbits(63) if seed is None else seed)
         return self._go_on(task, position, history)
 
@@ -236,7 +238,7 @@ class Trainer:
         """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
 
         Parameters, history and callbacks end with the same bits as if the fit had run through. batch_size, epochs,
-        shuffle and seed are those of the fit; what a file cannot hold has to be given again.
+        shuffle, seed and validation_split are those of the fit; what a file cannot hold has to be given again.
 
         Args:
             x, y, sample_weight, validation_data, metrics: what the fit was given.
@@ -267,11 +269,12 @@ class Trainer:
         position, history = self._position, self.history
         if position is None:
             raise ValueError("resume: there is no fit to go on with; call fit")
-        task = self._checked(x, y, sample_weight, validation_data, callbacks, metrics, progress)
-        rows = task.data[0].shape[0]
-        if rows != position.rows:
-            raise ValueError(f"x: expected the fit's {position.rows} rows, got {rows}")
-        self._check_batches(rows, position.batch_size)
+        task = self._task(x, y, sample_weight, validation_data, callbacks, metrics, progress)
+        expected, got = position.rows + position.held_back, task.data[0].shape[0]
+        if got != expected:
+            raise ValueError(f"x: expected the fit's {expected} rows, got {got}")
+        task = divided(task, position.held_back)
+        check_batches(self.net, position.rows, position.batch_size)
         return self._go_on(task, position, history)
 
     def save(self, path):
@@ -345,38 +348,11 @@ class Trainer:
             for callback in self._callbacks
         ]
 
-    def _checked(self, x, y, sample_weight, validation_data, callbacks, metrics, progress):
-        """The `_Task` that the arguments of a fit make."""
+    def _task(self, *arguments):
+        """The `Task` that the arguments of a fit make."""
         if "_fit_under_way" in self.__dict__:
             raise RuntimeError(IN_A_FIT)
-        loss = self._loss
-        # Views, of which nobody else can set the shape.
-        data = tuple(array[:] for array in self._training_data(x, y, sample_weight, loss))
-        functions = named(metrics, loss)
-        watched = {"": data} if functions else {}
-        if validation_data is not None:
-            watched["val_"] = self._validation_data(validation_data, loss)
-        progress = None if progress is None else flag(progress, "progress")
-        return _Task(loss, data, watched, functions, callback_list(callbacks), progress)
-
-    def _check_batches(self, rows, batch_size):
-        """Refuse batches of fewer rows than the network can be trained on, of which an epoch's last is the shortest."""
-        least, shortest = self.net.least_rows, rows % batch_size or batch_size
-        if shortest < least:
-            raise ValueError(
-                f"batch_size: expected batches of at least {least} rows for batch normalization, got one of {shortest} "
-                f"where {rows} rows are taken {batch_size} at a time"
-            )
-
-    def _training_data(self, x, y, sample_weight, loss):
-        """What `as_training_data` returns, in memory that training does not change."""
-        data = as_training_data(x, y, sample_weight, self.net, loss)
-        for name, array in zip(("x", "y", "sample_weight"), data, strict=True):
-            # An array with memory of its own has no base.
-            if array.base is not None:
-                refuse_overlap(array, self.net.network.parameters, name, "the parameters")
-                refuse_overlap(array, self.net.statistics, name, "the statistics")
-        return data
+        return make_task(self.net, self._loss, *arguments)
 
     def _go_on(self, task, position, history):
         """Run a fit from where it stands to its end; what ends it sooner tells which trainer can go on with it."""
@@ -477,7 +453,7 @@ class Trainer:
         """What is left of an epoch: its batches, and the numbers that history keeps of it."""
         position, callbacks, loss = self._position, self._callbacks, task.loss
         scheduler = next((callback for callback in callbacks if hasattr(callback, "learning_rates")), None)
-        order = _order(position.rows, self.history.seed, self.epochs + 1) if position.shuffle else None
+        order = order_of_rows(position.rows, self.history.seed, self.epochs + 1) if position.shuffle else None
         size, mark = position.batch_size, time.perf_counter()
         while position.batch < position.batches:
             first = position.batch
@@ -597,26 +573,8 @@ class Trainer:
                 "or inf, or the steps are too long; lower the learning rate, scale the data or set clip_norm"
             )
 
-    def _validation_data(self, validation_data, loss):
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
-        x, y, weight = (*validation_data, None)[:3]
-        try:
-            # Views, as those of the training data.
-            return tuple(array[:] for array in as_training_data(x, y, weight, self.net, loss))
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"validation_data: {error}") from error
-
     def _watch(self, prefix, data, task):
         """Loss of validation data, and metrics, of the network as it is."""
         # The training data's loss is that of their batches, see `_mean_loss`.
         found = measured(self.net, data, task.loss if prefix else None, task.functions)
         return {prefix + name: number for name, number in found.items()}
-
-
-def _order(rows, seed, epoch):
-    """A permutation of the rows; a counter-based generator gives the same on every machine and at every start."""
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
-    # Ten million rows take a second.
-    order = generator.permutation(rows) if rows < MANY_ROWS else aside(generator.permutation, rows)
-    return order.astype(np.int64, copy=False)

@@ -7,11 +7,12 @@ Loops go through vectors (`simd.load_vector`), branch-free; one switch stands ou
 """
 
 import numpy as np
-from numba import intp, prange
+from numba import intp
 
 from . import elementary, normal, sigmoids
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .jit import call, inner, kernel, parallel_kernel, serial_in_njit, worker
+from .jit import inner, kernel, serial_in_njit, shared, worker
+from .launch import run
 from .simd import (
     advance,
     constant,
@@ -106,7 +107,7 @@ def copy_elements(source, out, count):
         store_vector(out, i, count, load_vector(source, i, count))
 
 
-@inner
+@shared
 def activate_elements(activation, z, y, count):
     """y = f(z), element by element; the two spans do not overlap, but may be the same."""
     if activation == IDENTITY:
@@ -152,7 +153,7 @@ def activate_elements(activation, z, y, count):
             store_vector(y, i, count, _hardswish(load_vector(z, i, count)))
 
 
-@inner
+@shared
 def activate_elements_backward(activation, dy, saved, dz, count):
     """dz = dy * f'(.), element by element; dz overlaps neither input, but may be dy itself."""
     if activation == IDENTITY:
@@ -265,14 +266,10 @@ def activate_serial(x, activation, out):
     _activate(activation, x, out, out.shape[-1])
 
 
-@parallel_kernel
+@kernel
 def activate_parallel(worker, x, activation, out, columns, threads):
     """`activate_serial` over flat arrays, rows of `columns` elements shared by threads."""
-    if threads == 1:
-        call(worker, (x, activation, out, columns, 0, 1))
-    else:
-        for thread in prange(threads):
-            call(worker, (x, activation, out, columns, thread, threads))
+    run(worker, (x, activation, out, columns), threads)
 
 
 @worker(lambda t: (t[::1], t[::1], intp, t[::1], intp, intp, intp))
@@ -289,14 +286,10 @@ def activate_backward_serial(dy, saved, activation, out):
     _activate_backward(activation, dy, saved, out, out.shape[-1])
 
 
-@parallel_kernel
+@kernel
 def activate_backward_parallel(worker, dy, saved, activation, out, columns, threads):
     """`activate_backward_serial` over flat arrays, rows of `columns` elements shared by threads."""
-    if threads == 1:
-        call(worker, (dy, saved, activation, out, columns, 0, 1))
-    else:
-        for thread in prange(threads):
-            call(worker, (dy, saved, activation, out, columns, thread, threads))
+    run(worker, (dy, saved, activation, out, columns), threads)
 
 
 def _columns(activation, out):

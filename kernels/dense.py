@@ -7,12 +7,13 @@ outer_update                 weight -= rate x.T @ dz, bias -= rate (sum of dz ov
 """
 
 import numpy as np
-from numba import float64, intp, prange
+from numba import float64, intp
 
 from .activation import SOFTMAX
 from .epilogue import Activate, Store, finish, make_update
 from .gemm import Operand, product, product_scratch, row_product
-from .jit import call, glue, inner, kernel, parallel_kernel, plain, serial_in_njit, worker
+from .jit import glue, inner, kernel, plain, serial_in_njit, shared, worker
+from .launch import run
 from .microkernel import panel_columns
 from .optimizer import plain_rule, update_elements
 from .simd import advance, constant, flat_pointer, itemsize, keep_alive, lanes_of, load_vector, pointer, store_vector
@@ -56,7 +57,7 @@ def shifted(a, row, column):
     return Operand(advance(a.pointer, row * a.row_stride + column * a.column_stride), a.row_stride, a.column_stride)
 
 
-@inner
+@shared
 def column_sums(dz, m, n, out):
     """out[j] = sum over i of dz[i, j], in the order of i; dz is contiguous in rows of n."""
     for j in range(0, n, lanes_of(dz)):
@@ -156,14 +157,10 @@ def linear_serial(x, weight, bias, activation, out):
     linear_part(x, weight, bias, activation, out, 0, 1)
 
 
-@parallel_kernel
+@kernel
 def linear_parallel(worker, x, weight, bias, activation, out, threads):
     """`linear_serial` with the result cut into one rectangle for each thread."""
-    if threads == 1:
-        call(worker, (x, weight, bias, activation, out, 0, 1))
-    else:
-        for thread in prange(threads):
-            call(worker, (x, weight, bias, activation, out, thread, threads))
+    run(worker, (x, weight, bias, activation, out), threads)
 
 
 @serial_in_njit(linear_serial)
@@ -221,14 +218,10 @@ def linear_backward_input_serial(dz, weight, out):
     backward_input_part(dz, weight, out, 0, 1)
 
 
-@parallel_kernel
+@kernel
 def linear_backward_input_parallel(worker, dz, weight, out, threads):
     """`linear_backward_input_serial` with the result cut into one rectangle for each thread."""
-    if threads == 1:
-        call(worker, (dz, weight, out, 0, 1))
-    else:
-        for thread in prange(threads):
-            call(worker, (dz, weight, out, thread, threads))
+    run(worker, (dz, weight, out), threads)
 
 
 @serial_in_njit(linear_backward_input_serial)
@@ -276,14 +269,10 @@ def linear_backward_parameters_serial(x, dz, dweight, dbias):
     backward_parameters_part(x, dz, dweight, dbias, 0, 1)
 
 
-@parallel_kernel
+@kernel
 def linear_backward_parameters_parallel(worker, x, dz, dweight, dbias, threads):
     """`linear_backward_parameters_serial` with the rows of [weight; bias] shared by threads."""
-    if threads == 1:
-        call(worker, (x, dz, dweight, dbias, 0, 1))
-    else:
-        for thread in prange(threads):
-            call(worker, (x, dz, dweight, dbias, thread, threads))
+    run(worker, (x, dz, dweight, dbias), threads)
 
 
 @serial_in_njit(linear_backward_parameters_serial)
@@ -331,14 +320,10 @@ def outer_update_serial(x, dz, learning_rate, weight, bias):
     outer_update_part(x, dz, learning_rate, weight, bias, 0, 1)
 
 
-@parallel_kernel
+@kernel
 def outer_update_parallel(worker, x, dz, learning_rate, weight, bias, threads):
     """`outer_update_serial` with the rows of [weight; bias] shared by threads."""
-    if threads == 1:
-        call(worker, (x, dz, learning_rate, weight, bias, 0, 1))
-    else:
-        for thread in prange(threads):
-            call(worker, (x, dz, learning_rate, weight, bias, thread, threads))
+    run(worker, (x, dz, learning_rate, weight, bias), threads)
 
 
 @serial_in_njit(outer_update_serial)

@@ -11,7 +11,7 @@ from collections import namedtuple
 
 from .activation import copy_elements
 from .epilogue import finish, landing
-from .jit import glue, inner, plain
+from .jit import glue, plain, shared
 from .microkernel import DEPTH, MR, panel_columns, row_step, row_steps, row_tile, tile
 from .packing import pack_b
 from .simd import advance, aligned, constant, itemsize, load, store
@@ -77,7 +77,7 @@ def column_scratch(m, k, nr):
     return 80 + m + min(k, KC) * (MC + nr)
 
 
-@inner
+@shared
 def multiply_block(m, n, k, a, a_row, a_k, b, b_k, b_sliver, init, init_row, out, out_row):
     """out = init + a @ b for a block: m x k elements of a, slivers of NR columns of b that lie b_sliver apart.
 
@@ -112,7 +112,7 @@ def multiply_block(m, n, k, a, a_row, a_k, b, b_k, b_sliver, init, init_row, out
         sliver = advance(sliver, b_sliver)
 
 
-@inner
+@shared
 def row_product(n, k, x, x_k, b, b_k, init, out):
     """out = init + x @ b for one row: memory-bound, so b is read once and in the order in which it lies.
 
@@ -160,7 +160,7 @@ def column_product(m, k, a, a_row, a_k, b, b_k, init, out, scratch):
                 )
 
 
-@glue
+@shared
 def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
     """Hand the m x n elements of init + a @ b to the epilogue; init is the bias (has_bias) or zero.
 

@@ -10,7 +10,8 @@ from numba import carray, int64, intp, types
 from .activation import SOFTMAX
 from .dense import FEW_ROWS, FEW_ROWS_GRAIN, linear_cell, operand, part, shifted
 from .gemm import Operand
-from .jit import call, finder, glue, kernel, run, serial_in_njit, worker
+from .jit import call, finder, glue, kernel, serial_in_njit, worker
+from .launch import run
 from .layout import ROWS, layer_scratch, threads_that_fit
 from .microkernel import panel_columns
 from .simd import address_of, advance, flat_pointer, itemsize, pointer_to

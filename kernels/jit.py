@@ -11,6 +11,7 @@ import ctypes
 import functools
 import gc
 import hashlib
+import inspect
 import os
 import pathlib
 import pickle
@@ -19,12 +20,13 @@ import sys
 import tempfile
 import threading
 import warnings
+from typing import NamedTuple
 
 import llvmlite.binding as llvm
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.core import caching, cgutils, config, serialize
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic, overload, register_jitable
@@ -178,6 +180,12 @@ class _Cache(caching.FunctionCache):
             found.library._reload_init.update(found.reload_init)
         return found
 
+    def save_overload(self, sig, data):
+        # Whoever links this function keeps it in his own cache, which knows nothing of our sources.
+        data.library._reload_init.add(_Needed("", ()))
+        data.reload_init.append(_Needed("", ()))
+        super().save_overload(sig, data)
+
 
 def _compile(function, **options):
     dispatcher = numba.njit(**OPTIONS, **options)(function)
@@ -203,6 +211,87 @@ def glue(function):
     with the functions between a kernel and the micro-kernel as `inner`, the first call took twice as long.
     """
     return numba.njit(inline="always", **OPTIONS)(function)
+
+
+class _Needed(NamedTuple):
+    """Goes with machine code into caches, the user's too; Numba calls it before it loads what it took from one.
+
+    Attributes:
+        name, arguments: of a `shared` function whose symbol the code refers to; name "" stands for the version alone.
+    """
+
+    name: str
+    arguments: tuple
+
+    def __call__(self):
+        if self.name:
+            _shared[self.name].symbol(self.arguments)
+
+    def __reduce__(self):
+        return _needed, (SOURCE_DIGEST, *self)
+
+
+def _needed(digest, name, arguments):
+    if digest != SOURCE_DIGEST:
+        # What Numba takes for a file that is gone: it compiles anew.
+        raise FileNotFoundError("compiled against another version of fastnn")
+    return _Needed(name, arguments)
+
+
+# The functions that were made by `shared`, by name.
+_shared = {}
+
+
+class _Shared:
+    def __init__(self, function):
+        self._compiled = _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+        self._name = f"{function.__module__}.{function.__qualname__}"
+        self._symbols = {}
+        _shared[self._name] = self
+
+    def symbol(self, arguments):
+        """The name of the machine code for these types of arguments, and the type of its result; it is there then."""
+        if arguments not in self._symbols:
+            self._compiled.compile(arguments)
+            result = self._compiled.overloads[arguments]
+            kinds = hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]
+            name = f"fastnn-{SOURCE_DIGEST}-{self._name}-{kinds}"
+            llvm.add_symbol(name, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+            self._symbols[arguments] = name, result.signature.return_type
+        return self._symbols[arguments]
+
+    def type_call(self, typingctx, *arguments):
+        """The definition of an intrinsic that calls the machine code."""
+        arguments = tuple(map(types.unliteral, arguments))
+        name, result = self.symbol(arguments)
+
+        def codegen(context, builder, signature, args):
+            context.active_code_library._reload_init.add(_Needed(self._name, arguments))
+            kind = context.call_conv.get_function_type(result, arguments)
+            callee = cgutils.get_or_insert_function(builder.module, kind, name)
+            _, value = context.call_conv.call_function(builder, callee, result, arguments, args)
+            return value
+
+        return result(*arguments), codegen
+
+
+def shared(function):
+    """Compile a function that kernels call as machine code of its own, once for each types of its arguments.
+
+    `inner` functions are linked into their callers, and optimised and turned into machine code there once more. What
+    every driver and worker contains is too large for that: blocks of products, activations and losses are nine tenths
+    of the workers of training.
+    """
+    made = _Shared(function)
+
+    def definition(typingctx, *arguments):
+        return made.type_call(typingctx, *arguments)
+
+    parameters = inspect.signature(function).parameters.values()
+    first = inspect.Parameter("typingctx", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    definition.__signature__ = inspect.Signature([first, *parameters])
+    definition.__name__, definition.__doc__ = function.__name__, function.__doc__
+    return intrinsic(definition)
 
 
 def plain(function):
@@ -469,7 +558,8 @@ def driver(signature):
     return register
 
 
-def _call_worker(context, builder, address, kinds, values):
+def call_address(context, builder, address, kinds, values):
+    """Call machine code at an address that takes such types and returns nothing."""
     callee = builder.inttoptr(address, context.call_conv.get_function_type(types.void, kinds).as_pointer())
     context.call_conv.call_function(builder, callee, types.void, kinds, values)
 
@@ -484,69 +574,10 @@ def call(typingctx, address, arguments):
 
     def codegen(context, builder, signature, args):
         kinds = tuple(signature.args[1])
-        _call_worker(context, builder, args[0], kinds, cgutils.unpack_tuple(builder, args[1], len(kinds)))
+        call_address(context, builder, args[0], kinds, cgutils.unpack_tuple(builder, args[1], len(kinds)))
         return context.get_dummy_value()
 
     return sig, codegen
-
-
-@intrinsic
-def _task(typingctx, address, arguments):
-    """(code, data): addresses of a function of (data, thread, threads) that makes the call, and of what it needs.
-
-    The data lie on the stack of the caller, who keeps what the arguments refer to.
-    """
-    sig = types.UniTuple(types.intp, 2)(address, arguments)
-
-    def codegen(context, builder, signature, args):
-        index = ir.IntType(64)
-        data = cgutils.alloca_once(builder, ir.LiteralStructType([value.type for value in args]))
-        builder.store(cgutils.pack_struct(builder, args), data)
-        code = ir.FunctionType(ir.VoidType(), [data.type, index, index])
-        function = ir.Function(builder.module, code, builder.module.get_unique_name("fastnn_task"))
-        function.linkage = "internal"
-        inside = ir.IRBuilder(function.append_basic_block())
-        worker, values = cgutils.unpack_tuple(inside, inside.load(function.args[0]), 2)
-        kinds = (*signature.args[1], types.intp, types.intp)
-        values = [*cgutils.unpack_tuple(inside, values, len(signature.args[1])), *function.args[1:]]
-        _call_worker(context, inside, worker, kinds, values)
-        inside.ret_void()
-        addresses = [builder.ptrtoint(pointer, index) for pointer in (function, data)]
-        return context.make_tuple(builder, signature.return_type, addresses)
-
-    return sig, codegen
-
-
-@intrinsic
-def _run_task(typingctx, code, data, thread, threads):
-    def codegen(context, builder, signature, args):
-        index = ir.IntType(64)
-        function = ir.FunctionType(ir.VoidType(), [index] * 3)
-        builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(code, data, thread, threads), codegen
-
-
-@parallel_kernel
-def _launch(code, data, threads):
-    for thread in prange(threads):
-        _run_task(code, data, thread, threads)
-
-
-@inner
-def run(address, arguments, threads):
-    """Call a worker once for each thread, with (*arguments, thread, threads); all are done when this returns.
-
-    Sweeps that follow each other have to be launched from here, not from two `prange` loops in one function: Numba sees
-    nothing of what a worker writes, and ran the second loop while threads were still in the first. The loop knows of
-    two addresses alone, so that it is compiled once: for the arguments of each worker anew, it took 0.4 s every time.
-    """
-    if threads == 1:
-        call(address, (*arguments, 0, 1))
-    else:
-        code, data = _task(address, arguments)
-        _launch(code, data, threads)
 
 
 def serial_in_njit(serial):

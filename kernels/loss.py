@@ -36,7 +36,7 @@ from numba.extending import overload
 
 from . import elementary, sigmoids
 from .codes import EstimatorLoss, Loss
-from .jit import OPTIONS, inner, kernel, plain
+from .jit import OPTIONS, inner, kernel, plain, shared
 from .simd import (
     advance,
     constant,
@@ -212,7 +212,7 @@ def _quantile_row(levels, prediction, target, gradient, terms, n, weight, scale)
         store(terms, j, constant(weight, d) * (side * d))
 
 
-@inner
+@shared
 def loss_rows(loss, parameter, prediction, batch, gradient, terms, rows, n, scale):
     """Gradient and unscaled terms of some rows: n terms a row, one a row for softmax_cross_entropy and log_loss."""
     if loss in (LOG_LOSS, SOFTMAX_CROSS_ENTROPY):

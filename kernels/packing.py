@@ -3,7 +3,7 @@
 packed[s, p, j] = b[p, s * NR + j]        s: sliver of NR columns, p < k
 """
 
-from .jit import inner
+from .jit import inner, shared
 from .microkernel import copy_panel_row, panel_columns
 from .simd import advance, load, store, transpose_square, vector_lanes
 
@@ -17,7 +17,7 @@ def _pack_elements(source, row_stride, column_stride, first, last, first_column,
             store(sliver, p * nr + j, load(source, p * row_stride + j * column_stride))
 
 
-@inner
+@shared
 def pack_b(b, row_stride, column_stride, k, n, packed):
     """Pack k x n elements of b, b[p, j] = b[p * row_stride + j * column_stride]; the last sliver is not padded.
 

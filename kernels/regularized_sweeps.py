@@ -16,7 +16,8 @@ from numba import carray, intp
 
 from .dense import part, shifted
 from .epilogue import Store, finish, landing, moved
-from .jit import finder, glue, run, worker
+from .jit import finder, glue, worker
+from .launch import run
 from .layout import ROWS
 from .normalization import BATCH, column_statistics, divide, parameter_sums, unbiased, update_running
 from .passes import loss_and_slope

@@ -10,7 +10,7 @@ the one before has left the core: a float64 row of 10 on a Zen 4 core took 58 ns
 import numpy as np
 
 from . import elementary
-from .jit import glue, inner
+from .jit import glue, inner, shared
 from .simd import (
     LANES,
     advance,
@@ -65,7 +65,7 @@ def _short_rows(y, rows, columns, log):
             store_row(row, columns, e * constant(1.0 / total, e))
 
 
-@inner
+@shared
 def _long_rows(y, rows, columns, log, buffer):
     for i in range(rows):
         row = advance(y, i * columns)
@@ -93,7 +93,7 @@ def softmax_rows(y, rows, columns, log, buffer):
         _long_rows(y, rows, columns, log, buffer)
 
 
-@inner
+@shared
 def softmax_rows_backward(dy, y, dz, rows, columns, log):
     """softmax: dz = y * (dy - sum(dy * y)); log_softmax: dz = dy - exp(y) * sum(dy). dz overlaps neither input."""
     for i in range(rows):
@@ -198,7 +198,7 @@ def _row_loss(prediction, target, labelled, n, log_total):
     return loss
 
 
-@inner
+@shared
 def cross_entropy_rows(clips, prediction, batch, gradient, terms, rows, n, scale):
     """Gradient and unscaled terms, one a row, of softmax_cross_entropy; of log_loss if it clips probabilities.
 

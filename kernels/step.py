@@ -9,7 +9,7 @@ from numba import float64, int64, intp, types
 
 from .dense import operand, shifted
 from .gemm import Operand
-from .jit import glue, inner
+from .jit import glue, inner, shared
 from .layout import layer_parts, rows_at, terms_of, training_scratch
 from .loss import Batch, loss_scale, terms_count, value_scale
 from .microkernel import panel_columns
@@ -146,13 +146,17 @@ def plan_step(given):
     )
 
 
+@shared
+def _scratch_size(table, rows, p):
+    return training_scratch(table, rows, itemsize(p), panel_columns(p))
+
+
 @glue
 def scratch_of(step, index):
     """The scratch of one thread."""
     if index == 0:
         return step.scratch
-    p = step.scratch
-    return advance(p, index * training_scratch(step.table, step.rows, itemsize(p), panel_columns(p)))
+    return advance(step.scratch, index * _scratch_size(step.table, step.rows, step.scratch))
 
 
 @glue

@@ -6,7 +6,8 @@ They know workers (sweeps.py, or regularized_sweeps.py for networks that are not
 import numpy as np
 from numba import carray, float64, int64, intp
 
-from .jit import call, driver, glue, inner, kernel, read_only, run, serial_in_njit
+from .jit import call, driver, glue, inner, kernel, read_only, serial_in_njit
+from .launch import run
 from .layout import threads_that_fit
 from .loss import parameter_array
 from .optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS, clip_elements_by_norm

@@ -7,6 +7,9 @@ import os
 import numpy as np
 import pytest
 
+# Tests of threads, and the processes that they start, use all of them beside whatever else runs.
+os.environ["FASTNN_NEVER_REST"] = "1"
+
 from fastnn import kernels
 from fastnn.kernels import reference
 from fastnn.kernels.catalog import CATALOG

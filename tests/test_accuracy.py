@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import FULL
 
+import fastnn
 from fastnn import accuracy
 from fastnn.__main__ import main
 from fastnn.kernels.accuracy import (
@@ -308,3 +309,22 @@ def test_pairs_are_exact_enough(code, rng):
                 pair, dy, saved, slope, mpmath.mpf(2) ** (-1074 if code == Activation.SIGMOID else -9)
             )
             assert error <= mpmath.mpf(2) ** -70, (where, float(error))
+
+
+def test_the_limit_of_threads_stays_the_users(monkeypatch, capsys):
+    seen, look = [], accuracy._sample_part
+
+    def sample_part(*arguments):
+        seen.append(fastnn.get_num_threads())
+        return look(*arguments)
+
+    monkeypatch.setattr(accuracy, "_sample_part", sample_part)
+    default = fastnn.get_num_threads()
+    for limit, expected in ((1, 1), (None, default)):
+        fastnn.set_num_threads(limit)
+        try:
+            assert accuracy.run(["relu"], count64=1000, dtypes=["float64"]) == 0
+            assert fastnn.get_num_threads() == expected
+        finally:
+            fastnn.set_num_threads(None)
+    assert set(seen) == {1}

@@ -11,9 +11,10 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import DTYPES
 
 import fastnn
-from fastnn import Activation, Dense, Loss, Sequential, activations
+from fastnn import MLP, Activation, Dense, Loss, Sequential, Standardize, activations
 from fastnn.kernels import reference
 
 MODULES = [
@@ -193,6 +194,81 @@ def test_models_copy_and_pickle(net, x, twin):
     assert np.shares_memory(other.layers[0].weight, other.parameters)
     other.parameters[:] = 0
     np.testing.assert_array_equal(net.predict(x), y)
+
+
+def converted(dtype, other):
+    """A model that has all that a model can have, trained in one dtype, and its copy in another."""
+    layers = [
+        Standardize(dtype=dtype),
+        Dense(3, 8, "tanh", normalization="batch", dtype=dtype),
+        Dense(8, 6, "gelu", normalization="layer", dropout=0.2),
+        Dense(6, 2, weight_initializer="zeros", dtype=dtype),
+    ]
+    net = Sequential(layers, dtype=dtype, seed=0, num_threads=1)
+    x = np.random.default_rng(0).normal(5, [1, 10, 1e-3], (64, 3))
+    net.fit(x, x[:, :2], optimizer="adam", batch_size=16, epochs=3, seed=0)
+    return net, net.astype(other), x
+
+
+@pytest.mark.parametrize("other", DTYPES)
+def test_astype_is_a_copy_in_another_dtype(dtype, other):
+    net, twin, x = converted(dtype, other)
+    before = net.parameters.copy(), net.statistics.copy()
+    assert (twin.dtype, twin.num_threads, twin.adapted) == (np.dtype(other), 1, True)
+    assert repr(twin.layers) == repr(net.layers)
+    for mine, theirs in zip(before, (twin.parameters, twin.statistics), strict=True):
+        np.testing.assert_array_equal(theirs, mine.astype(other))
+    for layer in twin:
+        assert layer.dtype == other
+    # Features of mean 5 and deviation 1e-3 lose some digits in float32.
+    np.testing.assert_allclose(twin.predict(x), net.predict(x), atol=0.02 if dtype != other else 0)
+    # What is done to the one the other does not see: they have no memory in common.
+    twin.fit(x, x[:, :2], optimizer="adam", epochs=1, seed=0)
+    twin.standardize.mean = np.zeros(3)
+    for mine, array in zip(before, (net.parameters, net.statistics), strict=True):
+        np.testing.assert_array_equal(array, mine)
+    assert (twin.parameters != before[0]).any()
+
+
+def test_astype_and_back_is_the_same_model():
+    net, twin, x = converted("float32", "float64")
+    back = twin.astype("float32")
+    for name in ("parameters", "statistics"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(net, name))
+    np.testing.assert_array_equal(back.predict(x), net.predict(x))
+    for copied in (pickle.loads(pickle.dumps(twin)), copy.deepcopy(twin)):
+        np.testing.assert_array_equal(copied.predict(x), twin.predict(x))
+    # A layer that was told a dtype is one of the new dtype.
+    Sequential(copy.deepcopy(twin.layers), dtype="float64")
+
+
+def test_astype_of_a_model_that_has_learned_nothing():
+    net = MLP([3, 1], standardize=True, dtype="float64", seed=0)
+    twin = net.astype(np.float32)
+    assert not twin.adapted
+    x = np.random.default_rng(0).normal(7, 2, (50, 3))
+    twin.fit(x, x[:, 0], seed=0)
+    np.testing.assert_allclose(twin.standardize.mean, x.mean(axis=0), rtol=1e-5)
+
+
+def test_astype_refuses_to_lose_what_float32_cannot_hold():
+    net = MLP([2, 1], standardize=True, dtype="float64", seed=0)
+    for bad, message in ((np.nan, None), (np.inf, None), (1e300, r"dtype: float32 cannot hold 1e\+300, a number")):
+        net.parameters[0] = bad
+        if message is None:
+            np.testing.assert_array_equal(net.astype("float32").parameters[0], np.float32(bad))
+        else:
+            with pytest.raises(ValueError, match=message):
+                net.astype("float32")
+            assert net.astype("float64").parameters[0] == bad
+    net.parameters[0] = 1e-300
+    with np.errstate(all="raise"):
+        assert net.astype("float32").parameters[0] == 0
+    net.standardize.scale = [1, 1e-300]
+    with pytest.raises(ValueError, match="dtype: float32 cannot hold 1e-300, a scale of the model's Standardize"):
+        net.astype("float32")
+    with pytest.raises(ValueError, match="dtype: expected float32 or float64, got 'float16'"):
+        net.astype("float16")
 
 
 def test_pickles_hold_no_scratch():

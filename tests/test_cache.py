@@ -231,7 +231,7 @@ def test_without_a_compiler_the_import_says_so():
 DOUBLES = """
 import numpy as np
 from numba import intp
-from fastnn.kernels import jit
+from fastnn.kernels import jit, launch
 
 
 @jit.worker(lambda t: (t[::1], intp, intp))
@@ -242,12 +242,12 @@ def double(x, index, parts):
 
 @jit.kernel
 def one(address, x):
-    jit.run(address, (x,), 2)
+    launch.run(address, (x,), 2)
 
 
 @jit.kernel
 def other(address, x):
-    jit.run(address, (x,), 2)
+    launch.run(address, (x,), 2)
 
 
 def work(name):

@@ -119,6 +119,37 @@ def test_kills_lose_nothing(tmp_path, rng):
     assert expected.startswith("done ")
 
 
+def test_a_fit_that_holds_rows_back_resumes_with_the_same_rows(data, path, rng, monkeypatch):
+    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    weight = rng.uniform(0.5, 2, 50)
+    given = {"batch_size": 5, "epochs": 4, "seed": 1, "sample_weight": weight, "validation_split": 0.3}
+    callbacks = lambda last: [EarlyStopping(restore_best=True), Checkpoint(path, 3, "updates"), last]
+    straight = make(optimizer="adam")
+    straight.fit(*data, **given, callbacks=callbacks(lambda trainer, history: None))
+
+    class Killer:
+        def on_batches_end(self, trainer, history):
+            if trainer.steps == 17:
+                raise KeyboardInterrupt
+
+    killed = make(optimizer="adam")
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit(*data, **given, callbacks=callbacks(Killer()))
+    kind = type("Killer", (), {"on_fit_end": lambda self, trainer, history: None})
+    for trainer in (Trainer.restore(path), killed):
+        x, y = data
+        with pytest.raises(ValueError, match="x: expected the fit's 50 rows, got 35"):
+            trainer.resume(x[:35], y[:35], sample_weight=weight[:35])
+        with pytest.raises(ValueError, match="validation_data: expected None in a fit with validation_split"):
+            trainer.resume(*data, sample_weight=weight, validation_data=data)
+        history = trainer.resume(*data, sample_weight=weight, callbacks=callbacks(kind()))
+        np.testing.assert_array_equal(trainer.net.parameters, straight.net.parameters)
+        for moment, expected in zip(trainer.moments, straight.moments, strict=True):
+            np.testing.assert_array_equal(moment, expected)
+        for name in ("loss", "val_loss"):
+            assert history.metrics[name] == straight.history.metrics[name]
+
+
 def test_a_checkpoint_within_an_epoch(data, path, monkeypatch):
     monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
     straight = make(optimizer="adam")

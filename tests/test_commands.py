@@ -4,11 +4,14 @@ import re
 import subprocess
 import sys
 
+import matplotlib.pyplot
+import numpy as np
 import pytest
 
 import fastnn
-from fastnn import kernels
+from fastnn import demo, kernels
 from fastnn.__main__ import main
+from fastnn.history import History
 
 
 def test_demo_learns_digits_and_draws_them(tmp_path, capsys):
@@ -21,6 +24,19 @@ def test_demo_learns_digits_and_draws_them(tmp_path, capsys):
     assert re.search(r"forward +worst error [\d.]+% of its tolerance", printed)
     assert re.search(r"one epoch: fastnn [\d.]+ ms, NumPy reference [\d.]+ ms", printed)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_drawing_leaves_the_backend_and_the_figures_of_the_program_alone(tmp_path):
+    pyplot = matplotlib.pyplot
+    before = matplotlib.get_backend()
+    pyplot.switch_backend("svg")
+    try:
+        labels = np.arange(70) % 10
+        history = History([1], {"loss": [1.0], "val_loss": [2.0]})
+        demo.draw(tmp_path / "demo.png", history, np.zeros((70, 64)), labels, np.roll(labels, 1))
+        assert (matplotlib.get_backend(), pyplot.get_fignums()) == ("svg", [])
+    finally:
+        pyplot.switch_backend(before)
 
 
 def test_info_names_versions_machine_and_cache(capsys):

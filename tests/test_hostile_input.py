@@ -395,8 +395,8 @@ def initializer(name, argument):
 
 
 NET, TRAINER, LAYER = (lambda w: w.net), (lambda w: w.trainer), (lambda w: w.layer)
-FIT = ["epochs", "batch_size", "shuffle", "seed", "sample_weight", "validation_data", "callbacks", "progress"]
-FIT += ["metrics", "x", "y"]
+FIT = ["epochs", "batch_size", "shuffle", "seed", "sample_weight", "validation_data", "validation_split", "callbacks"]
+FIT += ["progress", "metrics", "x", "y"]
 
 # A call with one value from outside, by the name that its error has to tell.
 CALLS = {

@@ -15,6 +15,7 @@ import pytest
 from numba import types
 
 import fastnn
+from fastnn import fit_task
 from fastnn import trainer as module
 from fastnn.interrupts import Interrupts
 from fastnn.kernels.jit import aside
@@ -42,7 +43,7 @@ LARGE = """
 import os, signal, sys, threading, time
 import numpy as np
 import fastnn
-from fastnn.trainer import _order
+from fastnn.fit_task import order_of_rows
 
 # A process that its parent has started in the background ignores it otherwise.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -81,7 +82,7 @@ for i in range(moments):
     # As many updates as it says, and each of them whole.
     while twin.steps < trainer.steps:
         epoch, number = divmod(twin.steps, 20)
-        rows = _order(len(x), 1, epoch + 1)[number * batch : (number + 1) * batch]
+        rows = order_of_rows(len(x), 1, epoch + 1)[number * batch : (number + 1) * batch]
         twin.step(x[rows], y[rows])
     same = np.array_equal(trainer.net.parameters, twin.net.parameters)
     same &= all(np.array_equal(a, b) for a, b in zip(trainer.moments, twin.moments))
@@ -446,9 +447,9 @@ def test_an_interrupt_that_came_in_compiled_code_waits_for_what_that_asks_for(mo
 
 
 def test_a_shuffle_of_many_rows_is_the_same(monkeypatch):
-    few = module._order(1000, 3, 4)
-    monkeypatch.setattr(module, "MANY_ROWS", 1000)
-    np.testing.assert_array_equal(module._order(1000, 3, 4), few)
+    few = fit_task.order_of_rows(1000, 3, 4)
+    monkeypatch.setattr(fit_task, "MANY_ROWS", 1000)
+    np.testing.assert_array_equal(fit_task.order_of_rows(1000, 3, 4), few)
 
 
 def send():

@@ -597,6 +597,96 @@ def test_targets_of_another_width_than_the_network_are_refused(before, after, so
                 model.fit(X, targets[before], X_val=X, y_val=targets[after])
 
 
+@BOTH
+@pytest.mark.parametrize("sizes", [(5, 5), (), [4, 3, 2]])
+def test_a_network_of_another_depth_than_the_parameters_ask_for_is_refused(Estimator, sizes, iris):
+    """scikit-learn's classes fail in NumPy then. To go on with the old one would be to leave a parameter unread."""
+    model = Estimator(hidden_layer_sizes=5, max_iter=2, random_state=0, warm_start=True).fit(*iris)
+    model.set_params(hidden_layer_sizes=sizes)
+    state = pickle.dumps(model)
+    for call in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=r"^hidden_layer_sizes: expected 1 layers, as coefs_ have, got [(\[]"):
+            call(*iris)
+        assert pickle.dumps(model) == state
+    assert len(model.set_params(warm_start=False).fit(*iris).coefs_) == len(sizes) + 1
+
+
+@pytest.mark.parametrize(("before", "after"), [("squared_error", "poisson"), ("poisson", "huber")])
+def test_a_loss_of_other_outputs_is_refused_by_a_fit_that_goes_on(before, after, iris):
+    """Poisson has the exponential as output activation, which belongs to the network."""
+    model = MLPRegressor(loss=before, max_iter=2, random_state=0, warm_start=True).fit(*iris)
+    model.set_params(loss=after)
+    state = pickle.dumps(model)
+    for call in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=rf"^loss: expected .*'poisson', as in the fit .*, got '{after}'$"):
+            call(*iris)
+        assert pickle.dumps(model) == state
+    assert np.isfinite(model.set_params(warm_start=False).fit(*iris).loss_)
+
+
+def test_targets_of_text_are_no_numbers(iris):
+    """NumPy would make numbers of these."""
+    model, text = MLPRegressor(max_iter=2, random_state=0), iris[1].astype(str)
+    for call in (model.fit, model.partial_fit):
+        with pytest.raises(TypeError, match=r"^y: expected numbers, got dtype <U"):
+            call(iris[0], text)
+        assert not hasattr(model, "coefs_")
+    with pytest.raises(TypeError, match=r"^y_val: expected numbers, got dtype <U"):
+        model.fit(*iris, X_val=iris[0], y_val=text)
+
+
+@pytest.mark.parametrize("weight", [None, np.float32, np.float64])
+@pytest.mark.parametrize("targets", [np.float32, np.uint8])
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        ("MLPClassifier", {}),
+        ("MLPRegressor", {}),
+        ("MLPRegressor", {"loss": "poisson"}),
+        ("MLPRegressor", {"alpha": np.float64(1e-4)}),
+        ("MLPRegressor", {"batch_size": 50}),
+        ("MLPRegressor", {"solver": "lbfgs"}),
+    ],
+)
+def test_the_loss_has_the_type_that_it_has_there(kind, parameters, targets, weight, iris):
+    X, y = iris[0].astype(np.float32), iris[1].astype(targets)
+    weight = None if weight is None else np.linspace(1, 2, 150, dtype=weight)
+    parameters = {"max_iter": 2, "random_state": 0, "hidden_layer_sizes": 5, **parameters}
+    theirs, ours = (
+        getattr(module, kind)(**parameters).fit(X, y, weight) for module in (sklearn.neural_network, fastnn.sklearn)
+    )
+    for name in ("loss_", "best_loss_"):
+        assert type(getattr(ours, name, None)) is type(getattr(theirs, name, None)), name
+    assert [type(loss) for loss in vars(ours).get("loss_curve_", [])] == [
+        type(loss) for loss in vars(theirs).get("loss_curve_", [])
+    ]
+
+
+@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+def test_a_validation_set_without_weight_has_no_score(kind, iris):
+    X, y, seen = iris[0], (iris[1] == 0) + 0, []
+    make = lambda module: getattr(module, kind)(hidden_layer_sizes=2, early_stopping=True, max_iter=2, random_state=0)
+    model = make(sklearn.neural_network)
+    model._score = lambda X, y, sample_weight: seen.append(X) or 0.5
+    model.fit(X, y, np.ones(150))
+    weight = np.where((X[:, np.newaxis] == seen[0]).all(axis=2).any(axis=1), 0.0, 1.0)
+    assert 0 < weight.sum() < 150
+    for module in (sklearn.neural_network, fastnn.sklearn):
+        with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
+            make(module).fit(X, y, weight)
+
+
+def test_a_score_predicts_once(iris):
+    """Of labels that are not of the classes' dtype, too: it would warn of missing names a second time."""
+    frame = pd.DataFrame(iris[0], columns=list("abcd"))
+    model = MLPClassifier(max_iter=2, random_state=0).fit(frame, iris[1])
+    for labels in (iris[1], iris[1].astype(np.int8), iris[1].astype(float)):
+        with pytest.warns(UserWarning, match="X does not have valid feature names") as warned:
+            score = model.score(iris[0], labels)
+        assert len(warned) == 1
+        assert score == accuracy_score(iris[1], model.predict(frame))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @BOTH
 def test_dtypes_are_kept(Estimator, dtype, digits):

@@ -77,11 +77,15 @@ def assert_same(theirs, ours, tolerance):
         expected, actual = getattr(theirs, name, None), getattr(ours, name, None)
         if expected is None:
             assert actual is None, name
+        elif name in NUMBERS:
+            assert type(actual) is type(expected), name
+            close(actual, expected, tolerance, name)
         elif name in ARRAYS:
             for i, (a, b) in enumerate(zip(actual, expected, strict=True)):
                 assert a.dtype == b.dtype, name
                 close(a, b, tolerance, f"{name}[{i}]")
         else:
+            assert {type(number) for number in actual} == {type(number) for number in expected}, name
             close(actual, expected, tolerance, name)
     if hasattr(theirs, "classes_"):
         np.testing.assert_array_equal(ours.classes_, theirs.classes_)

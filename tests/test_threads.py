@@ -67,6 +67,7 @@ def pool_of_eight(monkeypatch):
     """As if Numba had eight threads, no quota and no limit; nothing is launched."""
     monkeypatch.setattr(threads, "_numba_threads", lambda: 8)
     monkeypatch.setattr(threads, "container_quota", lambda: None)
+    monkeypatch.setattr(threads, "default_limit", lambda: None)
     monkeypatch.setattr(threads, "_limit", None)
 
 
@@ -154,6 +155,7 @@ def test_quotas_of_containers(membership, files, quota, tmp_path, monkeypatch):
     monkeypatch.setattr(threads, "CGROUPS", root)
     monkeypatch.setattr(threads, "MEMBERSHIP", tmp_path / "membership")
     monkeypatch.setattr(threads, "_numba_threads", lambda: 8)
+    monkeypatch.setattr(threads, "default_limit", lambda: None)
     monkeypatch.setattr(threads, "_limit", None)
     threads.container_quota.cache_clear()
     try:
@@ -163,6 +165,45 @@ def test_quotas_of_containers(membership, files, quota, tmp_path, monkeypatch):
         assert fastnn.get_num_threads() == 1
     finally:
         threads.container_quota.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("siblings", "cores"),
+    [
+        (["0,4", "1,5", "2,6", "3,7"] * 2, 4),
+        (["0-1", "0-1", "2-3", "2-3", "4", "5", "6", "7"], 6),
+        ([str(cpu) for cpu in range(8)], 8),
+        (["0-1", "0-1", "2-3"], None),
+        ([], None),
+    ],
+)
+def test_two_threads_of_one_core_count_once(siblings, cores, tmp_path, monkeypatch):
+    for cpu, text in enumerate(siblings):
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(text + "\n")
+    monkeypatch.setattr(threads, "CPUS", tmp_path)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(threads, "_numba_threads", lambda: 8)
+    monkeypatch.setattr(threads, "container_quota", lambda: None)
+    monkeypatch.setattr(threads, "_limit", None)
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    threads.physical_cores.cache_clear()
+    threads.default_limit.cache_clear()
+    try:
+        assert threads.physical_cores() == cores
+        assert fastnn.get_num_threads() == (cores or 8)
+        # Who asks for more gets it.
+        fastnn.set_num_threads(7)
+        assert fastnn.get_num_threads() == 7
+        fastnn.set_num_threads(None)
+        monkeypatch.setenv("NUMBA_NUM_THREADS", "8")
+        threads.default_limit.cache_clear()
+        assert fastnn.get_num_threads() == 8
+    finally:
+        fastnn.set_num_threads(None)
+        threads.physical_cores.cache_clear()
+        threads.default_limit.cache_clear()
 
 
 def test_a_thread_that_may_not_launch_is_given_one(pool_of_eight, monkeypatch):

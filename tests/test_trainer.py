@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import inspect
 import math
 import pickle
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import fastnn
 from fastnn import SGD, Adam, History, Trainer, trainer
+from fastnn.fit_task import order_of_rows
 from fastnn.kernels import reference
 
 
@@ -49,6 +51,21 @@ def test_fit_is_steps_over_batches_the_short_one_too(data):
     assert fitted.steps == stepped.steps == 8
 
 
+def test_both_fits_take_the_same_and_pass_it_on(monkeypatch):
+    """Written out twice: editors and type checkers read signatures, which nothing that is made at import gives them."""
+    theirs = inspect.signature(Trainer.fit).parameters
+    ours = inspect.signature(fastnn.Sequential.fit).parameters
+    made_with = inspect.signature(Trainer).parameters
+    assert list(ours) == ["self", "x", "y", "loss", "optimizer", *list(theirs)[3:]]
+    for name, parameter in ours.items():
+        assert parameter == (made_with if name in ("loss", "optimizer") else theirs)[name]
+    seen = []
+    monkeypatch.setattr(Trainer, "fit", lambda self, *given, **named: seen.append((self.loss, given, named)))
+    settings = {name: object() for name in list(theirs)[3:]}
+    fastnn.MLP([1, 1]).fit("x", "y", "mae", **settings)
+    assert seen == [(fastnn.losses.get("mae"), ("x", "y"), settings)]
+
+
 def test_how_calls_are_cut_does_not_show(data, monkeypatch):
     whole = make()
     whole.fit(*data, batch_size=4, epochs=3, seed=1)
@@ -79,8 +96,8 @@ def test_a_drawn_seed_is_noted(data):
 
 
 def test_orders_are_fixed_for_all_machines():
-    assert trainer._order(8, 1, 1).tolist() == ORDER_OF_8
-    assert sorted(trainer._order(100, 2, 3).tolist()) == list(range(100))
+    assert order_of_rows(8, 1, 1).tolist() == ORDER_OF_8
+    assert sorted(order_of_rows(100, 2, 3).tolist()) == list(range(100))
 
 
 # Philox keyed by (1, 1), shuffled by NumPy: a change breaks everybody's reproducible runs.
@@ -143,6 +160,50 @@ def test_validation_and_metrics(rng):
     right = (net.predict(x).argmax(axis=1) == labels).mean()
     assert history.metrics["accuracy"][-1] == history.metrics["val_accuracy"][-1] == right > 0.9
     assert history.metrics["labels_seen"][-1] == 2
+
+
+def without_seconds(history):
+    return {name: numbers for name, numbers in history.metrics.items() if name != "seconds"}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_validation_split_is_the_last_rows(data, rng, weighted):
+    x, y = data
+    weight = rng.uniform(0.5, 2, 50) if weighted else None
+    parts = [None, None] if weight is None else [weight[:37], weight[37:]]
+    nets = [fastnn.MLP([3, 8, 1], standardize=True, seed=0) for _ in range(2)]
+    given = {"loss": "huber", "optimizer": "adam", "batch_size": 8, "epochs": 3, "seed": 1}
+    given["metrics"] = [lambda y, prediction: float(np.abs(y - prediction).max())]
+    history = nets[0].fit(x, y, sample_weight=weight, validation_split=0.26, **given)
+    by_hand = nets[1].fit(x[:37], y[:37], sample_weight=parts[0], validation_data=(x[37:], y[37:], parts[1]), **given)
+    for name in ("parameters", "statistics"):
+        np.testing.assert_array_equal(getattr(nets[0], name), getattr(nets[1], name))
+    assert without_seconds(history) == without_seconds(by_hand)
+    assert set(history.metrics) == {"loss", "<lambda>", "val_loss", "val_<lambda>", "seconds"}
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "expected"),
+    # Rounding of the shares moves no row: 0.07 * 100 is 7.000000000000001, and 1 - 0.9 is below 0.1.
+    [(0.1, 10, 1), (0.9, 10, 9), (0.07, 100, 7), (0.3, 10, 3), (1 / 3, 50, 17), (np.float32(0.2), 50, 10), (0.5, 2, 1)],
+)
+def test_a_validation_split_is_rounded_to_rows(share, rows, expected):
+    class Seen:
+        rows = None
+
+        def on_batches_end(self, trainer, history):
+            Seen.rows = trainer.position().rows, trainer.position().held_back
+
+    make().fit(np.zeros((rows, 3)), np.zeros(rows), validation_split=share, callbacks=[Seen()])
+    assert Seen.rows == (rows - expected, expected)
+
+
+def test_batches_of_a_validation_split_are_those_of_the_other_rows():
+    net = fastnn.MLP([3, 4, 1], normalization="batch", seed=0)
+    x, y = np.ones((40, 3)), np.ones(40)
+    with pytest.raises(ValueError, match="got one of 1 where 33 rows are taken 16 at a time"):
+        net.fit(x, y, batch_size=16, validation_split=0.175)
+    net.fit(x, y, batch_size=16, validation_split=0.2)
 
 
 @pytest.mark.parametrize("normalization", [None, "batch"])
@@ -305,6 +366,20 @@ def test_thread_limit_does_not_change_results(rng):
         ({"callbacks": [3]}, TypeError, "callbacks: expected functions or objects with on_epoch_end, got 3"),
         ({"validation_data": np.zeros(3)}, ValueError, r"validation_data: expected \(x, y\)"),
         ({"validation_data": ([[1]], [1])}, ValueError, r"validation_data: x: expected shape \(\*, 3\), got \(1, 1\)"),
+        ({"validation_split": 1}, ValueError, "validation_split: expected a finite number above 0 and below 1, got 1"),
+        (
+            {"validation_split": 0.0},
+            ValueError,
+            "validation_split: expected a finite number above 0 and below 1, got 0.0",
+        ),
+        ({"validation_split": "half"}, TypeError, "validation_split: expected a real number, got 'half'"),
+        ({"validation_split": 0.01}, ValueError, "validation_split: expected a share that leaves rows .* 0 of 50"),
+        ({"validation_split": 0.99}, ValueError, "validation_split: expected a share that leaves rows .* 50 of 50"),
+        (
+            {"validation_split": 0.5, "validation_data": (np.zeros((1, 3)), [1])},
+            ValueError,
+            "validation_data: expected None in a fit with validation_split",
+        ),
         ({"progress": "bar"}, TypeError, "progress: expected True or False, got 'bar'"),
     ],
 )

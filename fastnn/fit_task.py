@@ -1,0 +1,94 @@
+"""What a fit works on: its arguments, checked, and the order in which it visits their rows."""
+
+from collections import namedtuple
+
+import numpy as np
+
+from .callbacks import callback_list
+from .kernels.jit import aside
+from .metrics import named
+from .validation import as_training_data, flag, real_number, refuse_overlap, shown
+
+# So many rows take longer to shuffle than Ctrl-C should have to wait.
+MANY_ROWS = 2**20
+
+# data: (x, y, sample_weight) to train on. watched: data by prefix, functions: by name, with which to watch them.
+Task = namedtuple("Task", "loss data watched functions callbacks progress")
+
+
+def training_data(net, loss, x, y, sample_weight):
+    """What `as_training_data` returns, in memory that training does not change."""
+    data = as_training_data(x, y, sample_weight, net, loss)
+    for name, array in zip(("x", "y", "sample_weight"), data, strict=True):
+        # An array with memory of its own has no base.
+        if array.base is not None:
+            refuse_overlap(array, net.network.parameters, name, "the parameters")
+            refuse_overlap(array, net.statistics, name, "the statistics")
+    return data
+
+
+def _validation_data(net, loss, given):
+    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
+    x, y, weight = (*given, None)[:3]
+    try:
+        # Views, as those of the training data.
+        return tuple(array[:] for array in as_training_data(x, y, weight, net, loss))
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"validation_data: {error}") from error
+
+
+def make_task(net, loss, x, y, sample_weight, validation_data, callbacks, metrics, progress):
+    """The `Task` that the arguments of a fit make."""
+    # Views, of which nobody else can set the shape.
+    data = tuple(array[:] for array in training_data(net, loss, x, y, sample_weight))
+    functions = named(metrics, loss)
+    watched = {"": data} if functions else {}
+    if validation_data is not None:
+        watched["val_"] = _validation_data(net, loss, validation_data)
+    progress = None if progress is None else flag(progress, "progress")
+    return Task(loss, data, watched, functions, callback_list(callbacks), progress)
+
+
+def rows_held_back(validation_split, rows):
+    """How many of so many rows a share of them is, some but not all; None of them is none."""
+    if validation_split is None:
+        return 0
+    count = round(real_number(validation_split, "validation_split", 0, above=True, below=1) * rows)
+    if not 0 < count < rows:
+        raise ValueError(
+            f"validation_split: expected a share that leaves rows to train on and rows to validate on, got "
+            f"{shown(validation_split)}, which holds back {count} of {rows}"
+        )
+    return count
+
+
+def divided(task, held_back):
+    """A task that validates on the last rows of its data, so many of them, and trains on the others."""
+    if held_back == 0:
+        return task
+    if "val_" in task.watched:
+        raise ValueError("validation_data: expected None in a fit with validation_split, got both")
+    rows = task.data[0].shape[0] - held_back
+    # Of no weights there are none on either side.
+    data, behind = (tuple(array[part] for array in task.data) for part in (slice(rows), slice(rows, None)))
+    watched = dict.fromkeys(task.watched, data) | {"val_": behind}
+    return task._replace(data=data, watched=watched)
+
+
+def check_batches(net, rows, batch_size):
+    """Refuse batches of fewer rows than the network can be trained on, of which an epoch's last is the shortest."""
+    least, shortest = net.least_rows, rows % batch_size or batch_size
+    if shortest < least:
+        raise ValueError(
+            f"batch_size: expected batches of at least {least} rows for batch normalization, got one of {shortest} "
+            f"where {rows} rows are taken {batch_size} at a time"
+        )
+
+
+def order_of_rows(rows, seed, epoch):
+    """A permutation of the rows; a counter-based generator gives the same on every machine and at every start."""
+    generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
+    # Ten million rows take a second.
+    order = generator.permutation(rows) if rows < MANY_ROWS else aside(generator.permutation, rows)
+    return order.astype(np.int64, copy=False)

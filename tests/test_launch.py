@@ -1,0 +1,155 @@
+"""When threads rest: what `judge` makes of a launch, and that nobody sees more of a rest than the time it takes."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn.kernels import launch
+from fastnn.kernels.launch import (
+    BETWEEN_LOOKS,
+    LONGEST_REST,
+    LOOK,
+    NEXT_LOOK,
+    REST,
+    REST_UNTIL,
+    RESTS,
+    SHORTEST_REST,
+    judge,
+    note,
+)
+
+MS = 1_000_000
+NEVER = np.iinfo(np.int64).max
+
+
+def look(state, begin, wall, cores, parts):
+    """Look at equal launches, times in ms, that use so many cores; returns when the look is over."""
+    state[launch.BEGIN], state[launch.CPU] = begin, 77
+    now = begin
+    wall, parts = int(wall * MS), [int(part * MS) for part in parts]
+    enough = False
+    while not enough:
+        assert now - begin < LOOK
+        now += wall
+        enough = note(state, wall, len(parts), sum(parts), max(parts))
+    judge(state, now, 77 + int(cores * (now - begin)), len(parts))
+    return now
+
+
+@pytest.mark.parametrize("pairs", [1, 4])
+@pytest.mark.parametrize(
+    ("why", "wall", "cores", "parts"),
+    [
+        ("threads make it faster", 1.0, 2.0, [0.9, 0.9]),
+        ("threads lose half of the time, as one would beside others", 4.0, 1.0, [1.5, 1.5]),
+        ("one part is longer, and the other thread waits for it", 4.0, 2.0, [4.0, 0.1]),
+        ("every part takes its time, on one core as on two", 20.0, 1.0, [19.0, 20.0]),
+    ],
+)
+def test_threads_that_do_no_harm_go_on(pairs, why, wall, cores, parts):
+    state = np.zeros(8, np.int64)
+    end = look(state, 5, wall, cores * pairs, parts * pairs)
+    assert (state[REST_UNTIL], state[RESTS], state[NEXT_LOOK]) == (0, 0, end + BETWEEN_LOOKS), why
+
+
+@pytest.mark.parametrize("pairs", [1, 4])
+def test_where_turns_are_lost_threads_rest(pairs):
+    state = np.zeros(8, np.int64)
+    end = look(state, 1000 * MS, 4.0, pairs, [0.1, 4.0] * pairs if pairs == 1 else [0.1] * 7 + [4.0])
+    assert (state[REST_UNTIL], state[RESTS], state[NEXT_LOOK]) == (end + SHORTEST_REST, 1, end)
+
+
+def test_rests_grow_while_they_do_not_help_and_are_short_again_later():
+    state = np.zeros(8, np.int64)
+    begin, rests = 1000 * MS, []
+    for _ in range(10):
+        look(state, begin, 4.0, 1.0, [0.1, 4.0])
+        rests.append(int(state[REST]))
+        begin = int(state[REST_UNTIL]) + MS
+    assert rests == [min(SHORTEST_REST << i, LONGEST_REST) for i in range(10)]
+    look(state, begin + LONGEST_REST, 4.0, 1.0, [0.1, 4.0])
+    assert state[REST] == SHORTEST_REST
+
+
+def train(threads):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((512, 40)).astype(np.float32), rng.integers(0, 10, 512)
+    net = fastnn.MLP([40, 128, 64, 10], activation="tanh", dropout=0.1, normalization="batch", dtype="float32", seed=0)
+    fastnn.set_num_threads(threads)
+    try:
+        net.fit(x, y, "softmax_cross_entropy", fastnn.Adam(clip_norm=1.0), batch_size=128, epochs=20, seed=0)
+        return net.parameters.tobytes() + net.predict(x).tobytes()
+    finally:
+        fastnn.set_num_threads(None)
+
+
+@pytest.fixture
+def state():
+    """The state of this process, put back afterwards."""
+    before = launch.STATE.copy()
+    yield launch.STATE
+    launch.STATE[:] = before
+
+
+def test_who_rests_launches_nothing(state):
+    state[:] = 0
+    state[REST_UNTIL] = NEVER
+    result = train(2)
+    assert state[launch.BEGIN] == 0
+    state[REST_UNTIL] = 0
+    assert train(2) == result
+    if fastnn.get_num_threads() > 1 and launch.HAS_CLOCKS:
+        assert state[launch.BEGIN] > 0
+
+
+def test_rests_that_come_and_go_change_no_bit(state):
+    expected = train(1)
+    done = threading.Event()
+
+    def disturb():
+        flip = False
+        while not done.wait(0.0002):
+            flip = not flip
+            state[REST_UNTIL] = NEVER if flip else 0
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        for _ in range(5):
+            assert train(2) == expected
+    finally:
+        done.set()
+        thread.join()
+
+
+ON_ONE_CORE = """
+import os
+import numpy as np
+import fastnn
+from fastnn.kernels import launch
+net = fastnn.MLP([64, 256, 10], seed=0)
+x = np.random.default_rng(0).standard_normal((2000, 64)).astype(np.float32)
+expected = net.predict(x)
+assert fastnn.get_num_threads() > 1
+core = min(os.sched_getaffinity(0))
+for thread in os.listdir("/proc/self/task"):
+    os.sched_setaffinity(int(thread), {core})
+for _ in range(50):
+    assert np.array_equal(net.predict(x), expected)
+print(launch.STATE[launch.RESTS], launch.STATE[launch.REST] >= launch.SHORTEST_REST)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="moves threads to one core as Linux does")
+@pytest.mark.skipif(fastnn.get_num_threads() == 1, reason="needs two threads")
+def test_two_threads_on_one_core_are_noticed(monkeypatch):
+    monkeypatch.delenv("FASTNN_NEVER_REST")
+    result = subprocess.run([sys.executable, "-c", ON_ONE_CORE], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    count, rested = result.stdout.split()
+    assert int(count) >= 1
+    assert rested == "True"
