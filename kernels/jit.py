@@ -181,16 +181,18 @@ class _Cache(caching.FunctionCache):
         return found
 
     def save_overload(self, sig, data):
-        # Whoever links this function keeps it in his own cache, which knows nothing of our sources.
-        data.library._reload_init.add(_Needed("", ()))
-        data.reload_init.append(_Needed("", ()))
+        VERSION.add_to(data.environment)
         super().save_overload(sig, data)
+
+
+class _NoCache(caching.NullCache):
+    def save_overload(self, sig, data):
+        VERSION.add_to(data.environment)
 
 
 def _compile(function, **options):
     dispatcher = numba.njit(**OPTIONS, **options)(function)
-    if CACHE_DIRECTORY is not None:
-        dispatcher._cache = _Cache(function)
+    dispatcher._cache = _NoCache() if CACHE_DIRECTORY is None else _Cache(function)
     return dispatcher
 
 
@@ -214,7 +216,10 @@ def glue(function):
 
 
 class _Needed(NamedTuple):
-    """Goes with machine code into caches, the user's too; Numba calls it before it loads what it took from one.
+    """What machine code takes along into caches, the user's too: it is unpickled before the code is loaded.
+
+    It lies among the constants of the environment that Numba gives each function. Of all functions that are linked
+    into another one Numba keeps the environments with that one, however many caches they have come from.
 
     Attributes:
         name, arguments: of a `shared` function whose symbol the code refers to; name "" stands for the version alone.
@@ -223,23 +228,33 @@ class _Needed(NamedTuple):
     name: str
     arguments: tuple
 
-    def __call__(self):
-        if self.name:
-            _shared[self.name].symbol(self.arguments)
-
     def __reduce__(self):
         return _needed, (SOURCE_DIGEST, *self)
+
+    def add_to(self, environment):
+        """Let a function's environment hold this."""
+        # Among them may be arrays, which compare element by element.
+        if not any(type(value) is _Needed and value == self for value in environment.consts):
+            environment.consts.append(self)
 
 
 def _needed(digest, name, arguments):
     if digest != SOURCE_DIGEST:
         # What Numba takes for a file that is gone: it compiles anew.
         raise FileNotFoundError("compiled against another version of fastnn")
+    if name:
+        _shared[name].symbol(arguments)
     return _Needed(name, arguments)
 
 
+# Of every function: whoever links it keeps it in his own cache, which knows nothing of our sources.
+VERSION = _Needed("", ())
 # The functions that were made by `shared`, by name.
 _shared = {}
+
+
+def _shared_named(name):
+    return _shared[name]
 
 
 class _Shared:
@@ -248,6 +263,10 @@ class _Shared:
         self._name = f"{function.__module__}.{function.__qualname__}"
         self._symbols = {}
         _shared[self._name] = self
+
+    def __reduce__(self):
+        # In another process its symbols are not there.
+        return _shared_named, (self._name,)
 
     def symbol(self, arguments):
         """The name of the machine code for these types of arguments, and the type of its result; it is there then."""
@@ -266,7 +285,7 @@ class _Shared:
         name, result = self.symbol(arguments)
 
         def codegen(context, builder, signature, args):
-            context.active_code_library._reload_init.add(_Needed(self._name, arguments))
+            _Needed(self._name, arguments).add_to(context.environment)
             kind = context.call_conv.get_function_type(result, arguments)
             callee = cgutils.get_or_insert_function(builder.module, kind, name)
             _, value = context.call_conv.call_function(builder, callee, result, arguments, args)
@@ -467,10 +486,15 @@ class Worker:
 
     def __init__(self, function, signature):
         self.function = function
+        self.__module__, self.__qualname__ = function.__module__, function.__qualname__
         self.slots = _take_slots(self)
         self._compiled = _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
         self._signature = signature
         self._addresses = {}
+
+    def __reduce__(self):
+        # By its name: in another process its addresses mean nothing.
+        return self.__qualname__
 
     def address(self, dtype):
         """The address of the worker for float32 or float64 arrays; compiles it at the first call."""

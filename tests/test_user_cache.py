@@ -41,6 +41,47 @@ x, weight, bias = np.ones((3, 4)), np.full((4, 5), -0.25), np.zeros(5)
 value = layer(x, weight, bias, np.empty((3, 5)))
 print(sum(layer.stats.cache_hits.values()), value)
 """
+NESTED = """
+import sys
+import numba, numpy as np, fastnn
+from fastnn import kernels
+
+@numba.njit(cache=True)
+def inner(x, weight, bias, out):
+    kernels.linear(x, weight, bias, 2, out)
+    return out[0, 0]
+
+@numba.njit(cache=True)
+def outer(x, weight, bias, out):
+    return 2 * inner(x, weight, bias, out)
+
+arrays = np.ones((3, 4)), np.full((4, 5), -0.25), np.zeros(5), np.empty((3, 5))
+for function in (inner, outer):
+    if function.__name__ in sys.argv[1:]:
+        value = function(*arrays)
+        print(sum(function.stats.cache_hits.values()), value)
+"""
+PICKLED = """
+import pathlib, pickle, sys
+import cloudpickle, numba, numpy as np, fastnn
+from fastnn.kernels import linear_backward_input, relu
+from fastnn.kernels.dense import linear_serial
+
+@numba.njit
+def f(x, weight, bias, out):
+    linear_serial(x, weight, bias, 2, out)
+    relu(out, out)
+    linear_backward_input(out, weight, x)
+    return out.sum() + x.sum()
+
+arrays = np.ones((3, 4)), np.full((4, 5), 0.25), np.zeros(5), np.empty((3, 5))
+path = pathlib.Path(sys.argv[1], "f.pickle")
+if path.exists():
+    f = pickle.loads(path.read_bytes())
+value = f(*arrays)
+path.write_bytes(cloudpickle.dumps(f))
+print(value)
+"""
 GLOBAL = """
 import numba, numpy as np, fastnn
 network = fastnn.MLP([1, 1], seed=0).network
@@ -49,7 +90,8 @@ network = fastnn.MLP([1, 1], seed=0).network
 def one(x):
     return fastnn.apply(network, x)
 
-print(sum(one.stats.cache_hits.values()), one(np.ones(1, np.float32)).shape)
+shape = one(np.ones(1, np.float32)).shape
+print(sum(one.stats.cache_hits.values()), shape)
 """
 
 
@@ -63,11 +105,13 @@ def package(tmp_path):
         shutil.copytree(pathlib.Path(fastnn.kernels.__file__).parent, tmp_path / "fastnn" / "kernels", ignore=ignored)
     (tmp_path / "user.py").write_text(USER)
     (tmp_path / "kernels.py").write_text(KERNELS)
+    (tmp_path / "nested.py").write_text(NESTED)
+    (tmp_path / "pickled.py").write_text(PICKLED)
     (tmp_path / "fixed.py").write_text(GLOBAL)
     return tmp_path
 
 
-def run(package, script, cache="cache"):
+def run(package, script, *arguments, cache="cache"):
     """The finished process. The user's cache lies beside his script, fastnn's in a folder of its own."""
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     environment |= {"XDG_CACHE_HOME": str(package / cache), "PYTHONPATH": str(package), "NUMBA_NUM_THREADS": "2"}
@@ -76,7 +120,8 @@ def run(package, script, cache="cache"):
         "import sys, runpy; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in str(f)];"
         f"sys.path.insert(0, {str(package)!r}); runpy.run_path({str(package / script)!r}, run_name='user')"
     )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600)
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
 
 
 def upgrade(package):
@@ -114,6 +159,24 @@ def test_a_cached_function_that_calls_a_kernel_is_compiled_anew_after_an_upgrade
     upgrade(package)
     assert printed(run(package, "kernels.py")) == ["0", "-0.5"]
     assert printed(run(package, "kernels.py")) == ["1", "-0.5"]
+
+
+def test_cached_functions_around_cached_functions(package):
+    """Of a function that came from a cache, what it needs goes with that which is compiled around it."""
+    assert printed(run(package, "nested.py", "inner")) == ["0", "-0.01"]
+    assert printed(run(package, "nested.py", "inner", "outer")) == ["1", "-0.01", "0", "-0.02"]
+    assert printed(run(package, "nested.py", "outer")) == ["1", "-0.02"]
+    assert printed(run(package, "nested.py", "outer", cache="empty")) == ["1", "-0.02"]
+    upgrade(package)
+    assert printed(run(package, "nested.py", "outer")) == ["0", "-1.0"]
+    assert printed(run(package, "nested.py", "outer")) == ["1", "-1.0"]
+
+
+def test_a_function_goes_to_another_process_as_a_pickle(package):
+    """As Dask and joblib send it; with all that belongs to one process left behind."""
+    first = printed(run(package, "pickled.py", str(package)))
+    assert printed(run(package, "pickled.py", str(package))) == first
+    assert printed(run(package, "pickled.py", str(package), cache="empty")) == first
 
 
 def test_a_network_frozen_into_a_cached_function_is_compiled_anew_after_an_upgrade(package):
