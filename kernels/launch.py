@@ -59,11 +59,11 @@ def note(state, wall, threads, busy, longest):
 
 @plain
 def judge(state, now, cpu, threads):
-    """End a look: rest, if threads have been less than half as fast as one that nobody interrupts.
+    """End a look: rest, if threads have been less than a third as fast as one that nobody interrupts.
 
     Beside a busy process a thread alone would get half a core. Turns that are lost now and then are worth it, for more
     threads get more of the cores: 100-512-256-1 and 1,024 rows, beside two busy processes on two cores, took 13 ms a
-    step on two threads and 15 to 17 on one.
+    step on two threads and 15 to 17 on one. Small networks lose all turns, and were 2 to 100 times as slow.
 
     Args:
         state: STATE.
@@ -71,7 +71,7 @@ def judge(state, now, cpu, threads):
         cpu: CPU time of the process.
         threads: of the last launch. Those that wait for one with more to do use CPU time too.
     """
-    slow = 2 * state[ALONE] < state[WALL] and 5 * (cpu - state[CPU]) < 4 * threads * (now - state[BEGIN])
+    slow = 3 * state[ALONE] < state[WALL] and 5 * (cpu - state[CPU]) < 4 * threads * (now - state[BEGIN])
     if slow:
         # Soon after a rest the reason for it is still there.
         again = state[BEGIN] - state[REST_UNTIL] < state[REST]
