@@ -9,6 +9,7 @@ else a ValueError.
 import numpy as np
 
 from .kernels import activation as kernel
+from .kernels.activation import NEVER_SHARED, SOFTMAX, activate_usual, activation_threads, columns_of
 from .validation import converted, real_array, result_array
 
 __all__ = [
@@ -38,32 +39,27 @@ def _result_dtype(dtype):
     raise TypeError(f"x: expected real numbers of at most 64 bits, got dtype {dtype}")
 
 
-FLOATS = FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-
-
-def _usual(x, out):
-    """Whether these are two arrays as loops pass them: nothing to convert, nothing that overlaps."""
-    return (
-        type(x) is np.ndarray
-        and type(out) is np.ndarray
-        and x.dtype is out.dtype
-        and (x.dtype is FLOAT32 or x.dtype is FLOAT64)
-        and x.shape == out.shape
-        and x.ndim > 0
-        and x.size > 0
-        and x.flags.carray
-        and out.flags.carray
-        # In place; or two arrays that own their memory, which share none.
-        and (x is out or (x.base is None and out.base is None) or not np.may_share_memory(x, out))
-    )
+def _done(run, activation, x, out):
+    """Whether f(x) is in out now: only if x is contiguous, of out's shape, and out itself or apart from it."""
+    source, target = x, out
+    if x.ndim != 1 or out.ndim != 1:
+        if x.ndim == 0 or x.shape != out.shape or not x.flags.c_contiguous:
+            return False
+        source, target = x.reshape(-1), out.reshape(-1)
+    columns = 1 if activation < SOFTMAX else columns_of(activation, out)
+    threads = 1 if out.size < NEVER_SHARED else activation_threads(activation, out)
+    return run(source, activation, target, columns, threads)
 
 
 def _apply(activation, x, out):
-    if _usual(x, out):
-        kernel.activate(x, activation, out)
-        return out
+    # Small arrays are where checks, not the kernel, take the time: what loops pass goes first and fast.
+    if type(x) is np.ndarray and (run := activate_usual(dtype := x.dtype)) is not None:
+        result = np.empty(x.shape, dtype) if out is None else out
+        usual = type(result) is np.ndarray and result.dtype is dtype and result.flags.carray
+        if usual and _done(run, activation, x, result):
+            return result
     array = real_array(x, "x")
-    if activation >= kernel.SOFTMAX and array.ndim == 0:
+    if activation >= SOFTMAX and array.ndim == 0:
         raise ValueError("x: expected at least one axis, got a scalar")
     dtype = _result_dtype(array.dtype)
     # The kernel may work in place, but only element on element.

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from . import activations, kernels, losses
 from .estimator_parameters import activation_codes
 from .initializers import zeros
+from .kernels.activation import FLOATS
 from .kernels.codes import Activation, EstimatorLoss
 from .kernels.loss import parameter_array
 from .layer import Dense
@@ -51,7 +52,7 @@ class Networks:
 def working_dtype(*arrays):
     """float32 or float64, in which scikit-learn would compute with arrays of these dtypes."""
     first = arrays[0].dtype
-    if first in activations.FLOATS and all(array.dtype is first for array in arrays):
+    if first in FLOATS and all(array.dtype is first for array in arrays):
         return first
     dtype = np.result_type(*(array.dtype for array in arrays))
     return np.dtype(np.float32 if dtype == np.float32 else np.float64)
@@ -222,7 +223,7 @@ class EstimatorNetwork:
         if (
             type(X) is np.ndarray
             and X.ndim == 2
-            and X.dtype in activations.FLOATS
+            and X.dtype in FLOATS
             and X.shape[0] > 0
             and X.shape[1] == getattr(self, "n_features_in_", None)
             and not hasattr(self, "feature_names_in_")

@@ -78,7 +78,9 @@ class Resources:
         return _limited(threads_for(rows * self._largest, FEW_ROWS_GRAIN), most)
 
     def inference(self, rows, most):
-        """(kernel, address of its plan, memory) for a forward pass on at most `most` threads.
+        """(function, address of its plan, memory) for a forward pass on at most `most` threads.
+
+        The function takes the address, x and out, 2-D arrays that have to be of the network's dtype.
 
         The caller keeps the memory until the kernel is done: a signal's handler or a subclass of `out` may call
         `predict` in between, and another workspace then takes the place of this one.
@@ -99,7 +101,9 @@ class Resources:
                 scratch.inference = rows, count, workspace, plans
                 scratch.small = _Scratch.small
             plan = forward_plan_of(self._network, workspace, threads)
-            plans[threads] = forward_driver(threads), plan.ctypes.data, (plan, workspace)
+            dtype = self._parameters.dtype
+            forward = forward_driver(threads, dtype).entry_point(dtype)
+            plans[threads] = forward, plan.ctypes.data, (plan, workspace)
             if threads == 1:
                 planned = rows if rows < ROWS else math.inf
                 scratch.small = min(planned, self._serial_rows), planned, plans[1]

@@ -207,8 +207,8 @@ class Sequential:
             if not out.flags.owndata:
                 refuse_overlap(out, self._parameters, "out", "the parameters")
                 refuse_overlap(out, self._statistics, "out", "the statistics")
-        kernel, address, _memory = self.resources.inference(rows, self._num_threads)
-        kernel(address, samples, out[None] if single else out)
+        forward, address, _memory = self.resources.inference(rows, self._num_threads)
+        forward(address, samples, out[None] if single else out)
         return out
 
     __call__ = predict

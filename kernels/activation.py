@@ -6,14 +6,17 @@ for gelu, gelu_tanh, silu and hardswish (`codes.NEEDS_PRE_ACTIVATION`).
 Loops go through vectors (`simd.load_vector`), branch-free; one switch stands outside each.
 """
 
+import functools
+
 import numpy as np
 from numba import intp
 
 from . import elementary, normal, sigmoids
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .jit import inner, kernel, serial_in_njit, shared, worker
+from .jit import driver, inner, kernel, read_only, serial_in_njit, shared, worker
 from .launch import run
 from .simd import (
+    address_of,
     advance,
     constant,
     flat_pointer,
@@ -52,10 +55,14 @@ SQRT_2_OVER_PI = 0.79788456080286535588
 GELU_CUBIC = sigmoids.GELU_CUBIC
 SIXTH = 1.0 / 6.0
 
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+
 # Picoseconds an element, float32 on one Zen 4 core, in the order of the codes; and those from which another thread
 # pays: an empty parallel region costs 2 us.
 COSTS = (100, 100, 100, 280, 280, 255, 245, 530, 330, 330, 255, 100, 100, 300, 300)
 PARALLEL_COST = 2_000_000
+# Fewer elements than so many are not shared by any activation.
+NEVER_SHARED = 2 * PARALLEL_COST // max(COSTS)
 
 
 @inner
@@ -266,10 +273,27 @@ def activate_serial(x, activation, out):
     _activate(activation, x, out, out.shape[-1])
 
 
-@kernel
-def activate_parallel(worker, x, activation, out, columns, threads):
-    """`activate_serial` over flat arrays, rows of `columns` elements shared by threads."""
-    run(worker, (x, activation, out, columns), threads)
+@driver(lambda t: (intp, read_only(t, 1, "A"), intp, t[::1], intp, intp))
+def activate_flat(worker, x, activation, out, columns, threads):
+    """`activate_serial` over flat arrays, rows of `columns` elements shared by threads, if the arrays fit.
+
+    False, and nothing done, unless x is contiguous, aligned, as long as out, and either out itself or apart from it.
+    """
+    size = out.itemsize
+    p, q, length = address_of(pointer(x)), address_of(flat_pointer(out)), out.size * size
+    contiguous = x.size == out.size and (x.strides[0] == size or length == 0) and p % size == 0
+    fit = contiguous and (p == q or p + length <= q or q + length <= p)
+    if fit and length > 0:
+        run(worker, (x, activation, out, columns), threads)
+    return fit
+
+
+@functools.cache
+def activate_usual(dtype):
+    """`activate_flat` for arrays of this very dtype without its first argument, by its entry point; None for others."""
+    if dtype not in FLOATS:
+        return None
+    return functools.partial(activate_flat.entry_point(dtype), activate_worker.address(dtype))
 
 
 @worker(lambda t: (t[::1], t[::1], intp, t[::1], intp, intp, intp))
@@ -292,9 +316,16 @@ def activate_backward_parallel(worker, dy, saved, activation, out, columns, thre
     run(worker, (dy, saved, activation, out, columns), threads)
 
 
-def _columns(activation, out):
+def columns_of(activation, out):
     """Elements that stay together: a row for the softmax family, one element for the others."""
     return max(1, out.shape[-1]) if activation >= SOFTMAX else 1
+
+
+def activation_threads(activation, out):
+    """Threads that pay for an activation of so many elements as out has."""
+    cost = out.size * COSTS[activation]
+    # Calls of Python are much for small arrays: those that would say 1 are left out.
+    return 1 if cost < 2 * PARALLEL_COST else threads_for(cost, PARALLEL_COST)
 
 
 @serial_in_njit(activate_serial)
@@ -307,13 +338,11 @@ def activate(x, activation, out):
         out: C-contiguous array of x's shape and dtype; may be x itself, must not overlap it otherwise.
     """
     activation = int(activation)
-    cost = out.size * COSTS[activation]
-    # Calls of Python are much for small arrays: those that would say 1 are left out.
-    threads = 1 if cost < 2 * PARALLEL_COST else threads_for(cost, PARALLEL_COST)
-    columns = _columns(activation, out) if activation >= SOFTMAX else 1
-    if out.ndim != 1:
-        x, out = x.reshape(-1), out.reshape(-1)
-    activate_parallel(activate_worker.address(out.dtype), x, activation, out, columns, threads)
+    columns, threads = columns_of(activation, out), activation_threads(activation, out)
+    address = activate_worker.address(out.dtype)
+    activate_flat.ready(out.dtype)
+    if not activate_flat(address, x.reshape(-1), activation, out.reshape(-1), columns, threads):
+        raise ValueError("x: expected as many elements as out, and out itself or memory of its own")
 
 
 @serial_in_njit(activate_backward_serial)
@@ -332,7 +361,7 @@ def activate_backward(dy, saved, activation, out):
     threads = threads_for(out.size * COSTS[IDENTITY if cheap else activation], PARALLEL_COST)
     address = activate_backward_worker.address(out.dtype)
     flat = dy.reshape(-1), saved.reshape(-1), activation, out.reshape(-1)
-    activate_backward_parallel(address, *flat, _columns(activation, out), threads)
+    activate_backward_parallel(address, *flat, columns_of(activation, out), threads)
 
 
 @kernel

@@ -10,7 +10,7 @@ from numba import carray, int64, intp, types
 from .activation import SOFTMAX
 from .dense import FEW_ROWS, FEW_ROWS_GRAIN, linear_cell, operand, part, shifted
 from .gemm import Operand
-from .jit import call, finder, glue, kernel, serial_in_njit, worker
+from .jit import call, driver, finder, glue, kernel, read_only, serial_in_njit, worker
 from .launch import run
 from .layout import ROWS, layer_scratch, threads_that_fit
 from .microkernel import panel_columns
@@ -162,14 +162,17 @@ def _planned(plan, x, out):
     return numbers, table, arguments
 
 
-@kernel
+_driver = driver(lambda t: (intp, read_only(t, 2, "A"), t[:, ::1]))
+
+
+@_driver
 def forward_planned(plan, x, out):
     """out = network(x) on this thread; plan: the address of the array from `forward_plan`."""
     numbers, _, arguments = _planned(plan, x, out)
     call(numbers[0], (*arguments, 0, 0, 1))
 
 
-@kernel
+@_driver
 def forward_shared(plan, x, out):
     """`forward_planned` on the plan's threads, which share rows, or layer after layer the columns if rows are few.
 
@@ -185,9 +188,11 @@ def forward_shared(plan, x, out):
         run(numbers[0] if by_rows else numbers[1], (*arguments, layer), count)
 
 
-def forward_driver(threads):
-    """The kernel that takes a plan for so many threads."""
-    return forward_planned if threads == 1 else forward_shared
+def forward_driver(threads, dtype):
+    """The driver that takes a plan for so many threads, ready for parameters of this dtype."""
+    found = forward_planned if threads == 1 else forward_shared
+    found.ready(dtype)
+    return found
 
 
 @serial_in_njit(forward_serial)
@@ -204,4 +209,4 @@ def forward(table, parameters, x, out, workspace):
     """
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, 0)
     plan = forward_plan(table, parameters, workspace, threads)
-    forward_driver(threads)(plan.ctypes.data, x, out)
+    forward_driver(threads, parameters.dtype)(plan.ctypes.data, x, out)

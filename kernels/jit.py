@@ -560,12 +560,19 @@ def read_only(element, dimensions, layout="C"):
 def driver(signature):
     """Compile a kernel that Python alone calls, with one signature for each dtype; call `ready(dtype)` of it first.
 
+    `entry_point(dtype)` of it is what Numba's dispatcher calls when it has looked at the types of the arguments, which
+    takes 0.14 us: for callers that have done so, since it reads an array of any dtype as one of its own.
+
     Numba compiles for each layout, and for read-only arrays once more: three arguments made 24 signatures of the
     training kernel, of 5 s each. Where it may compile no more, arguments convert to what there is, in 0.1 us.
 
     Args:
         signature: the argument types as a function of the element type.
     """
+
+    def entry_point(dispatcher, dtype):
+        dispatcher.ready(dtype)
+        return dispatcher.get_overload(signature(numba.from_dtype(dtype)))
 
     def register(function):
         dispatcher = _compile(function)
@@ -577,6 +584,7 @@ def driver(signature):
                 dispatcher.disable_compile()
 
         dispatcher.ready = functools.cache(lambda dtype: aside(compile_for, dtype))
+        dispatcher.entry_point = lambda dtype: entry_point(dispatcher, dtype)
         return dispatcher
 
     return register

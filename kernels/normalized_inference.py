@@ -110,7 +110,7 @@ find_normalized_sample = finder(normalized_sample_worker)
 
 
 def forward_plan_of(network, workspace, threads):
-    """The plan of a Network or NormalizedNetwork for `forward_driver(threads)`; see `forward_plan`."""
+    """The plan of a Network or NormalizedNetwork for `forward_driver`; see `forward_plan`."""
     table, parameters, *statistics = network
     if not statistics:
         return forward_plan(table, parameters, workspace, threads)
@@ -150,4 +150,4 @@ def normalized_forward(table, parameters, statistics, x, out, workspace):
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, 0)
     address = normalized_forward_worker.address(parameters.dtype)
     plan = plan_of(address, 0, table, parameters, workspace, threads, statistics.ctypes.data)
-    forward_driver(threads)(plan.ctypes.data, x, out)
+    forward_driver(threads, parameters.dtype)(plan.ctypes.data, x, out)

@@ -140,12 +140,13 @@ def get_num_threads():
     if _forked:
         return 1
     count = _numba_threads()
+    # Asked before every launch: comparisons take half the time of min().
     quota = container_quota()
-    if quota is not None:
-        count = min(count, quota)
+    if quota is not None and quota < count:
+        count = quota
     limit = default_limit() if _limit is None else _limit
-    if limit is not None:
-        count = min(count, limit)
+    if limit is not None and limit < count:
+        count = limit
     if count > 1 and threading.get_ident() != _main_thread and not _launch_is_thread_safe():
         return 1
     return count
@@ -153,6 +154,8 @@ def get_num_threads():
 
 def threads_for(work, grain):
     """Threads for `work` units of which each thread should have at least `grain`."""
-    if work < 2 * grain:
+    shares = work // grain
+    if shares < 2:
         return 1
-    return min(get_num_threads(), work // grain)
+    count = get_num_threads()
+    return count if count < shares else shares

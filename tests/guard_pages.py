@@ -24,7 +24,7 @@ from fastnn.kernels import dense
 from fastnn.kernels.activation import (
     activate_backward_parallel,
     activate_backward_worker,
-    activate_parallel,
+    activate_flat,
     activate_worker,
 )
 from fastnn.kernels.catalog import CATALOG, hyper_parameters
@@ -133,7 +133,7 @@ def activations(run):
                 if row.name.endswith("_backward"):
                     activate_backward_parallel(addresses[1], *arrays, int(code), out, columns, threads)
                 else:
-                    activate_parallel(addresses[0], *arrays, int(code), out, columns, threads)
+                    activate_flat(addresses[0], *arrays, int(code), out, columns, threads)
 
             run.begin(row.name, np.dtype(dtype), shape, side, "threads", threads)
             run.against_reference(row, inputs, flat, side)
@@ -287,7 +287,7 @@ def scratch(inputs, rows, threads, which):
 def planned_forward(threads):
     def forward(table, parameters, x, out, workspace):
         plan = forward_plan(table, parameters, workspace, threads)
-        forward_driver(threads)(plan.ctypes.data, x, out)
+        forward_driver(threads, out.dtype)(plan.ctypes.data, x, out)
 
     return forward
 
@@ -456,7 +456,7 @@ def normalized(run):
 def normalized_forward(threads):
     def forward(table, parameters, statistics, x, out, workspace):
         plan = forward_plan_of(NormalizedNetwork(table, parameters, statistics), workspace, threads)
-        forward_driver(threads)(plan.ctypes.data, x, out)
+        forward_driver(threads, out.dtype)(plan.ctypes.data, x, out)
 
     return forward
 

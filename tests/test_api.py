@@ -393,3 +393,34 @@ def test_activation_dtypes_and_shapes():
     x = np.zeros(4)
     with pytest.raises(ValueError, match="out: expected memory of its own"):
         activations.relu(x[:3], out=x[1:])
+
+
+@pytest.mark.parametrize("name", ["tanh", "softmax"])
+def test_activations_take_whatever_memory_and_refuse_what_overlaps(name, dtype, rng):
+    """Usual arrays take a short way to the kernel: whatever is unusual must not take it, or come out the same."""
+    function = getattr(activations, name)
+    values = rng.standard_normal(24).astype(dtype)
+    frozen = values.copy()
+    frozen.flags.writeable = False
+    unaligned = np.frombuffer(b"-" + values.tobytes(), dtype, offset=1)
+    swapped = values.astype(values.dtype.newbyteorder())
+    for shape in ((24,), (1, 24), (4, 6), (2, 3, 4), (24, 1, 1)):
+        x = values.reshape(shape)
+        expected = function(x.tolist()).astype(dtype) if dtype == np.float64 else function(x)
+        every_other, wide = np.repeat(values, 2)[::2].reshape(shape), np.empty((*shape, 2), dtype)
+        for source in (x, frozen.reshape(shape), unaligned.reshape(shape), swapped.reshape(shape), every_other):
+            for out in (None, np.empty(shape, dtype)):
+                result = function(source, out=out)
+                assert result.tobytes() == expected.tobytes()
+                assert out is None or result is out
+        for wrong in (wide[..., 0], np.empty((*shape, 1), dtype), frozen.reshape(shape)):
+            before = wrong.copy()
+            with pytest.raises(ValueError, match="out: expected"):
+                function(x, out=wrong)
+            np.testing.assert_array_equal(wrong, before)
+    memory = np.zeros(40, dtype)
+    with pytest.raises(ValueError, match="out: expected memory of its own"):
+        function(memory[:24].reshape(4, 6), out=memory[1:25].reshape(4, 6))
+    with pytest.raises(ValueError, match="out: expected shape"):
+        function(memory[:3], out=memory[10:14])
+    assert not memory.any()

@@ -14,7 +14,7 @@ from fastnn.kernels.activation import (
     activate_backward,
     activate_backward_parallel,
     activate_backward_worker,
-    activate_parallel,
+    activate_flat,
     activate_worker,
 )
 from fastnn.kernels.catalog import CATALOG
@@ -136,7 +136,7 @@ def test_activation_in_place_parallel_and_alone_agree(code, dtype, rng):
     activate(x, code, out)
     activate(in_place, code, in_place)
     columns = shape[1] if code in ROW_WISE else 1
-    activate_parallel(activate_worker.address(x.dtype), x.ravel(), int(code), parallel.ravel(), columns, 3)
+    activate_flat(activate_worker.address(x.dtype), x.ravel(), int(code), parallel.ravel(), columns, 3)
     assert out.tobytes() == in_place.tobytes() == parallel.tobytes()
 
     saved = x if code in NEEDS_PRE_ACTIVATION else out

@@ -158,7 +158,7 @@ def test_same_bits_for_any_batch_split(activation, dtype, rng):
         size = layout.workspace_size(net.table, net.parameters, len(rows), threads)[0]
         workspace = np.full(size, np.nan, dtype)
         plan = inference.forward_plan(net.table, net.parameters, workspace, threads)
-        inference.forward_driver(threads)(plan.ctypes.data, rows, out)
+        inference.forward_driver(threads, out.dtype)(plan.ctypes.data, rows, out)
         return out
 
     whole = forward(x, 1)
@@ -187,7 +187,7 @@ def test_few_rows_share_columns_with_the_same_bits(last, dtype, rng):
             memory = np.full(size + 2**17, 7, dtype)
             workspace, out = memory[:size], np.full((rows, odd), np.nan, dtype)
             plan = inference.forward_plan(net.table, net.parameters, workspace, threads)
-            inference.forward_driver(threads)(plan.ctypes.data, x[:rows], out)
+            inference.forward_driver(threads, out.dtype)(plan.ctypes.data, x[:rows], out)
             assert out.tobytes() == whole[:rows].tobytes()
             assert (memory[size:] == 7).all(), "written past the end of the workspace"
 

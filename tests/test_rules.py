@@ -147,4 +147,4 @@ def test_no_compile_after_the_first_call_of_a_dtype():
     frozen.flags.writeable = False
     for sizes, samples in [([3, 9, 9, 1], x), ([3, 2], frozen), ([3, 1], np.asfortranarray(x)), ([3, 1], x[::2])]:
         fastnn.MLP(sizes, seed=0).predict(samples)
-    assert len(kernel.signatures) - before <= 3, "more signatures than memory orders and writeability"
+    assert len(kernel.signatures) == before
