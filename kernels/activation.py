@@ -11,7 +11,7 @@ from numba import intp
 
 from . import elementary, normal, sigmoids
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .jit import inner, kernel, serial_in_njit, shared, worker
+from .jit import inner, kernel, serial_in_njit
 from .launch import run
 from .simd import (
     advance,
@@ -26,7 +26,9 @@ from .simd import (
     store_vector,
 )
 from .softmax import softmax_rows, softmax_rows_backward
+from .symbols import shared
 from .threads import threads_for
+from .workers import worker
 
 IDENTITY = int(Activation.IDENTITY)
 RELU = int(Activation.RELU)

@@ -18,8 +18,10 @@ from numba import carray, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import call, call_address, inner, parallel_kernel, plain, shared
+from .jit import inner, parallel_kernel, plain
 from .simd import pointer_to
+from .symbols import shared
+from .workers import call, call_address
 
 INDEX = ir.IntType(64)
 

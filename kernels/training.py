@@ -6,7 +6,7 @@ They know workers (sweeps.py, or regularized_sweeps.py for networks that are not
 import numpy as np
 from numba import carray, float64, int64, intp
 
-from .jit import call, driver, glue, inner, kernel, read_only, serial_in_njit
+from .jit import driver, glue, inner, kernel, read_only, serial_in_njit
 from .launch import run
 from .layout import threads_that_fit
 from .loss import parameter_array
@@ -23,6 +23,7 @@ from .sweeps import (
     update_worker,
 )
 from .table import CONTEXT, IN, NUMBERS, OUT, TABLE_COLUMNS, WEIGHT
+from .workers import call
 
 # A training plan: the addresses of four workers, address and size of seven arrays, five numbers. TABLE_AT is where it
 # has the address of its table.
