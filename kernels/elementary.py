@@ -16,6 +16,7 @@ from numba.extending import overload
 
 from .jit import OPTIONS
 from .simd import (
+    at_least,
     by_type,
     clamp,
     constant,
@@ -128,6 +129,12 @@ def exp(x):
     y = clamp(x, by_type(x, EXP_LOW32, EXP_LOW64), by_type(x, EXP_HIGH32, EXP_HIGH64))
     t, a, b = exp_parts(y)
     return (constant(1.0, x) + t) * a * b
+
+
+@scalar
+def product_by_tail(x, size, below):
+    """x F(x) from |x| and F(-|x|), for a distribution function with F(-x) = 1 - F(x)."""
+    return fma(-size, below, at_least(x, constant(0.0, x)))
 
 
 @scalar

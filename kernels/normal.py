@@ -14,11 +14,11 @@ from .elementary import (
     SHIFT64,
     by_precision,
     expm1_reduced,
+    product_by_tail,
     scalar,
 )
 from .simd import (
     any_lane,
-    at_least,
     at_most,
     by_type,
     clamp,
@@ -130,15 +130,9 @@ def _normal_cdf32(x):
 
 
 @scalar
-def _gelu_by(x, size, below):
-    """gelu(x) from |x| and normal_cdf(-|x|)."""
-    return fma(-size, below, at_least(x, constant(0.0, x)))
-
-
-@scalar
 def _gelu32(x):
     size, below, some_far = _by_table(x)
-    y = _gelu_by(x, size, below)
+    y = product_by_tail(x, size, below)
     if some_far:
         t, m, a, b, _ = _far_below(x)
         y = select(x < constant(-TABLE_END, x), -fma(t, m, m) * a * b, y)
