@@ -14,19 +14,9 @@ import numba
 from numba import types
 from numba.extending import overload
 
+from .float_bits import power_of_two, power_of_two_halves, split_exponent
 from .jit import OPTIONS
-from .simd import (
-    at_least,
-    by_type,
-    clamp,
-    constant,
-    fma,
-    polynomial,
-    power_of_two,
-    power_of_two_halves,
-    select,
-    split_exponent,
-)
+from .simd import at_least, by_type, clamp, constant, fma, polynomial, select
 from .vector import element_of
 
 # Inlined whatever its size: a call left in a loop would pass vectors through memory.

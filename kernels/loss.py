@@ -37,13 +37,13 @@ from numba.extending import overload
 from . import elementary, sigmoids
 from .codes import EstimatorLoss, Loss
 from .jit import OPTIONS, inner, kernel, plain
+from .reductions import lane_sum
 from .simd import (
     advance,
     constant,
     flat_pointer,
     fma,
     keep_alive,
-    lane_sum,
     lanes_of,
     load,
     load_vector,

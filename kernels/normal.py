@@ -17,18 +17,9 @@ from .elementary import (
     product_by_tail,
     scalar,
 )
-from .simd import (
-    any_lane,
-    at_most,
-    by_type,
-    clamp,
-    constant,
-    fma,
-    polynomial,
-    power_of_two_halves,
-    select,
-    table_polynomial,
-)
+from .float_bits import power_of_two_halves
+from .lookup import table_polynomial
+from .simd import any_lane, at_most, by_type, clamp, constant, fma, polynomial, select
 
 INVERSE_SQRT_2PI = 0.3989422804014327
 # normal_pdf and normal_cdf round to 0 below minus these

@@ -20,19 +20,9 @@ from .elementary import (
     reduce_by_ln2,
     scalar,
 )
-from .simd import (
-    any_lane,
-    at_most,
-    by_type,
-    clamp,
-    constant,
-    copysign,
-    fma,
-    power_of_two,
-    power_of_two_halves,
-    select,
-    table_polynomial,
-)
+from .float_bits import power_of_two, power_of_two_halves
+from .lookup import table_polynomial
+from .simd import any_lane, at_most, by_type, clamp, constant, copysign, fma, select
 
 # ---- Float32
 

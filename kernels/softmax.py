@@ -11,26 +11,8 @@ import numpy as np
 
 from . import elementary
 from .jit import glue, inner
-from .simd import (
-    LANES,
-    advance,
-    by_type,
-    constant,
-    fma,
-    lane_max,
-    lane_numbers,
-    lane_sum,
-    lanes_of,
-    load,
-    load_row,
-    load_vector,
-    row_max,
-    row_sum,
-    select,
-    store,
-    store_row,
-    store_vector,
-)
+from .reductions import lane_max, lane_numbers, lane_sum, load_row, row_max, row_sum, store_row
+from .simd import LANES, advance, by_type, constant, fma, lanes_of, load, load_vector, select, store, store_vector
 from .symbols import shared
 
 

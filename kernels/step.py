@@ -13,7 +13,8 @@ from .jit import glue, inner
 from .layout import layer_parts, rows_at, terms_of, training_scratch
 from .loss import Batch, loss_scale, terms_count, value_scale
 from .microkernel import panel_columns
-from .simd import advance, aligned, flat_pointer, itemsize, lane_sum, load, store
+from .reductions import lane_sum
+from .simd import advance, aligned, flat_pointer, itemsize, load, store
 from .symbols import shared
 from .table import IN, OUT, RECORD, Z_RECORD
 

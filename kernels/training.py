@@ -11,7 +11,8 @@ from .launch import run
 from .layout import threads_that_fit
 from .loss import parameter_array
 from .optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS, clip_elements_by_norm
-from .simd import advance, flat_pointer, lane_sum_of_sizes, lane_sum_of_squares, load, pointer_to
+from .reductions import lane_sum_of_sizes, lane_sum_of_squares
+from .simd import advance, flat_pointer, load, pointer_to
 from .step import Given, batch_loss, batch_weight
 from .sweeps import (
     Optimization,
