@@ -6,27 +6,7 @@ the door that checks; who calls a kernel directly vouches for shapes, dtypes and
 
 from . import reference
 from .activation import activate, activate_backward
-from .codes import Activation, EstimatorLoss, Loss, Normalization, Optimizer
-from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
-from .dropout import dropout
-from .embedded_apply import apply, apply_into, workspace
-from .embedded_derivatives import gradient, jacobian, vjp
-from .inference import forward
-from .loss import (
-    binary_cross_entropy,
-    binary_log_loss,
-    half_poisson_deviance,
-    half_squared_error,
-    huber,
-    log_cosh,
-    log_loss,
-    mae,
-    mse,
-    poisson,
-    quantile,
-    softmax_cross_entropy,
-)
-from .named_activations import (
+from .activation_kernels import (
     elu,
     elu_backward,
     gelu,
@@ -57,6 +37,26 @@ from .named_activations import (
     softplus_backward,
     tanh,
     tanh_backward,
+)
+from .codes import Activation, EstimatorLoss, Loss, Normalization, Optimizer
+from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
+from .dropout import dropout
+from .embedded_apply import apply, apply_into, workspace
+from .embedded_derivatives import gradient, jacobian, vjp
+from .inference import forward
+from .loss import (
+    binary_cross_entropy,
+    binary_log_loss,
+    half_poisson_deviance,
+    half_squared_error,
+    huber,
+    log_cosh,
+    log_loss,
+    mae,
+    mse,
+    poisson,
+    quantile,
+    softmax_cross_entropy,
 )
 from .network import Network, NormalizedNetwork
 from .normalization import batch_norm, batch_norm_backward, batch_norm_running, layer_norm, layer_norm_backward

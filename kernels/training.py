@@ -210,6 +210,8 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         losses: float64, receives the loss of each batch before its update, with the penalties if hyper says so.
     """
     numbers = carray(pointer_to(plan, NUMBERS), PLAN_SIZE)
+    rows_address, update_address = numbers[ROWS_SWEEP], numbers[UPDATE_SWEEP]
+    gradient_address, flat_address = numbers[GRADIENT_SWEEP], numbers[FLAT_UPDATE]
     table = carray(pointer_to(numbers[TABLE_AT], NUMBERS), (numbers[TABLE_AT + 1] // TABLE_COLUMNS, TABLE_COLUMNS))
     parameters, workspace = _planned_array(numbers, PARAMETERS_AT, y), _planned_array(numbers, WORKSPACE_AT, y)
     state1, state2 = _planned_array(numbers, STATE1_AT, y), _planned_array(numbers, STATE2_AT, y)
@@ -232,14 +234,14 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
             hyper[LEARNING_RATE] = load(pointer_to(numbers[RATES], losses), number)
         update = first_step + number
         penalty = penalty_in_loss(table, parameters, hyper, weight)
-        run(numbers[ROWS_SWEEP], (given,), _callers(table, threads))
+        run(rows_address, (given,), _callers(table, threads))
         if clip > 0.0:
             # The norm needs the whole gradient, so here it does travel through memory.
-            run(numbers[GRADIENT_SWEEP], (given, gradient), threads)
+            run(gradient_address, (given, gradient), threads)
             clip_elements_by_norm(flat_pointer(gradient), clip, gradient.size)
-            run(numbers[FLAT_UPDATE], (given, gradient, optimization, update), threads)
+            run(flat_address, (given, gradient, optimization, update), threads)
         else:
-            run(numbers[UPDATE_SWEEP], (given, optimization, update), threads)
+            run(update_address, (given, optimization, update), threads)
         losses[number] = batch_loss(given) + penalty
     if numbers[RATES] != 0:
         hyper[LEARNING_RATE] = own_rate
