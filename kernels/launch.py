@@ -1,11 +1,11 @@
 """Workers on threads: the one parallel loop of the package, and when launches are better left out.
 
 A launch ends when its last thread has. Where other processes want the cores too, or the system has put two threads on
-one core, that thread first waits until it gets its turn, longer than small work takes in all.
-So now and then a few launches are looked at, and where their parts one after the other would have been done much
-earlier, the calling thread works alone for a while. Results do not depend on the number of threads, so time is all that
-anybody sees of it. `asv_bench/versus.py --busy 2` shows it; with FASTNN_NEVER_REST=1 threads never rest, with
-NUMBA_NUM_THREADS=1 there is one.
+one core, that thread first waits until it gets its turn, longer than small work takes in all. So now and then a few
+launches are looked at, and where their parts one after the other would have been done much earlier, the calling thread
+works alone for a while. Results do not depend on the number of threads, so time is all that anybody sees of it:
+`asv_bench/versus.py --busy 2` shows it, with FASTNN_NEVER_REST=1 as if threads never rested, with NUMBA_NUM_THREADS=1
+on one thread.
 """
 
 import os
