@@ -14,6 +14,7 @@ interrupted itself is called again for the same epoch, which those of this modul
 """
 
 import csv
+import dataclasses
 import math
 import time
 from collections import namedtuple
@@ -47,6 +48,40 @@ def call(callback, hook, trainer, history):
     """Call one of the HOOKS, if the callback has it."""
     method = getattr(callback, hook, callback if hook == "on_epoch_end" and callable(callback) else None)
     return None if method is None else method(trainer, history)
+
+
+def ends_fit(answer):
+    """Whether what `on_epoch_end` returned asks for the end of the fit."""
+    return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+
+def scheduler_among(callbacks):
+    """The callback that sets learning rates, or None."""
+    return next((callback for callback in callbacks if hasattr(callback, "learning_rates")), None)
+
+
+def scheduled_rates(scheduler, base, position, count):
+    """The learning rates of the next `count` updates, as kernels take them.
+
+    Args:
+        scheduler: an object with the method `learning_rates` of a `LearningRateScheduler`, or None.
+        base: the optimizer's learning rate.
+        position: where the fit stands.
+
+    Returns:
+        float64 (count,); None without a scheduler.
+
+    Raises:
+        ValueError: the scheduler, which may be the user's own, has given another number of them.
+    """
+    if scheduler is None:
+        return None
+    # A position of its own: by the fit's, kernels count their rows.
+    rates = scheduler.learning_rates(base, dataclasses.replace(position), count)
+    rates = np.ascontiguousarray(rates, np.float64)
+    if rates.shape != (count,):
+        raise ValueError(f"learning_rates: expected shape ({count},), got {rates.shape}")
+    return rates
 
 
 def matching_states(states, callbacks):

@@ -8,8 +8,10 @@ import numpy as np
 
 from . import check
 from .files import check_writable
-from .kernels import catalog, reference
+from .kernels import reference
+from .kernels.catalog import CATALOG
 from .kernels.codes import Loss
+from .kernels.layout import workspace_size
 from .optimizers import AdamW
 from .sequential import MLP
 from .trainer import Trainer
@@ -46,8 +48,8 @@ def load_digits():
 def compare_with_reference(net, x, y):
     """Worst errors of the network's own kernels against NumPy, as shares of their tolerances, by kernel."""
     target = y[:, None].astype(net.dtype)
-    workspace = np.empty(max(catalog.workspace_size(net.table, net.parameters, len(x), 2)), net.dtype)
-    rows = {row.name: row for row in catalog.CATALOG}
+    workspace = np.empty(max(workspace_size(net.table, net.parameters, len(x), 2)), net.dtype)
+    rows = {row.name: row for row in CATALOG}
     start = {"table": net.table, "parameters": net.parameters, "x": x}
     loss = {"y": target, "sample_weight": np.empty(0, net.dtype), "loss": int(Loss.SOFTMAX_CROSS_ENTROPY)}
     cases = {

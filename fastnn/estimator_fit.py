@@ -2,9 +2,7 @@
 
 import time
 
-import numpy as np
-
-from .callbacks import call, callback_list
+from .callbacks import call, callback_list, ends_fit, scheduled_rates, scheduler_among
 from .history import History
 from .position import Position
 from .progress import progress_bar
@@ -30,8 +28,8 @@ class EstimatorFit:
         self.history = estimator.history_
         scheduler = [] if optimizer.scheduler is None else [optimizer.scheduler]
         self._callbacks = callback_list([*scheduler, *estimator.callbacks])
-        self._scheduler = next((one for one in self._callbacks if hasattr(one, "learning_rates")), None)
-        if self._scheduler and estimator.solver == "sgd" and estimator.learning_rate != "constant":
+        self._scheduler = scheduler_among(self._callbacks)
+        if self._scheduler is not None and estimator.solver == "sgd" and estimator.learning_rate != "constant":
             raise ValueError(
                 f"learning_rate: expected 'constant' with a schedule of fastnn's, got {estimator.learning_rate!r}"
             )
@@ -47,10 +45,8 @@ class EstimatorFit:
     steps = property(lambda self: self.optimizer.steps)
 
     def learning_rates(self, count):
-        """Those of the next `count` updates, or None for the optimizer's."""
-        if self._scheduler is None:
-            return None
-        return self._scheduler.learning_rates(self.optimizer.learning_rate, self._position, count)
+        """Those of the next `count` updates, float64 (count,), or None for the optimizer's."""
+        return scheduled_rates(self._scheduler, self.optimizer.learning_rate, self._position, count)
 
     def batches_done(self, losses, rates):
         """Updates are done, with these losses and learning rates."""
@@ -63,7 +59,7 @@ class EstimatorFit:
     def end_epoch(self, numbers):
         """An epoch is done, with these numbers by name; True if a callback asks for the end."""
         position = self._position
-        if self._scheduler:
+        if self._scheduler is not None:
             numbers["learning_rate"] = position.learning_rate
         seconds = position.seconds + time.perf_counter() - self._mark
         self.history.append(self.epochs + 1, numbers | {"seconds": seconds})
@@ -89,7 +85,7 @@ class EstimatorFit:
         said = [call(callback, hook, self, self.history) for callback in self._callbacks]
         if said and self._after_change:
             self._after_change()
-        return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in said)
+        return any(map(ends_fit, said))
 
 
 class Tasks:

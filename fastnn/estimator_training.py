@@ -144,13 +144,7 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
                 "X_val, y_val: partial_fit with early_stopping=True expects both, for it trains on all that it is given"
             )
         self._learn_inputs(X, sample_weight)
-        # One of scikit-learn's, put here with a fitted model's other attributes, is none to go on with.
-        begins = not incremental or not isinstance(self.__dict__.get("_optimizer"), Descent)
-        if begins:
-            scheduler = None if self.schedule is None else LearningRateScheduler(self.schedule)
-            # scikit-learn's stream of random numbers is left alone where nothing is dropped.
-            seed = int(self._random_state.randint(2**31)) if self.dropout else 0
-            self._optimizer = Descent(self._schedule(), scheduler, seed)
+        begins = self._begin_descent(incremental)
         # scikit-learn's whole numbers of 64 bits: NumPy's if the user gives a batch size.
         lengths = [] if self.batch_size == "auto" else [np.int64]
         loss_type = np.result_type(self._loss_type(X, y, sample_weight), *lengths).type
@@ -160,32 +154,71 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         elif self.early_stopping:
             X, y, sample_weight, *validation = self._split(X, y, sample_weight)
         rows = X.shape[0]
-        batch_size = min(200, rows)
-        if self.batch_size != "auto":
-            batch_size = min(self.batch_size, rows)
-            if self.batch_size > rows:
-                warnings.warn(
-                    f"Got `batch_size` {self.batch_size}, larger than the {rows} training samples: it is clipped",
-                    stacklevel=4,
-                )
+        batch_size = self._rows_of_a_batch(rows)
         held = self._bind()
         net = self._network(working_dtype(X, *self.coefs_))
         data = self._kernel_data(X, y, sample_weight, net.dtype)
-        watched = None if validation is None else self._loss_data(*validation)
-        curve = None if validation is None else self.__dict__.setdefault("validation_loss_curve_", [])
+        watched = None
+        if validation is not None:
+            watched = self._loss_data(*validation)
+            self.__dict__.setdefault("validation_loss_curve_", [])
         descent = self._optimizer
         descent.begin(net, self._objective(), self._hyper())
         # Parameters of float32 that meet data of float64 are rounded after each batch.
         after_batch = None if net is held else lambda: _round_trip(net, held)
-        watch = EstimatorFit(self, net, descent, rows, int(batch_size), begins, after_batch, not incremental)
-        order = np.arange(rows)
-        batch_rows = np.diff(np.r_[0 : rows : int(batch_size), rows])
+        watch = EstimatorFit(self, net, descent, rows, batch_size, begins, after_batch, not incremental)
+        batch_rows = np.diff(np.r_[0:rows:batch_size, rows])
         if batch_rows.min() < net.least_rows:
             raise ValueError(
                 "batch_size: expected at least 2 rows in every batch for batch normalization, got one of 1: "
                 f"n_samples={rows}, batch_size={batch_size}"
             )
 
+        def epoch(order):
+            """The loss of an epoch, the mean over rows."""
+            losses = _epoch(watch, data, order, batch_size, after_batch)
+            return loss_type(losses @ batch_rows / rows)
+
+        stop, interrupted = self._run_epochs(watch, epoch, rows, validation, watched, incremental)
+        if not incremental and not interrupted:
+            watch.end()
+        if self.early_stopping:
+            self._come_back_to_the_best(stop, incremental)
+
+    def _begin_descent(self, incremental):
+        """Make `_optimizer` a new one, unless there is one to go on with; whether it was made."""
+        # One of scikit-learn's, put here with a fitted model's other attributes, is none to go on with.
+        if incremental and isinstance(self.__dict__.get("_optimizer"), Descent):
+            return False
+        scheduler = None if self.schedule is None else LearningRateScheduler(self.schedule)
+        # scikit-learn's stream of random numbers is left alone where nothing is dropped.
+        seed = int(self._random_state.randint(2**31)) if self.dropout else 0
+        self._optimizer = Descent(self._schedule(), scheduler, seed)
+        return True
+
+    def _rows_of_a_batch(self, rows):
+        """`batch_size` as a number, at most all rows."""
+        if self.batch_size == "auto":
+            return min(200, rows)
+        if self.batch_size > rows:
+            warnings.warn(
+                f"Got `batch_size` {self.batch_size}, larger than the {rows} training samples: it is clipped",
+                stacklevel=5,
+            )
+        return int(min(self.batch_size, rows))
+
+    def _run_epochs(self, watch, epoch, rows, validation, watched, incremental):
+        """Epochs until one of those that may end the fit does; (whether it has converged, whether Ctrl-C came).
+
+        Args:
+            watch: the `EstimatorFit`.
+            epoch: a function of an order of the rows, or None for the rows as they lie, that trains on all of them once
+                and returns the loss.
+            rows: how many there are.
+            validation: (X, y, sample_weight) for the score of early stopping, or None.
+            watched: the same as `_loss_data` has it, for the loss.
+        """
+        order = np.arange(rows)
         stop = interrupted = False
         try:
             self.n_iter_ = 0
@@ -197,17 +230,17 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
                     permutation = np.arange(rows)
                     self._random_state.shuffle(permutation)
                     order = order[permutation]
-                batch_losses = _epoch(watch, data, order if self.shuffle else None, int(batch_size), after_batch)
+                loss = epoch(order if self.shuffle else None)
                 self.n_iter_ += 1
                 self.t_ += rows
-                self.loss_ = loss_type(batch_losses @ batch_rows / rows)
+                self.loss_ = loss
                 self.loss_curve_.append(self.loss_)
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                 numbers = {"loss": float(self.loss_)}
                 if watched:
                     numbers["val_loss"] = self._loss_of(*watched)
-                    curve.append(numbers["val_loss"])
+                    self.validation_loss_curve_.append(numbers["val_loss"])
                 self._update_no_improvement_count(self.early_stopping, *(validation or (None, None, None)))
                 if self.early_stopping:
                     numbers["val_score"] = float(self.validation_scores_[-1])
@@ -220,20 +253,22 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
                         f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
                         "hasn't converged yet.",
                         sklearn.exceptions.ConvergenceWarning,
-                        stacklevel=4,
+                        stacklevel=5,
                     )
         except KeyboardInterrupt:
             interrupted = True
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warnings.warn("Training interrupted by user.", stacklevel=5)
         finally:
             watch.close()
-        if not incremental and not interrupted:
-            watch.end()
-        if self.early_stopping and incremental:
+        return stop, interrupted
+
+    def _come_back_to_the_best(self, stop, incremental):
+        """With early stopping: take the parameters with the best score where the fit has ended."""
+        if incremental:
             self.early_stopped_ = stop
             if stop:
                 self._no_improvement_count = 0
-        if self.early_stopping and (stop or not incremental):
+        if stop or not incremental:
             self._put_back({"coefs_": self._best_coefs, "intercepts_": self._best_intercepts} | self._best_others)
             if not incremental:
                 # As scikit-learn leaves them. Another pass of partial_fit may have to come back to those that it keeps.

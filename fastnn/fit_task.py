@@ -5,7 +5,7 @@ from collections import namedtuple
 import numpy as np
 
 from .callbacks import callback_list
-from .kernels.jit import aside
+from .kernels.compilation import aside
 from .metrics import named
 from .validation import as_training_data, flag, real_number, refuse_overlap, shown
 

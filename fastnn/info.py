@@ -9,7 +9,7 @@ import numpy as np
 
 from . import __getattr__ as attribute
 from .kernels import microkernel, simd
-from .kernels.jit import CACHE_DIRECTORY
+from .kernels.cache import CACHE_DIRECTORY
 from .kernels.threads import container_quota, get_num_threads, physical_cores
 
 

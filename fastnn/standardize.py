@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .kernels.jit import aside
+from .kernels.compilation import aside
 from .kernels.standardization import standardization
 from .resources import aligned_empty
 from .validation import (

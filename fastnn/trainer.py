@@ -9,7 +9,7 @@ from collections import namedtuple
 import numpy as np
 
 from . import losses, optimizers
-from .callbacks import call, matching_states
+from .callbacks import call, ends_fit, matching_states, scheduled_rates, scheduler_among
 from .checkpoint import read_checkpoint, write_checkpoint
 from .fit_task import check_batches, divided, make_task, order_of_rows, rows_held_back, training_data
 from .history import History
@@ -428,7 +428,7 @@ class Trainer:
                 self._in_callback = False
             with held:
                 position.callbacks_done += 1
-                position.stop |= isinstance(said, (bool, np.bool_)) and bool(said)
+                position.stop |= ends_fit(said)
 
     def _snapshot(self, last):
         """What an epoch changes, in the copies of the last one if they still fit."""
@@ -452,13 +452,13 @@ class Trainer:
     def _epoch(self, task, before, bar, held):
         """What is left of an epoch: its batches, and the numbers that history keeps of it."""
         position, callbacks, loss = self._position, self._callbacks, task.loss
-        scheduler = next((callback for callback in callbacks if hasattr(callback, "learning_rates")), None)
+        scheduler = scheduler_among(callbacks)
         order = order_of_rows(position.rows, self.history.seed, self.epochs + 1) if position.shuffle else None
         size, mark = position.batch_size, time.perf_counter()
         while position.batch < position.batches:
             first = position.batch
             count = min(self._batches_a_call, position.batches - first)
-            rates = self._rates(scheduler, count) if scheduler else None
+            rates = scheduled_rates(scheduler, self.optimizer.learning_rate, position, count)
             part = self._part(task.data, order, first, count)
             # Compiles what is not compiled yet: here, where Ctrl-C does not have to wait for the compiler.
             self._plan(size, loss)
@@ -476,23 +476,13 @@ class Trainer:
         numbers = {"loss": self._mean_loss(task.data[2], order)}
         for prefix, part in task.watched.items():
             numbers |= self._watch(prefix, part, task)
-        if scheduler:
+        if scheduler is not None:
             numbers["learning_rate"] = position.learning_rate
         with held:
             self._epochs += 1
             self.history.append(self.epochs, numbers | {"seconds": position.seconds + time.perf_counter() - mark})
             position.end_epoch()
         bar.scores(numbers)
-
-    def _rates(self, scheduler, count):
-        """The learning rates of the next `count` updates, as the kernel takes them."""
-        # A position of its own: by the fit's, kernels count their rows.
-        position = dataclasses.replace(self._position)
-        rates = scheduler.learning_rates(self.optimizer.learning_rate, position, count)
-        rates = np.ascontiguousarray(rates, np.float64)
-        if rates.shape != (count,):
-            raise ValueError(f"learning_rates: expected shape ({count},), got {rates.shape}")
-        return rates
 
     def _mean_loss(self, weight, order):
         """The mean of the epoch's losses over samples."""

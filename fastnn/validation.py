@@ -6,13 +6,13 @@ the user's data are made here, and only where dtype, byte order or alignment dem
 
 import math
 import numbers
-import operator
 import os
 import re
 
 import numpy as np
 
 from .kernels.codes import Loss
+from .kernels.whole_numbers import as_int
 
 # Labels travel to the kernels as floats: beyond this float32 cannot tell neighbours apart.
 FLOAT32_WHOLE_NUMBERS = 2**24
@@ -59,10 +59,7 @@ def float_dtype(dtype, name="dtype"):
 
 def whole_number(value, name, at_least, bits=None):
     """A Python int of at least `at_least`, of at most so many bits."""
-    try:
-        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
-    except TypeError:  # arrays have __index__, but most of them no index
-        number = None
+    number = as_int(value)
     if number is None:
         raise TypeError(f"{name}: expected a whole number, got {shown(value)}")
     if number < at_least:

@@ -7,8 +7,8 @@ distance = |actual - exact| / ulp(exact)
 from numba import float64
 
 from .double_double import SCALE, SMALL, UP
+from .float_bits import bits, from_bits
 from .jit import inner, kernel
-from .simd import bits, from_bits
 
 # What is found: two worst distances, each with the index where, and the number of misplaced NaN.
 WORST, WHERE, WORST_FLOORED, WHERE_FLOORED, MISPLACED = range(5)

@@ -13,7 +13,7 @@ from numba import intp
 
 from . import elementary, normal, sigmoids
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .jit import driver, inner, kernel, read_only, serial_in_njit, shared, worker
+from .jit import driver, inner, kernel, read_only, serial_in_njit
 from .launch import run
 from .simd import (
     address_of,
@@ -29,7 +29,9 @@ from .simd import (
     store_vector,
 )
 from .softmax import softmax_rows, softmax_rows_backward
+from .symbols import shared
 from .threads import threads_for
+from .workers import worker
 
 IDENTITY = int(Activation.IDENTITY)
 RELU = int(Activation.RELU)
@@ -95,8 +97,8 @@ def _hardswish(z):
 
 
 @inner
-def _gelu_tanh_inner(z):
-    """sqrt(2/pi) * (z + 0.044715 z^3)"""
+def _gelu_tanh_argument(z):
+    """sqrt(2/pi) (z + 0.044715 z^3), the argument of tanh; sigmoids.py has twice that, in two parts."""
     scaled = constant(SQRT_2_OVER_PI, z) * z
     return scaled * fma(constant(GELU_CUBIC, z) * z, z, constant(1.0, z))
 
@@ -207,7 +209,7 @@ def activate_elements_backward(activation, dy, saved, dz, count):
         for i in range(0, count, lanes_of(saved)):
             z = load_vector(saved, i, count)
             one = constant(1.0, z)
-            s, rest = sigmoids.sigmoid_pair(constant(2.0, z) * _gelu_tanh_inner(z))
+            s, rest = sigmoids.sigmoid_pair(constant(2.0, z) * _gelu_tanh_argument(z))
             du = constant(SQRT_2_OVER_PI, z) * fma(constant(3 * GELU_CUBIC, z) * z, z, one)
             slope = s + _product(constant(2.0, z) * z * du, s * rest)
             store_vector(dz, i, count, load_vector(dy, i, count) * slope)
@@ -233,7 +235,8 @@ def activate_elements_backward(activation, dy, saved, dz, count):
 
 
 @inner
-def _activate(activation, x, out, columns):
+def activate_array(activation, x, out, columns):
+    """out = f(x) for contiguous arrays, which may be one; row-wise activations take rows of `columns` elements."""
     z, y, count = flat_pointer(x), flat_pointer(out), out.size
     if activation >= SOFTMAX:
         copy_elements(z, y, count)
@@ -245,7 +248,8 @@ def _activate(activation, x, out, columns):
 
 
 @inner
-def _activate_backward(activation, dy, saved, out, columns):
+def activate_array_backward(activation, dy, saved, out, columns):
+    """out = dy * f'(.) for contiguous arrays, of which dy and out may be one."""
     up, kept, down, count = flat_pointer(dy), flat_pointer(saved), flat_pointer(out), out.size
     if activation >= SOFTMAX:
         # Row by row through a buffer, since out may be dy.
@@ -264,13 +268,13 @@ def activate_worker(x, activation, out, columns, index, parts):
     """One thread's rows of `columns` elements."""
     rows = x.size // columns
     first, last = index * rows // parts * columns, (index + 1) * rows // parts * columns
-    _activate(activation, x[first:last], out[first:last], columns)
+    activate_array(activation, x[first:last], out[first:last], columns)
 
 
 @kernel
 def activate_serial(x, activation, out):
     """out = f(x) on this thread; arrays as `activate` takes them."""
-    _activate(activation, x, out, out.shape[-1])
+    activate_array(activation, x, out, out.shape[-1])
 
 
 @driver(lambda t: (intp, read_only(t, 1, "A"), intp, t[::1], intp, intp))
@@ -301,13 +305,13 @@ def activate_backward_worker(dy, saved, activation, out, columns, index, parts):
     """One thread's rows of `columns` elements."""
     rows = dy.size // columns
     first, last = index * rows // parts * columns, (index + 1) * rows // parts * columns
-    _activate_backward(activation, dy[first:last], saved[first:last], out[first:last], columns)
+    activate_array_backward(activation, dy[first:last], saved[first:last], out[first:last], columns)
 
 
 @kernel
 def activate_backward_serial(dy, saved, activation, out):
     """out = dy * f'(.) on this thread; arrays as `activate_backward` takes them."""
-    _activate_backward(activation, dy, saved, out, out.shape[-1])
+    activate_array_backward(activation, dy, saved, out, out.shape[-1])
 
 
 @kernel
@@ -362,183 +366,3 @@ def activate_backward(dy, saved, activation, out):
     address = activate_backward_worker.address(out.dtype)
     flat = dy.reshape(-1), saved.reshape(-1), activation, out.reshape(-1)
     activate_backward_parallel(address, *flat, columns_of(activation, out), threads)
-
-
-@kernel
-def identity(x, out):
-    """out = x"""
-    _activate(IDENTITY, x, out, out.shape[-1])
-
-
-@kernel
-def identity_backward(dy, saved, out):
-    """out = dy * didentity/dx; saved is the output of identity."""
-    _activate_backward(IDENTITY, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def relu(x, out):
-    """out = max(x, 0)"""
-    _activate(RELU, x, out, out.shape[-1])
-
-
-@kernel
-def relu_backward(dy, saved, out):
-    """out = dy * drelu/dx; saved is the output of relu."""
-    _activate_backward(RELU, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def leaky_relu(x, out):
-    """out = x if x > 0 else 0.01 x"""
-    _activate(LEAKY_RELU, x, out, out.shape[-1])
-
-
-@kernel
-def leaky_relu_backward(dy, saved, out):
-    """out = dy * dleaky_relu/dx; saved is the output of leaky_relu."""
-    _activate_backward(LEAKY_RELU, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def elu(x, out):
-    """out = x if x > 0 else exp(x) - 1 (Clevert et al. 2015)"""
-    _activate(ELU, x, out, out.shape[-1])
-
-
-@kernel
-def elu_backward(dy, saved, out):
-    """out = dy * delu/dx; saved is the output of elu."""
-    _activate_backward(ELU, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def selu(x, out):
-    """out = scale * (x if x > 0 else alpha (exp(x) - 1)) (Klambauer et al. 2017)"""
-    _activate(SELU, x, out, out.shape[-1])
-
-
-@kernel
-def selu_backward(dy, saved, out):
-    """out = dy * dselu/dx; saved is the output of selu."""
-    _activate_backward(SELU, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def sigmoid(x, out):
-    """out = 1 / (1 + exp(-x))"""
-    _activate(SIGMOID, x, out, out.shape[-1])
-
-
-@kernel
-def sigmoid_backward(dy, saved, out):
-    """out = dy * dsigmoid/dx; saved is the output of sigmoid."""
-    _activate_backward(SIGMOID, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def tanh(x, out):
-    """out = tanh(x)"""
-    _activate(TANH, x, out, out.shape[-1])
-
-
-@kernel
-def tanh_backward(dy, saved, out):
-    """out = dy * dtanh/dx; saved is the output of tanh."""
-    _activate_backward(TANH, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def softplus(x, out):
-    """out = log(1 + exp(x))"""
-    _activate(SOFTPLUS, x, out, out.shape[-1])
-
-
-@kernel
-def softplus_backward(dy, saved, out):
-    """out = dy * dsoftplus/dx; saved is the output of softplus."""
-    _activate_backward(SOFTPLUS, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def gelu(x, out):
-    """out = x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016)"""
-    _activate(GELU, x, out, out.shape[-1])
-
-
-@kernel
-def gelu_backward(dy, saved, out):
-    """out = dy * dgelu/dx; saved is the input of gelu."""
-    _activate_backward(GELU, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def gelu_tanh(x, out):
-    """out = x / 2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))"""
-    _activate(GELU_TANH, x, out, out.shape[-1])
-
-
-@kernel
-def gelu_tanh_backward(dy, saved, out):
-    """out = dy * dgelu_tanh/dx; saved is the input of gelu_tanh."""
-    _activate_backward(GELU_TANH, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def silu(x, out):
-    """out = x * sigmoid(x) (Elfwing et al. 2017)"""
-    _activate(SILU, x, out, out.shape[-1])
-
-
-@kernel
-def silu_backward(dy, saved, out):
-    """out = dy * dsilu/dx; saved is the input of silu."""
-    _activate_backward(SILU, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def hardsigmoid(x, out):
-    """out = min(max(x / 6 + 1/2, 0), 1)"""
-    _activate(HARDSIGMOID, x, out, out.shape[-1])
-
-
-@kernel
-def hardsigmoid_backward(dy, saved, out):
-    """out = dy * dhardsigmoid/dx; saved is the output of hardsigmoid."""
-    _activate_backward(HARDSIGMOID, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def hardswish(x, out):
-    """out = x * hardsigmoid(x) (Howard et al. 2019)"""
-    _activate(HARDSWISH, x, out, out.shape[-1])
-
-
-@kernel
-def hardswish_backward(dy, saved, out):
-    """out = dy * dhardswish/dx; saved is the input of hardswish."""
-    _activate_backward(HARDSWISH, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def softmax(x, out):
-    """out = exp(x) / sum(exp(x)) along the last axis"""
-    _activate(SOFTMAX, x, out, out.shape[-1])
-
-
-@kernel
-def softmax_backward(dy, saved, out):
-    """out = dy * dsoftmax/dx; saved is the output of softmax."""
-    _activate_backward(SOFTMAX, dy, saved, out, out.shape[-1])
-
-
-@kernel
-def log_softmax(x, out):
-    """out = x - log(sum(exp(x))) along the last axis"""
-    _activate(LOG_SOFTMAX, x, out, out.shape[-1])
-
-
-@kernel
-def log_softmax_backward(dy, saved, out):
-    """out = dy * dlog_softmax/dx; saved is the output of log_softmax."""
-    _activate_backward(LOG_SOFTMAX, dy, saved, out, out.shape[-1])

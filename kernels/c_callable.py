@@ -15,10 +15,10 @@ import numpy as np
 from numba import types
 
 from .inference import sample_worker
-from .jit import call
 from .normalized_inference import normalized_sample_worker
 from .simd import keep_alive, pointer, pointer_to
 from .table import IN, NUMBERS, ROW_WORKSPACE
+from .workers import call
 
 
 def _evaluation(network):

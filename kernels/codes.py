@@ -1,10 +1,14 @@
-"""The numbers by which kernels know activations, losses and optimisers."""
+"""The numbers by which kernels know activations, normalisations, losses and optimisers."""
 
 from enum import IntEnum
 
 
 class Activation(IntEnum):
-    """f in a = f(z)."""
+    """f in a = f(z), by its number: what compiled code and kernels take, and `Dense` and `MLP` besides names.
+
+    >>> Activation.TANH, Activation["RELU"].value
+    (<Activation.TANH: 6>, 1)
+    """
 
     IDENTITY = 0
     RELU = 1
@@ -30,14 +34,24 @@ ROW_WISE = frozenset({Activation.SOFTMAX, Activation.LOG_SOFTMAX})
 
 
 class Normalization(IntEnum):
-    """Over what a layer's pre-activations are normalised: the units of a row, or the rows of a batch."""
+    """Over what a layer's pre-activations are normalised: the units of a row, or the rows of a batch.
+
+    >>> Normalization["BATCH"]
+    <Normalization.BATCH: 2>
+    """
 
     LAYER = 1
     BATCH = 2
 
 
 class Loss(IntEnum):
-    """The cross-entropies take logits, poisson the logarithm of the rate; huber and quantile have a parameter."""
+    """A loss by its number: what `fastnn.gradient` takes in compiled code, and what takes names of losses.
+
+    The cross-entropies take logits, poisson the logarithm of the rate; huber and quantile have a parameter.
+
+    >>> Loss["MSE"].value
+    0
+    """
 
     MSE = 0
     MAE = 1
@@ -59,6 +73,8 @@ class EstimatorLoss(IntEnum):
 
 
 class Optimizer(IntEnum):
+    """An optimiser by its number: see `fastnn.optimizers` for their formulas."""
+
     SGD = 0
     RMSPROP = 1
     ADAGRAD = 2

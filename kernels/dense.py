@@ -12,12 +12,14 @@ from numba import float64, intp
 from .activation import SOFTMAX
 from .epilogue import Activate, Store, finish, make_update
 from .gemm import Operand, product, product_scratch, row_product
-from .jit import glue, inner, kernel, plain, serial_in_njit, shared, worker
+from .jit import glue, inner, kernel, plain, serial_in_njit
 from .launch import run
 from .microkernel import panel_columns
 from .optimizer import plain_rule, update_elements
 from .simd import advance, constant, flat_pointer, itemsize, keep_alive, lanes_of, load_vector, pointer, store_vector
+from .symbols import shared
 from .threads import threads_for
+from .workers import worker
 
 # Multiply-adds from which another thread pays for its launch (2 us) and for the part of the operands it packs anew.
 GRAIN = 1 << 17

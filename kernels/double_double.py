@@ -25,18 +25,9 @@ from .activation import (
     TANH,
 )
 from .elementary import LN2_HIGH64, LOG2_E, SHIFT64, log1p, scalar
+from .float_bits import power_of_two_halves
 from .jit import inner, kernel
-from .simd import (
-    constant,
-    copysign,
-    flat_pointer,
-    fma,
-    lanes_of,
-    load_vector,
-    power_of_two_halves,
-    select,
-    store_vector,
-)
+from .simd import constant, copysign, flat_pointer, fma, lanes_of, load_vector, select, store_vector
 
 # Float64 results below SMALL are looked at times 2^UP.
 SMALL, UP = 2.0**-500, 256.0

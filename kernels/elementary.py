@@ -14,18 +14,9 @@ import numba
 from numba import types
 from numba.extending import overload
 
+from .float_bits import power_of_two, power_of_two_halves, split_exponent
 from .jit import OPTIONS
-from .simd import (
-    by_type,
-    clamp,
-    constant,
-    fma,
-    polynomial,
-    power_of_two,
-    power_of_two_halves,
-    select,
-    split_exponent,
-)
+from .simd import at_least, by_type, clamp, constant, fma, polynomial, select
 from .vector import element_of
 
 # Inlined whatever its size: a call left in a loop would pass vectors through memory.
@@ -128,6 +119,12 @@ def exp(x):
     y = clamp(x, by_type(x, EXP_LOW32, EXP_LOW64), by_type(x, EXP_HIGH32, EXP_HIGH64))
     t, a, b = exp_parts(y)
     return (constant(1.0, x) + t) * a * b
+
+
+@scalar
+def product_by_tail(x, size, below):
+    """x F(x) from |x| and F(-|x|), for a distribution function with F(-x) = 1 - F(x)."""
+    return fma(-size, below, at_least(x, constant(0.0, x)))
 
 
 @scalar

@@ -8,8 +8,6 @@ Networks with normalised layers or inputs go as `NormalizedNetwork(table, parame
 A sample is 1-D, a batch 2-D. They serve Python as well as compiled code; derivatives are in embedded_derivatives.py.
 """
 
-import operator
-
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
@@ -41,6 +39,7 @@ from .sensitivity import SEEDS
 from .simd import flat_pointer, pointer
 from .table import IN, ROW_WORKSPACE, outputs_count
 from .table_check import MOST
+from .whole_numbers import as_int
 
 
 @inner
@@ -147,10 +146,7 @@ def workspace(network, batch):
     dtype('float32')
     """
     network = check_arrays(network, {}, ())
-    try:
-        number = None if isinstance(batch, (bool, np.bool_)) else operator.index(batch)
-    except TypeError:  # arrays have __index__, but most of them no index
-        number = None
+    number = as_int(batch)
     if number is None:
         raise TypeError(f"batch: expected a whole number, got {batch!r:.200}")
     # Beyond 64 bits they are as wrong as the largest, and the smallest, of 64 bits.

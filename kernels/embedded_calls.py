@@ -10,7 +10,7 @@ from numba.extending import overload
 from .dense import operand
 from .embedded_checks import ONE_ROW, require
 from .inference import find_forward, find_sample
-from .jit import OPTIONS, call, glue
+from .jit import OPTIONS, glue
 from .layout import layer_parts
 from .network import NormalizedNetwork
 from .normalized_inference import find_normalized_forward, find_normalized_sample
@@ -23,6 +23,7 @@ from .step import with_x
 from .sweeps import find_gradient, find_rows
 from .table import IN, STANDARDIZED, STATISTICS_SIZE, mean_and_scale
 from .training import by_both_sweeps
+from .workers import call
 
 
 def compiled(choose):

@@ -11,10 +11,11 @@ from collections import namedtuple
 
 from .activation import copy_elements
 from .epilogue import finish, landing
-from .jit import glue, plain, shared
+from .jit import glue, plain
 from .microkernel import DEPTH, MR, panel_columns, row_step, row_steps, row_tile, tile
 from .packing import pack_b
 from .simd import advance, aligned, constant, itemsize, load, store
+from .symbols import shared
 
 # Rows of a block: with KC they make a part of `a` that stays in L2. Measured on Zen 4 at 512, 1024 and 4096 x 256
 # x 256: MC 48 to 192 and KC 128 to 512 differ by less than the noise, but for the weight gradient of large batches:

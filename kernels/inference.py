@@ -10,12 +10,13 @@ from numba import carray, int64, intp, types
 from .activation import SOFTMAX
 from .dense import FEW_ROWS, FEW_ROWS_GRAIN, linear_cell, operand, part, shifted
 from .gemm import Operand
-from .jit import call, driver, finder, glue, kernel, read_only, serial_in_njit, worker
+from .jit import driver, glue, kernel, read_only, serial_in_njit
 from .launch import run
 from .layout import ROWS, layer_scratch, threads_that_fit
 from .microkernel import panel_columns
 from .simd import address_of, advance, flat_pointer, itemsize, pointer_to
 from .table import ACTIVATION, BIAS, IN, NUMBERS, OUT, TABLE_COLUMNS, weights_of, widest
+from .workers import call, finder, worker
 
 
 @glue

@@ -1,10 +1,11 @@
 """Workers on threads: the one parallel loop of the package, and when launches are better left out.
 
 A launch ends when its last thread has. Where other processes want the cores too, or the system has put two threads on
-one core, that thread first waits for milliseconds until it gets its turn: beside busy processes, an epoch of 2 ms on
-one thread has taken 200 ms on two. So now and then a few launches are looked at, and where their parts one after the
-other would have been done earlier, the calling thread works alone for a while. Results do not depend on the number of
-threads, so time is all that anybody sees of it.
+one core, that thread first waits until it gets its turn, longer than small work takes in all. So now and then a few
+launches are looked at, and where their parts one after the other would have been done much earlier, the calling thread
+works alone for a while. Results do not depend on the number of threads, so time is all that anybody sees of it:
+`asv_bench/versus.py --busy 2` shows it, with FASTNN_NEVER_REST=1 as if threads never rested, with NUMBA_NUM_THREADS=1
+on one thread.
 """
 
 import os
@@ -18,8 +19,10 @@ from numba import carray, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import call, call_address, inner, parallel_kernel, plain, shared
+from .jit import inner, parallel_kernel, plain
 from .simd import pointer_to
+from .symbols import shared
+from .workers import call, call_address
 
 INDEX = ir.IntType(64)
 
@@ -35,10 +38,11 @@ llvm.add_symbol(STATE_NAME, STATE.ctypes.data)
 if os.environ.get("FASTNN_NEVER_REST") == "1":
     STATE[NEXT_LOOK] = np.iinfo(np.int64).max
 
-# A look is some of the system's time slices long, and a fifth of all launches pay for being timed, 0.1 us each.
+# A look is some of the system's time slices long, and a fifth of all launches pay for being timed.
 LOOK, BETWEEN_LOOKS = 8_000_000, 32_000_000
 SHORTEST_REST, LONGEST_REST = 8_000_000, 512_000_000
 
+# POSIX's clocks, read as where a time_t has 64 bits. Without them, as on Windows, launches are not looked at.
 HAS_CLOCKS = hasattr(time, "clock_gettime") and sys.maxsize > 2**32
 
 
@@ -62,8 +66,7 @@ def judge(state, now, cpu, threads):
     """End a look: rest, if threads have been less than a third as fast as one that nobody interrupts.
 
     Beside a busy process a thread alone would get half a core. Turns that are lost now and then are worth it, for more
-    threads get more of the cores: 100-512-256-1 and 1,024 rows, beside two busy processes on two cores, took 13 ms a
-    step on two threads and 15 to 17 on one. Small networks lose all turns, and were 2 to 100 times as slow.
+    threads get more of the cores. Small networks lose all turns.
 
     Args:
         state: STATE.
@@ -176,7 +179,14 @@ def _add_time(typingctx, times, time):
 
 
 @parallel_kernel
-def _launch(code, data, threads, times):
+def _launch(code, data, threads):
+    for thread in prange(threads):
+        _run_task(code, data, thread, threads)
+
+
+@parallel_kernel
+def _launch_timed(code, data, threads, times):
+    """`_launch`, with the time that each part takes added to `times`, an address, unless that is 0."""
     for thread in prange(threads):
         if times == 0:
             _run_task(code, data, thread, threads)
@@ -196,7 +206,7 @@ def _share_watched(code, data, threads):
     if looks and state[WALL] == 0:
         state[BEGIN], state[CPU] = begin, 1000 * _cpu_time()
     times = _two_zeros()
-    _launch(code, data, threads, times if looks else 0)
+    _launch_timed(code, data, threads, times if looks else 0)
     if looks:
         now, busy = _now(), carray(pointer_to(times, STATE), 2)
         if note(state, now - begin, threads, busy[0], busy[1]):
@@ -204,10 +214,10 @@ def _share_watched(code, data, threads):
 
 
 def _share_blindly(code, data, threads):
-    _launch(code, data, threads, 0)
+    # Not by `_launch_timed`, whose machine code refers to the clocks even if it is told not to look at them.
+    _launch(code, data, threads)
 
 
-# Without POSIX's clocks, as on Windows, launches are not looked at.
 _share = shared(_share_watched if HAS_CLOCKS else _share_blindly)
 
 
@@ -219,7 +229,7 @@ def run(address, arguments, threads):
 
     Sweeps that follow each other have to be launched from here, not from two `prange` loops in one function: Numba sees
     nothing of what a worker writes, and ran the second loop while threads were still in the first. The loop knows of
-    two addresses alone, so that it is compiled once: for the arguments of each worker anew, it took 0.4 s every time.
+    two addresses alone, so that it is compiled once, not for the arguments of each worker anew.
     """
     if threads == 1:
         call(address, (*arguments, 0, 1))

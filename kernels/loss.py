@@ -36,14 +36,14 @@ from numba.extending import overload
 
 from . import elementary, sigmoids
 from .codes import EstimatorLoss, Loss
-from .jit import OPTIONS, inner, kernel, plain, shared
+from .jit import OPTIONS, inner, kernel, plain
+from .reductions import lane_sum
 from .simd import (
     advance,
     constant,
     flat_pointer,
     fma,
     keep_alive,
-    lane_sum,
     lanes_of,
     load,
     load_vector,
@@ -54,6 +54,7 @@ from .simd import (
     store_vector,
 )
 from .softmax import cross_entropy_rows, kept_inside
+from .symbols import shared
 
 MSE = int(Loss.MSE)
 MAE = int(Loss.MAE)

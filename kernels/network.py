@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .jit import SOURCE_DIGEST
+from .digest import SOURCE_DIGEST
 from .layout import row_workspace
 from .table import (
     DROPPING,

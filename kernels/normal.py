@@ -14,21 +14,12 @@ from .elementary import (
     SHIFT64,
     by_precision,
     expm1_reduced,
+    product_by_tail,
     scalar,
 )
-from .simd import (
-    any_lane,
-    at_least,
-    at_most,
-    by_type,
-    clamp,
-    constant,
-    fma,
-    polynomial,
-    power_of_two_halves,
-    select,
-    table_polynomial,
-)
+from .float_bits import power_of_two_halves
+from .lookup import table_polynomial
+from .simd import any_lane, at_most, by_type, clamp, constant, fma, polynomial, select
 
 INVERSE_SQRT_2PI = 0.3989422804014327
 # normal_pdf and normal_cdf round to 0 below minus these
@@ -130,15 +121,9 @@ def _normal_cdf32(x):
 
 
 @scalar
-def _gelu_by(x, size, below):
-    """gelu(x) from |x| and normal_cdf(-|x|)."""
-    return fma(-size, below, at_least(x, constant(0.0, x)))
-
-
-@scalar
 def _gelu32(x):
     size, below, some_far = _by_table(x)
-    y = _gelu_by(x, size, below)
+    y = product_by_tail(x, size, below)
     if some_far:
         t, m, a, b, _ = _far_below(x)
         y = select(x < constant(-TABLE_END, x), -fma(t, m, m) * a * b, y)

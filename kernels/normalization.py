@@ -20,14 +20,13 @@ import numpy as np
 
 from .codes import Normalization
 from .jit import glue, inner, kernel
+from .reductions import lane_sum, lane_sum_of_squares
 from .simd import (
     advance,
     constant,
     flat_pointer,
     fma,
     keep_alive,
-    lane_sum,
-    lane_sum_of_squares,
     lanes_of,
     load,
     load_vector,

@@ -11,7 +11,7 @@ from .dense import linear_cell, operand, part
 from .epilogue import activate_rows
 from .gemm import Operand
 from .inference import forward_driver, forward_plan, forward_types, plan_of
-from .jit import finder, glue, kernel, serial_in_njit, worker
+from .jit import glue, kernel, serial_in_njit
 from .layout import ROWS, threads_that_fit
 from .normalization import LAYER, apply_running, normalize_rows, scale_and_shift
 from .simd import advance, flat_pointer, pointer_to
@@ -29,6 +29,7 @@ from .table import (
     weights_of,
     widest,
 )
+from .workers import finder, worker
 
 
 @glue

@@ -9,7 +9,7 @@ from numba import int64, intp
 
 from .activation import copy_elements
 from .gemm import Operand
-from .jit import finder, glue, worker
+from .jit import glue
 from .layout import ROWS, layer_parts
 from .normalization import BATCH, running_factors
 from .regularized_passes import backward_until, forward_until
@@ -19,6 +19,7 @@ from .simd import advance, aligned, constant, load, pointer_to, store
 from .standardization import standardized_rows, unstandardize_rows
 from .step import plan_rows
 from .table import IN, NORMALIZATION, OUT, STANDARDIZED, STATISTICS, mean_and_scale, widest
+from .workers import finder, worker
 
 
 @glue

@@ -20,18 +20,8 @@ import numpy as np
 
 from .codes import Optimizer
 from .jit import inner, kernel
-from .simd import (
-    advance,
-    by_type,
-    constant,
-    flat_pointer,
-    fma,
-    lane_sum_of_squares,
-    lanes_of,
-    load_vector,
-    select,
-    store_vector,
-)
+from .reductions import lane_sum_of_squares
+from .simd import advance, by_type, constant, flat_pointer, fma, lanes_of, load_vector, select, store_vector
 
 SGD = int(Optimizer.SGD)
 RMSPROP = int(Optimizer.RMSPROP)

@@ -3,9 +3,10 @@
 packed[s, p, j] = b[p, s * NR + j]        s: sliver of NR columns, p < k
 """
 
-from .jit import inner, shared
+from .jit import inner
 from .microkernel import copy_panel_row, panel_columns
 from .simd import advance, load, store, transpose_square, vector_lanes
+from .symbols import shared
 
 
 @inner

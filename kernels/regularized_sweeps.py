@@ -16,7 +16,7 @@ from numba import carray, intp
 
 from .dense import part, shifted
 from .epilogue import Store, finish, landing, moved
-from .jit import finder, glue, worker
+from .jit import glue
 from .launch import run
 from .layout import ROWS
 from .normalization import BATCH, column_statistics, divide, parameter_sums, unbiased, update_running
@@ -40,6 +40,7 @@ from .standardization import standardized_rows
 from .step import gather_rows, given_type, plan_step, scratch_of
 from .sweeps import optimization_type, sweep_weights, update_sinks
 from .table import CONTEXT, NORMALIZATION, NUMBERS, OUT, SCALE, STATISTICS, widest
+from .workers import finder, worker
 
 
 @worker(lambda t: (given_type(t), intp, intp, intp, intp))

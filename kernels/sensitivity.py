@@ -12,12 +12,13 @@ from numba import int64, intp
 from .dense import transposed
 from .epilogue import Store
 from .gemm import Operand, product
-from .jit import finder, glue, worker
+from .jit import glue
 from .layout import ROWS
 from .passes import backward_hidden, backward_output, forward_saving
 from .simd import advance, constant, load, pointer_to, store
 from .step import dz_of, plan_rows
 from .table import IN, OUT, weights_of, widest
+from .workers import finder, worker
 
 # Rows of a Jacobian that go back through the network together: enough to pay for reading weights by their columns.
 SEEDS = 32

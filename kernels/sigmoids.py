@@ -16,23 +16,13 @@ from .elementary import (
     exp,
     exp_parts,
     expm1_reduced,
+    product_by_tail,
     reduce_by_ln2,
     scalar,
 )
-from .simd import (
-    any_lane,
-    at_least,
-    at_most,
-    by_type,
-    clamp,
-    constant,
-    copysign,
-    fma,
-    power_of_two,
-    power_of_two_halves,
-    select,
-    table_polynomial,
-)
+from .float_bits import power_of_two, power_of_two_halves
+from .lookup import table_polynomial
+from .simd import any_lane, at_most, by_type, clamp, constant, copysign, fma, select
 
 # ---- Float32
 
@@ -54,6 +44,17 @@ def _number(a):
 
 
 @scalar
+def _by_table(size, far):
+    """(size up to where the table ends, sigmoid(-size), whether some lane is far, which begins at that end)."""
+    if any_lane(size > constant(COMMON_END, size)):
+        size, some_far = at_most(size, constant(SIGMOID_END, size)), any_lane(far)
+        below = _sigmoid(size, _number(size))
+    else:
+        below, some_far = _common_sigmoid(size, _number(size)), False
+    return size, below, some_far
+
+
+@scalar
 def _far_below(a):
     """(t, p, q) with sigmoid(-a) = e^-a - e^-2a + ... = (1 + t) p q for SIGMOID_END < a <= TAIL_END."""
     t, p, q = exp_parts(-a)
@@ -71,16 +72,12 @@ def _pair_by(x, below):
 @scalar
 def _sigmoid_pair32(x):
     size = abs(x)
-    if any_lane(size > constant(COMMON_END, x)):
-        below = _sigmoid(size, _number(size))
-        far = size > constant(SIGMOID_END, x)
-        if any_lane(far):
-            t, p, q = _far_below(at_most(size, constant(TAIL_END, x)))
-            below = select(far, (constant(1.0, x) + t) * p * q, below)
-        pair = _pair_by(x, below)
-    else:
-        pair = _pair_by(x, _common_sigmoid(size, _number(size)))
-    return pair
+    far = size > constant(SIGMOID_END, x)
+    _, below, some_far = _by_table(size, far)
+    if some_far:
+        t, p, q = _far_below(at_most(size, constant(TAIL_END, x)))
+        below = select(far, (constant(1.0, x) + t) * p * q, below)
+    return _pair_by(x, below)
 
 
 @scalar
@@ -95,25 +92,15 @@ def _tanh32(x):
 
 
 @scalar
-def _product_by(x, size, below):
-    """x sigmoid(.) from |x| and sigmoid(-|.|)."""
-    return fma(-size, below, at_least(x, constant(0.0, x)))
-
-
-@scalar
 def _silu32(x):
-    size = abs(x)
-    if any_lane(size > constant(COMMON_END, x)):
-        a = at_most(size, constant(SIGMOID_END, x))
-        y = _product_by(x, a, _sigmoid(a, _number(a)))
-        far = x < constant(-SIGMOID_END, x)
-        if any_lane(far):
-            # The product comes before the factor that may make it denormal.
-            a = at_most(size, constant(TAIL_END, x))
-            t, p, q = _far_below(a)
-            y = select(far, fma(-a, t, -a) * p * q, y)
-    else:
-        y = _product_by(x, size, _common_sigmoid(size, _number(size)))
+    far = x < constant(-SIGMOID_END, x)
+    size, below, some_far = _by_table(abs(x), far)
+    y = product_by_tail(x, size, below)
+    if some_far:
+        # The product comes before the factor that may make it denormal.
+        a = at_most(abs(x), constant(TAIL_END, x))
+        t, p, q = _far_below(a)
+        y = select(far, fma(-a, t, -a) * p * q, y)
     return y
 
 
@@ -131,7 +118,7 @@ def _far_gelu_tanh(x):
 def _gelu_tanh32(x):
     a = at_most(abs(x), constant(GELU_TANH_END, x))
     at = fma(a * (a + constant(0.5, a)), constant(1.0 / 2.1, a), constant(SHIFT32, a))
-    y = _product_by(x, a, _gelu_tanh_polynomial(a, at))
+    y = product_by_tail(x, a, _gelu_tanh_polynomial(a, at))
     # Not by a longer table: 2.5 ULP there, for its intervals are wide where the function falls fast.
     far = x < constant(-GELU_TANH_END, x)
     if any_lane(far):

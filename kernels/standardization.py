@@ -19,10 +19,11 @@ from numba import intp
 
 from .dense import operand
 from .gemm import Operand
-from .jit import finder, glue, inner, kernel, worker
+from .jit import glue, inner, kernel
 from .normalization import added
 from .simd import advance, flat_pointer, lanes_of, load, load_vector, pointer_to, store, store_vector
 from .table import IN, mean_and_scale
+from .workers import finder, worker
 
 EPS = float(np.finfo(np.float64).eps)
 # Powers of two within float64, with room for sums.

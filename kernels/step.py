@@ -9,11 +9,13 @@ from numba import float64, int64, intp, types
 
 from .dense import operand, shifted
 from .gemm import Operand
-from .jit import glue, inner, shared
+from .jit import glue, inner
 from .layout import layer_parts, rows_at, terms_of, training_scratch
 from .loss import Batch, loss_scale, terms_count, value_scale
 from .microkernel import panel_columns
-from .simd import advance, aligned, flat_pointer, itemsize, lane_sum, load, store
+from .reductions import lane_sum
+from .simd import advance, aligned, flat_pointer, itemsize, load, store
+from .symbols import shared
 from .table import IN, OUT, RECORD, Z_RECORD
 
 # What a step is given, the same for all threads: the network, the data, which of their rows (first.., or those that

@@ -4,8 +4,7 @@
 - The workqueue layer aborts on concurrent entry, so only the main thread launches on it.
 - Container quotas are not in the affinity mask from which Numba takes its default: they are read here.
 - Numba's default counts a core that runs two threads at a time as two. They share its arithmetic units, which kernels
-  keep busy with one: two threads on one core of a virtual machine took 1.3 ms for a step of 784-256-128-10 as did one
-  alone, 0.23 ms for one of 64-100-10 that took 0.15. Unless the user asks for more, there is one for each core.
+  keep busy with one thread. Unless the user asks for more, there is one for each core that the system tells of.
 
 Nothing here launches threads at import or changes Numba's settings.
 """
@@ -13,13 +12,14 @@ Nothing here launches threads at import or changes Numba's settings.
 import contextlib
 import functools
 import math
-import operator
 import os
 import pathlib
 import threading
 
 import numba
 from numba.np.ufunc import parallel
+
+from .whole_numbers import as_int
 
 # Where Linux tells the groups of processes with their quotas, and which of them this one is in.
 CGROUPS, MEMBERSHIP = pathlib.Path("/sys/fs/cgroup"), pathlib.Path("/proc/self/cgroup")
@@ -119,13 +119,16 @@ def set_num_threads(count):
     Raises:
         ValueError: count is below 1.
         TypeError: count is not a whole number.
+
+    >>> import fastnn
+    >>> fastnn.set_num_threads(1)
+    >>> fastnn.get_num_threads()
+    1
+    >>> fastnn.set_num_threads(None)
     """
     global _limit
     if count is not None:
-        try:
-            number = None if isinstance(count, bool) else operator.index(count)
-        except TypeError:  # arrays have __index__, but most of them no index
-            number = None
+        number = as_int(count)
         if number is None:
             raise TypeError(f"count: expected a whole number or None, got {count!r:.200}")
         count = number
@@ -136,7 +139,12 @@ def set_num_threads(count):
 
 
 def get_num_threads():
-    """The number of threads that a large enough call would use now: 1 wherever a launch would not be safe."""
+    """The number of threads that a large enough call would use now: 1 wherever a launch would not be safe.
+
+    >>> import fastnn
+    >>> fastnn.get_num_threads() >= 1
+    True
+    """
     if _forked:
         return 1
     count = _numba_threads()

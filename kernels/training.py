@@ -6,12 +6,13 @@ They know workers (sweeps.py, or regularized_sweeps.py for networks that are not
 import numpy as np
 from numba import carray, float64, int64, intp
 
-from .jit import call, driver, glue, inner, kernel, read_only, serial_in_njit
+from .jit import driver, glue, inner, kernel, read_only, serial_in_njit
 from .launch import run
 from .layout import threads_that_fit
 from .loss import parameter_array
 from .optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS, clip_elements_by_norm
-from .simd import advance, flat_pointer, lane_sum_of_sizes, lane_sum_of_squares, load, pointer_to
+from .reductions import lane_sum_of_sizes, lane_sum_of_squares
+from .simd import advance, flat_pointer, load, pointer_to
 from .step import Given, batch_loss, batch_weight
 from .sweeps import (
     Optimization,
@@ -23,13 +24,17 @@ from .sweeps import (
     update_worker,
 )
 from .table import CONTEXT, IN, NUMBERS, OUT, TABLE_COLUMNS, WEIGHT
+from .workers import call
 
-# A training plan: the addresses of four workers, address and size of seven arrays, five numbers. TABLE_AT is where it
-# has the address of its table.
-TABLE_AT, PLAN_SIZE = 4, 22
-# Where a training plan may hold the address of an array with a learning rate for each update; 0 means that of hyper.
-# A call runs many updates: an array costs an update 8 bytes to read, a call for each of them a microsecond and more.
+# The places of a training plan: addresses of workers, 0 for those that are not called; for each array its address, and
+# its size in the place behind; numbers.
+ROWS_SWEEP, UPDATE_SWEEP, GRADIENT_SWEEP, FLAT_UPDATE = range(4)
+TABLE_AT, PARAMETERS_AT, HYPER_AT, STATE1_AT, STATE2_AT, WORKSPACE_AT, LOSS_PARAMETER_AT = range(4, 18, 2)
+OPTIMIZER, LOSS, THREADS = range(18, 21)
+# Here may be the address of an array with a learning rate for each update; 0 means that of hyper. A call runs many
+# updates: an array costs an update 8 bytes to read, a call for each of them a microsecond and more.
 RATES = 21
+PLAN_SIZE = 22
 
 
 @inner
@@ -179,8 +184,14 @@ def training_plan(network, optimization, loss, workspace, threads, loss_paramete
     parameter = parameter_array(loss, None) if loss_parameter is None else loss_parameter
     arrays = (network.table, network.parameters, *optimization[1:], workspace, parameter)
     spans = [number for array in arrays for number in (array.ctypes.data, array.size)]
-    # The last is RATES.
-    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads, 0], np.int64)
+    own_rate = 0
+    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads, own_rate], np.int64)
+
+
+@glue
+def _planned_array(numbers, place, like):
+    """An array of a plan, flat, of the dtype of `like`."""
+    return carray(pointer_to(numbers[place], like), numbers[place + 1])
 
 
 @driver(lambda t: (intp, *_data_types(t), read_only(int64, 1), intp, intp, float64[::1]))
@@ -199,16 +210,15 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
         losses: float64, receives the loss of each batch before its update, with the penalties if hyper says so.
     """
     numbers = carray(pointer_to(plan, NUMBERS), PLAN_SIZE)
-    rows_address, update_address, gradient_address, flat_address = numbers[0], numbers[1], numbers[2], numbers[3]
-    table = carray(pointer_to(numbers[TABLE_AT], NUMBERS), (numbers[5] // TABLE_COLUMNS, TABLE_COLUMNS))
-    parameters = carray(pointer_to(numbers[6], y), numbers[7])
-    hyper = carray(pointer_to(numbers[8], losses), numbers[9])
-    state1 = carray(pointer_to(numbers[10], y), numbers[11])
-    state2 = carray(pointer_to(numbers[12], y), numbers[13])
-    workspace = carray(pointer_to(numbers[14], y), numbers[15])
-    loss_parameter = carray(pointer_to(numbers[16], losses), numbers[17])
-    optimization = Optimization(numbers[18], hyper, state1, state2)
-    loss, threads = numbers[19], numbers[20]
+    rows_address, update_address = numbers[ROWS_SWEEP], numbers[UPDATE_SWEEP]
+    gradient_address, flat_address = numbers[GRADIENT_SWEEP], numbers[FLAT_UPDATE]
+    table = carray(pointer_to(numbers[TABLE_AT], NUMBERS), (numbers[TABLE_AT + 1] // TABLE_COLUMNS, TABLE_COLUMNS))
+    parameters, workspace = _planned_array(numbers, PARAMETERS_AT, y), _planned_array(numbers, WORKSPACE_AT, y)
+    state1, state2 = _planned_array(numbers, STATE1_AT, y), _planned_array(numbers, STATE2_AT, y)
+    hyper = _planned_array(numbers, HYPER_AT, losses)
+    loss_parameter = _planned_array(numbers, LOSS_PARAMETER_AT, losses)
+    optimization = Optimization(numbers[OPTIMIZER], hyper, state1, state2)
+    loss, threads = numbers[LOSS], numbers[THREADS]
     own_rate = hyper[LEARNING_RATE]
     total = order.size if order.size > 0 else x.shape[0]
     clip = hyper[CLIP_NORM]

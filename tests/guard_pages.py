@@ -27,7 +27,8 @@ from fastnn.kernels.activation import (
     activate_flat,
     activate_worker,
 )
-from fastnn.kernels.catalog import CATALOG, hyper_parameters
+from fastnn.kernels.catalog import CATALOG
+from fastnn.kernels.catalog_training import hyper_parameters
 from fastnn.kernels.codes import ROW_WISE, Activation, Loss, Optimizer
 from fastnn.kernels.dropout import rate_threshold
 from fastnn.kernels.inference import forward_driver, forward_plan

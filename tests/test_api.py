@@ -20,6 +20,8 @@ from fastnn.kernels import reference
 MODULES = [
     "fastnn",
     *(f"fastnn.{m.name}" for m in pkgutil.iter_modules(fastnn.__path__) if m.name not in ("kernels", "__main__")),
+    # Of kernels those that users call by `fastnn` itself.
+    *(f"fastnn.kernels.{name}" for name in ("codes", "threads", "embedded_apply", "embedded_derivatives")),
 ]
 
 

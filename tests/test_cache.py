@@ -1,5 +1,6 @@
 """The cache of compiled kernels: damaged, deleted, full, shared. Work goes on, and is right."""
 
+import hashlib
 import os
 import pathlib
 import subprocess
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from numba.core.errors import NumbaWarning
 
+from fastnn.kernels import cache as module
 from fastnn.kernels import jit
+from fastnn.kernels.digest import SOURCE_DIGEST
 
 # Prints "right" if the results are, and how many of the two kernels came from the cache.
 WORK = """
@@ -17,7 +20,7 @@ import sys, warnings
 warnings.simplefilter("error")
 import numpy as np
 from fastnn.kernels import clip_by_value
-from fastnn.kernels.jit import CACHE_DIRECTORY
+from fastnn.kernels.cache import CACHE_DIRECTORY
 
 
 def work(dtype):
@@ -79,12 +82,12 @@ DAMAGES = {
     "empty": lambda content: b"",
     "half": lambda content: content[: len(content) // 2],
     "flipped": flipped,
-    "no pickle": lambda content: jit.hashlib.sha256(b"x").digest() + b"x",
+    "no pickle": lambda content: hashlib.sha256(b"x").digest() + b"x",
 }
 
 
 def copied(cache, target, change):
-    folder = target / f"fastnn-{jit.SOURCE_DIGEST}"
+    folder = target / f"fastnn-{SOURCE_DIGEST}"
     folder.mkdir(parents=True)
     files = sorted(pathlib.Path(cache, folder.name).iterdir())
     assert len(files) >= 2
@@ -159,8 +162,8 @@ def test_a_cache_that_goes_while_the_process_runs(tmp_path):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    monkeypatch.setattr(jit, "CACHE_DIRECTORY", str(tmp_path / "folder"))
-    return jit._CacheFiles("module.function")
+    monkeypatch.setattr(module, "CACHE_DIRECTORY", str(tmp_path / "folder"))
+    return module._CacheFiles("module.function")
 
 
 class LooksAlike:
@@ -231,10 +234,10 @@ def test_without_a_compiler_the_import_says_so():
 DOUBLES = """
 import numpy as np
 from numba import intp
-from fastnn.kernels import jit, launch
+from fastnn.kernels import jit, launch, workers
 
 
-@jit.worker(lambda t: (t[::1], intp, intp))
+@workers.worker(lambda t: (t[::1], intp, intp))
 def double(x, index, parts):
     for i in range(index, x.size, parts):
         x[i] *= 2

@@ -18,7 +18,7 @@ import fastnn
 from fastnn import fit_task
 from fastnn import trainer as module
 from fastnn.interrupts import Interrupts
-from fastnn.kernels.jit import aside
+from fastnn.kernels.compilation import aside
 
 FULL = os.environ.get("FASTNN_FULL") == "1"
 
@@ -358,9 +358,9 @@ def test_a_fit_compiles_outside_of_what_ctrl_c_waits_for(order, shuffle, rng, mo
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_workers_and_training_compile_on_a_thread_aside(dtype, monkeypatch):
-    from fastnn.kernels import jit
+    from fastnn.kernels import jit, slots, workers
 
-    @jit.worker(lambda t: (numba.int64[::1],))
+    @workers.worker(lambda t: (numba.int64[::1],))
     def nothing(numbers):
         pass
 
@@ -369,11 +369,12 @@ def test_workers_and_training_compile_on_a_thread_aside(dtype, monkeypatch):
         pass
 
     ran = []
-    monkeypatch.setattr(jit, "aside", lambda function, *a: ran.append(function) or aside(function, *a))
+    for caller in (jit, workers):
+        monkeypatch.setattr(caller, "aside", lambda function, *a: ran.append(function) or aside(function, *a))
     address = nothing.address(np.dtype(dtype))
     nothing_at_all.ready(np.dtype(dtype))
     assert len(ran) == 2
-    assert jit.SLOTS[nothing.slots[np.dtype(dtype)]].tolist() == [jit.TOKEN, address]
+    assert slots.SLOTS[nothing.slots[np.dtype(dtype)]].tolist() == [slots.TOKEN, address]
     nothing_at_all(np.zeros(3, dtype))
     # Both are there: nothing is compiled again.
     assert nothing.address(np.dtype(dtype)) == address
@@ -383,7 +384,7 @@ def test_workers_and_training_compile_on_a_thread_aside(dtype, monkeypatch):
 
 def test_an_interrupt_waits_for_the_worker_that_compiled_code_asks_for(monkeypatch):
     """Other threads may wait for it too: what compiled code asks for comes, and the interrupt after the code's end."""
-    from fastnn.kernels import jit
+    from fastnn.kernels import slots
 
     done = []
 
@@ -392,9 +393,9 @@ def test_an_interrupt_waits_for_the_worker_that_compiled_code_asks_for(monkeypat
             aside(time.sleep, 0.5)
             done.append(dtype)
 
-    monkeypatch.setitem(jit._owners, 1, (Slow(), np.dtype(np.float32)))
+    monkeypatch.setitem(slots._owners, 1, (Slow(), np.dtype(np.float32)))
     interrupt_after(0.1)
-    jit._compile_for_slot(1)
+    slots._compile_for_slot(1)
     assert done == [np.float32]
     with pytest.raises(KeyboardInterrupt):
         spin(10)
@@ -402,7 +403,7 @@ def test_an_interrupt_waits_for_the_worker_that_compiled_code_asks_for(monkeypat
 
 def test_an_interrupt_that_came_in_compiled_code_waits_for_what_that_asks_for(monkeypatch):
     """Python looks for signals when a function begins: it broke the one that compiles before its first line."""
-    from fastnn.kernels import jit
+    from fastnn.kernels import slots
 
     row, asked, printed = 63, [], []
 
@@ -411,11 +412,11 @@ def test_an_interrupt_that_came_in_compiled_code_waits_for_what_that_asks_for(mo
             asked.append(dtype)
             if len(asked) == 1 and broken:
                 raise MemoryError
-            jit._fill_slot(row, 4711)
+            slots.fill_slot(row, 4711)
 
-    monkeypatch.setitem(jit._owners, row, (Quick(), np.dtype(np.float32)))
+    monkeypatch.setitem(slots._owners, row, (Quick(), np.dtype(np.float32)))
     monkeypatch.setattr(sys, "unraisablehook", lambda error: printed.append(error.exc_type))
-    send_to_itself, find = types.ExternalFunction("raise", types.int32(types.int32)), numba.njit(jit._find)
+    send_to_itself, find = types.ExternalFunction("raise", types.int32(types.int32)), numba.njit(slots._find)
 
     @numba.njit
     def ask(number):
@@ -424,8 +425,8 @@ def test_an_interrupt_that_came_in_compiled_code_waits_for_what_that_asks_for(mo
         return find(row)
 
     def clear():
-        jit.SLOTS[row] = 0
-        jit._heard.discard(row)
+        slots.SLOTS[row] = 0
+        slots._heard.discard(row)
         asked.clear()
 
     broken = False

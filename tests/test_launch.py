@@ -1,5 +1,6 @@
 """When threads rest: what `judge` makes of a launch, and that nobody sees more of a rest than the time it takes."""
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -153,3 +154,36 @@ def test_two_threads_on_one_core_are_noticed(monkeypatch):
     count, rested = result.stdout.split()
     assert int(count) >= 1
     assert rested == "True"
+
+
+# As where there are no POSIX clocks: nothing may refer to them. Its cache is its own, for it has other functions.
+WITHOUT_CLOCKS = """
+import time
+del time.clock_gettime, time.CLOCK_MONOTONIC
+import hashlib
+import numpy as np
+import fastnn
+from fastnn.kernels import launch
+assert not launch.HAS_CLOCKS
+assert fastnn.get_num_threads() > 1
+x = np.linspace(-20, 20, 1_000_003, dtype=np.float32)
+results = {fastnn.activations.tanh(x).tobytes() for _ in range(20)}
+assert launch._launch.signatures and not launch._launch_timed.signatures
+assert not launch.STATE.any()
+print(*[hashlib.sha256(result).hexdigest() for result in results])
+"""
+
+
+@pytest.mark.skipif(fastnn.get_num_threads() == 1, reason="needs two threads")
+def test_without_clocks_threads_never_rest_and_give_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.delenv("FASTNN_NEVER_REST")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    result = subprocess.run([sys.executable, "-c", WITHOUT_CLOCKS], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    x = np.linspace(-20, 20, 1_000_003, dtype=np.float32)
+    fastnn.set_num_threads(1)
+    try:
+        expected = fastnn.activations.tanh(x).tobytes()
+    finally:
+        fastnn.set_num_threads(None)
+    assert result.stdout.split() == [hashlib.sha256(expected).hexdigest()]

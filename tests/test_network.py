@@ -7,7 +7,7 @@ from numba.core.runtime import _nrt_python, rtsys
 
 from fastnn import kernels
 from fastnn.kernels import inference, layout, network, reference, sweeps, training
-from fastnn.kernels.catalog import hyper_parameters
+from fastnn.kernels.catalog_training import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Optimizer
 from fastnn.kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN
 from fastnn.kernels.loss import parameter_array

@@ -15,7 +15,7 @@ from numba.core.runtime import _nrt_python, rtsys
 import fastnn
 from fastnn import kernels
 from fastnn.kernels import network, normalized_inference, reference, regularized_training, training
-from fastnn.kernels.catalog import hyper_parameters
+from fastnn.kernels.catalog_training import hyper_parameters
 from fastnn.kernels.codes import ROW_WISE, Activation, Loss, Normalization, Optimizer
 from fastnn.kernels.dropout import rate_threshold
 from fastnn.kernels.layout import workspace_size

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import itertools
 import os
 import pathlib
 import platform
@@ -42,8 +43,8 @@ def test_kernels_import_numpy_numba_and_themselves(path):
     assert {level for level, _ in relative} <= {1}, "kernels must not import fastnn"
 
 
-def test_kernels_import_each_other_one_way():
-    """No file imports, in whatever way, one that imports it: each can be read after those that it is built on."""
+def kernel_imports():
+    """For each file of kernels those that it imports, in whatever way."""
     graph = {}
     for path in KERNELS.glob("*.py"):
         nodes = [
@@ -51,8 +52,25 @@ def test_kernels_import_each_other_one_way():
         ]
         names = {node.module or alias.name for node in nodes for alias in node.names}
         graph[path.stem] = {name for name in names if (KERNELS / f"{name}.py").exists()}
+    return graph
+
+
+def test_kernels_import_each_other_one_way():
+    """No file imports one that imports it: each can be read after those that it is built on."""
+    graph = kernel_imports()
     order = list(graphlib.TopologicalSorter(graph).static_order())
     assert order.index("table") < order.index("step") < order.index("sweeps") < order.index("__init__")
+
+
+def test_the_map_of_the_kernels_has_every_file_in_order():
+    """Each group of CONTRIBUTING's table is built on itself and on those above it."""
+    text = (pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    _, rows = text.split("| subject | files |\n|---|---|\n")
+    lines = itertools.takewhile(lambda line: line.startswith("|"), rows.splitlines())
+    group = {name: i for i, line in enumerate(lines) for name in re.findall(r"`(\w+)`", line)}
+    graph = kernel_imports()
+    assert group.keys() == graph.keys() - {"__init__"}
+    assert not [(name, other) for name in group for other in graph[name] if group[other] > group[name]]
 
 
 def test_the_reference_imports_numpy_alone():

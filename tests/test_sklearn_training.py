@@ -181,6 +181,24 @@ def test_schedules_of_all_kinds(Estimator, data):
         Estimator(schedule=cycle, callbacks=[fastnn.LearningRateScheduler(cycle)]).fit(X, y)
 
 
+def test_learning_rates_of_a_callback_of_ones_own(data):
+    """Kernels follow the array's address: another dtype is converted, another shape refused."""
+
+    class Rates:
+        on_epoch_end = staticmethod(lambda *_: None)
+
+        def __init__(self, rates):
+            self.learning_rates = lambda base, position, count: rates(count)
+
+    parameters = DESCENT | {"max_iter": 3, "batch_size": 16, "learning_rate_init": 0.25}
+    fitted = lambda rates: MLPRegressor(**parameters | {"callbacks": [Rates(rates)]}).fit(*data)
+    expected = flat(MLPRegressor(**parameters).fit(*data))
+    np.testing.assert_array_equal(flat(fitted(lambda count: np.full(2 * count, 0.25, np.float32)[::2])), expected)
+    np.testing.assert_array_equal(flat(fitted(lambda count: [0.25] * count)), expected)
+    with pytest.raises(ValueError, match=r"learning_rates: expected shape \(\d+,\), got \(1, 1\)"):
+        fitted(lambda count: np.ones((1, 1)))
+
+
 def test_callbacks_see_the_fit_and_end_it(data, tmp_path):
     X, y = data
     calls = []

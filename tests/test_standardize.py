@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 import fastnn
 from fastnn import Dense, Sequential, Standardize, kernels
 from fastnn.kernels import network, regularized_training, training
-from fastnn.kernels.catalog import hyper_parameters
+from fastnn.kernels.catalog_training import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Normalization, Optimizer
 from fastnn.kernels.dropout import rate_threshold
 from fastnn.kernels.layout import workspace_size

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import fastnn.kernels
-from fastnn.kernels import Activation, Loss, catalog, reference
+from fastnn.kernels import Activation, Loss, reference
+from fastnn.kernels.catalog import CATALOG
+from fastnn.kernels.network import make_table
 
 ROOT = pathlib.Path(__file__).parent.parent
 MATHEMATICS = (ROOT / "docs" / "mathematics.md").read_text(encoding="utf-8")
@@ -162,7 +164,7 @@ def test_gradients_are_central_differences(loss, hidden):
 def test_gradients_are_those_of_the_reference_network(loss):
     theta1, theta2 = thetas()
     output = Activation.IDENTITY if loss == "binary_cross_entropy" else Activation.SIGMOID
-    table, count = catalog.make_table([3, 4, 1], [Activation.SIGMOID, output])
+    table, count = make_table([3, 4, 1], [Activation.SIGMOID, output])
     flat = lambda a, b: np.concatenate([a[:, 1:].T.ravel(), a[:, 0], b[:, 1:].T.ravel(), b[:, 0]])
     expected = np.full(count, np.nan)
     arguments = table, flat(theta1, theta2), X, Y, np.empty(0), Loss[loss.upper()], expected, np.empty(0)
@@ -251,4 +253,4 @@ def test_every_test_in_the_tables_exists():
 
 def test_the_tables_hold_every_kernel_of_the_catalog():
     compared = {name for row in TABLE_ROWS for name in row["kernel"] if "test_kernel_matches_reference" in row["test"]}
-    assert compared == {row.name for row in catalog.CATALOG}
+    assert compared == {row.name for row in CATALOG}

@@ -1,0 +1,45 @@
+"""What machine code needs from the process that loads it, and how it says so in every cache, the user's too."""
+
+from typing import NamedTuple
+
+from .digest import SOURCE_DIGEST
+
+# The functions that were made by `symbols.shared`, by name.
+SHARED = {}
+
+
+class Requirement(NamedTuple):
+    """What machine code takes along into caches, the user's too: it is unpickled before the code is loaded.
+
+    It lies among the constants of the environment that Numba gives each function. Of all functions that are linked
+    into another one Numba keeps the environments with that one, however many caches they have come from.
+
+    Attributes:
+        name, arguments: of a `shared` function whose symbol the code refers to; name "" stands for the version alone.
+    """
+
+    name: str
+    arguments: tuple
+
+    def __reduce__(self):
+        return _fulfil, (SOURCE_DIGEST, *self)
+
+    def add_to(self, environment):
+        """Let a function's environment hold this."""
+        # Among them may be arrays, which compare element by element.
+        if not any(type(value) is Requirement and value == self for value in environment.consts):
+            environment.consts.append(self)
+
+
+def _fulfil(digest, name, arguments):
+    # Files in users' caches call it by its module and name: if it moved, they could not tell that they are out of date.
+    if digest != SOURCE_DIGEST:
+        # What Numba takes for a file that is gone: it compiles anew.
+        raise FileNotFoundError("compiled against another version of fastnn")
+    if name:
+        SHARED[name].symbol(arguments)
+    return Requirement(name, arguments)
+
+
+# Of every function: whoever links it keeps it in his own cache, which knows nothing of our sources.
+VERSION = Requirement("", ())
