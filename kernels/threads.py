@@ -19,6 +19,7 @@ import pathlib
 import threading
 
 import numba
+import numpy as np
 from numba.np.ufunc import parallel
 
 # Where Linux tells the groups of processes with their quotas, and which of them this one is in.
@@ -123,7 +124,7 @@ def set_num_threads(count):
     global _limit
     if count is not None:
         try:
-            number = None if isinstance(count, bool) else operator.index(count)
+            number = None if isinstance(count, (bool, np.bool_)) else operator.index(count)
         except TypeError:  # arrays have __index__, but most of them no index
             number = None
         if number is None:
