@@ -300,7 +300,8 @@ class EstimatorNetwork:
         others = [coef.dtype for coef in self.coefs_] + ([] if sample_weight is None else [sample_weight.dtype])
         # SciPy's xlogy, which all losses but the squared error have, makes float64 of labels and counts.
         targets = np.float64 if y.dtype.kind != "f" and self.out_activation_ != "identity" else y.dtype
-        return np.result_type(X.dtype, targets, self.alpha, *others).type
+        # The penalty has a 0.5, which before NumPy 2 made float64 of any number.
+        return type(0.5 * np.result_type(X.dtype, targets, self.alpha, *others).type(0))
 
     def _backprop(self, X, y, sample_weight, activations, deltas, coef_grads, intercept_grads):
         """The loss with its penalty, and the gradients in two lists, layer by layer."""

@@ -91,6 +91,7 @@ class PythonThreads:
 class CallOverhead:
     """The smallest network there is: what remains is the price of a call."""
 
+    timeout = 300
     version = "1"
 
     def setup(self):
