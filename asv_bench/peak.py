@@ -6,12 +6,12 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastnn.kernels import microkernel
 from fastnn.kernels.microkernel import tile
-from fastnn.kernels.simd import VECTOR_BYTES, llvm_suffix, llvm_type, pointer
+from fastnn.kernels.simd import VECTOR_BYTES, pointer
+from fastnn.kernels.vector import Vector, intrinsic_function, llvm_type
 
 CHAINS = 12  # independent chains: latency 4 x 2 units need 8
 
@@ -22,11 +22,9 @@ def fma_loop(typingctx, like, count):
     sig = like(like, types.int64)
 
     def codegen(context, builder, signature, args):
-        element, suffix = llvm_type(like), llvm_suffix(like)
         lanes = VECTOR_BYTES // (like.bitwidth // 8)
-        vector = ir.VectorType(element, lanes)
-        kind = ir.FunctionType(vector, [vector] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{lanes}{suffix}")
+        kind = Vector(like, lanes)
+        element, vector, fma = llvm_type(like), llvm_type(kind), intrinsic_function(builder, "fma", kind, 3)
         # Operands that the compiler does not know: of constants it worked out a chain at its fixed point beforehand,
         # and the peak came out a twelfth too high.
         undefined = ir.Constant(vector, ir.Undefined)

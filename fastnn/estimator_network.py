@@ -1,10 +1,12 @@
 """An estimator of `fastnn.sklearn` as a network: its parameters, its forward pass, its loss and gradient."""
 
+import functools
 import operator
 from typing import ClassVar
 
 import numpy as np
 import scipy.sparse
+import scipy.special
 from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -56,6 +58,12 @@ def working_dtype(*arrays):
         return first
     dtype = np.result_type(*(array.dtype for array in arrays))
     return np.dtype(np.float32 if dtype == np.float32 else np.float64)
+
+
+@functools.cache
+def _xlogy_dtype(labels, outputs):
+    """What the logarithmic losses of scikit-learn give: of whole numbers and float32 SciPy before 1.18 made float64."""
+    return scipy.special.xlogy(np.empty(0, labels), np.empty(0, outputs)).dtype
 
 
 def refuse_zero(total_weight):
@@ -298,10 +306,11 @@ class EstimatorNetwork:
 
     def _loss_type(self, X, y, sample_weight):
         """The type that scikit-learn's arithmetic gives the loss of a batch."""
-        others = [coef.dtype for coef in self.coefs_] + ([] if sample_weight is None else [sample_weight.dtype])
-        # SciPy's xlogy, which all losses but the squared error have, makes float64 of labels and counts.
-        targets = np.float64 if y.dtype.kind != "f" and self.out_activation_ != "identity" else y.dtype
-        return np.result_type(X.dtype, targets, self.alpha, *others).type
+        weights = [] if sample_weight is None else [sample_weight.dtype]
+        outputs = np.result_type(X.dtype, *(coef.dtype for coef in self.coefs_))
+        targets = y.dtype if self.out_activation_ == "identity" else _xlogy_dtype(y.dtype, outputs)
+        # The penalty has a 0.5, which before NumPy 2 made float64 of any number.
+        return type(0.5 * np.result_type(outputs, targets, self.alpha, *weights).type(0))
 
     def _backprop(self, X, y, sample_weight, activations, deltas, coef_grads, intercept_grads):
         """The loss with its penalty, and the gradients in two lists, layer by layer."""

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from .jit import inner, kernel, plain
 from .simd import LANES, flat_pointer
-from .vector import Vector, llvm_suffix, llvm_type, splat
+from .vector import Vector, llvm_type, masked_load, masked_store, splat
 
 # Elements that the words of LANES blocks decide on.
 GROUP = 4 * LANES
@@ -102,11 +102,6 @@ def _drop_group(typingctx, x, out, here, count, group, mask, scale):
             zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
             return builder.shuffle_vector(first, undefined, zeros)
 
-        def masked(name, result, arguments):
-            function = ir.FunctionType(result, [argument.type for argument in arguments])
-            name = f"llvm.masked.{name}.{llvm_suffix(kind)}.p0"
-            return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
-
         with builder.if_else(whole, likely=True) as (then, otherwise):
             for block, is_whole in ((then, True), (otherwise, False)):
                 with block:
@@ -122,12 +117,12 @@ def _drop_group(typingctx, x, out, here, count, group, mask, scale):
                                 builder.icmp_signed("<", number, spread(count)),
                             )
                             assert there.type == flags
-                            value = masked("load", vector, [place(x, at), there, zero])
+                            value = masked_load(builder, place(x, at), align, there, zero)
                         value = builder.select(kept, builder.fmul(value, factor), zero)
                         if is_whole:
                             builder.store(value, place(out, at), align=align)
                         else:
-                            masked("store", ir.VoidType(), [value, place(out, at), there])
+                            masked_store(builder, value, place(out, at), align, there)
         return context.get_dummy_value()
 
     return sig, codegen

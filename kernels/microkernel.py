@@ -15,7 +15,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import plain
-from .simd import IS_ARM, VECTOR_BYTES, llvm_suffix, llvm_type
+from .simd import IS_ARM, VECTOR_BYTES
+from .vector import Vector, intrinsic_function, llvm_type, masked_load, masked_store
 
 # Register tile: MR rows of NV vectors. On AVX-512 (and NEON, 32 registers as well) 6 x 4 accumulators, four vectors
 # of b and one broadcast. Measured in cache on a Zen 4 core: 6x4, 8x3, 12x2 and 14x2 all reach 98 % of the FMA peak, a
@@ -48,17 +49,7 @@ class _Emitter:
         self.width = VECTOR_BYTES // self.align
         self.vector = ir.VectorType(self.element, self.width)
         self.columns = columns
-        suffix = f"v{self.width}{llvm_suffix(scalar)}"
-        pointer = self.vector.as_pointer()
-        flags = ir.VectorType(ir.IntType(1), self.width)
-        self.fma = self._declare(self.vector, [self.vector] * 3, f"llvm.fma.{suffix}")
-        self.masked_load = self._declare(self.vector, [pointer, flags, self.vector], f"llvm.masked.load.{suffix}.p0")
-        self.masked_store = self._declare(
-            ir.VoidType(), [self.vector, pointer, flags], f"llvm.masked.store.{suffix}.p0"
-        )
-
-    def _declare(self, result, arguments, name):
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
+        self.fma = intrinsic_function(builder, "fma", Vector(scalar, self.width), 3)
 
     def _splat(self, value, kind):
         undefined = ir.Constant(kind, ir.Undefined)
@@ -85,7 +76,7 @@ class _Emitter:
         return [
             self.builder.load(where, align=self.align)
             if flags is None
-            else self.builder.call(self.masked_load, [where, flags, zero])
+            else masked_load(self.builder, where, self.align, flags, zero)
             for where, flags in self._row_of_vectors(p, vectors, mask)
         ]
 
@@ -94,7 +85,7 @@ class _Emitter:
             if flags is None:
                 self.builder.store(value, where, align=self.align)
             else:
-                self.builder.call(self.masked_store, [value, where, flags])
+                masked_store(self.builder, value, where, self.align, flags)
 
     def tile(self, rows, vectors, full, k, a, a_row, a_k, b, b_k, init, init_row, out, out_row):
         builder = self.builder

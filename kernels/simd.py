@@ -13,7 +13,7 @@ from numba.core import cgutils, config
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from .vector import Vector, element_of, intrinsic_function, llvm_suffix, llvm_type, splat
+from .vector import Vector, element_of, intrinsic_function, llvm_type, masked_load, masked_store, splat
 
 LANES = 16  # partial sums of every reduction over a vector, on every machine and for every dtype
 
@@ -170,7 +170,7 @@ class Place:
 
     def __init__(self, builder, p, i, count, kind):
         index, lane = ir.IntType(64), ir.IntType(32)
-        self.builder, self.vector, self.suffix = builder, llvm_type(kind), llvm_suffix(kind)
+        self.builder, self.vector = builder, llvm_type(kind)
         self.align = element_of(kind).bitwidth // 8
         self.where = builder.bitcast(builder.gep(p, [i]), self.vector.as_pointer())
         self._left = builder.sub(count, i)
@@ -182,16 +182,10 @@ class Place:
         left = splat(self.builder, self.builder.trunc(self._left, ir.IntType(32)), self._kind)
         return self.builder.icmp_signed("<", self._numbers, left)
 
-    def masked(self, name, result, arguments):
-        """LLVM's masked load or store of such a vector."""
-        kind = ir.FunctionType(result, [argument.type for argument in arguments])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.{name}.{self.suffix}.p0")
-        return self.builder.call(function, arguments)
-
     def part(self, filler):
         """The elements inside, the filler in the other lanes."""
         rest = ir.Constant(self.vector, [filler] * self._kind.lanes)
-        return self.masked("load", self.vector, [self.where, self.mask(), rest])
+        return masked_load(self.builder, self.where, self.align, self.mask(), rest)
 
 
 @intrinsic
@@ -227,7 +221,7 @@ def store_vector(typingctx, p, i, count, value):
             with then:
                 builder.store(args[3], place.where, align=place.align)
             with otherwise:
-                place.masked("store", ir.VoidType(), [args[3], place.where, place.mask()])
+                masked_store(builder, args[3], place.where, place.align, place.mask())
         return context.get_dummy_value()
 
     return sig, codegen

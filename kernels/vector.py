@@ -65,6 +65,24 @@ def splat(builder, value, kind):
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(lane, kind.lanes), [0] * kind.lanes))
 
 
+def _masked(builder, name, vector, result, arguments):
+    suffix = f"v{vector.count}{'f64' if vector.element == ir.DoubleType() else 'f32'}"
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.{suffix}.p0")
+    return builder.call(function, arguments)
+
+
+# The alignment is an argument before the mask until LLVM 21; later versions of LLVM read that as what they have for it.
+def masked_load(builder, where, align, mask, filler):
+    """The vector at an address; the filler's elements in the lanes that the mask leaves out, which are not read."""
+    return _masked(builder, "load", filler.type, filler.type, [where, ir.IntType(32)(align), mask, filler])
+
+
+def masked_store(builder, value, where, align, mask):
+    """Write a vector to an address, but for the lanes that the mask leaves out."""
+    _masked(builder, "store", value.type, ir.VoidType(), [value, where, ir.IntType(32)(align), mask])
+
+
 def _register(function, arity, result, emit, dtypes):
     """Let `function` take `arity` equal Vectors of one of the dtypes; result(kind) is the type of what it gives."""
 

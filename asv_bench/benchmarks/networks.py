@@ -28,13 +28,15 @@ class Inference:
     def time_predict(self, name, rows, dtype):
         self.net.predict(self.x, out=self.out)
 
+    time_predict.pretty_name = "predict"
+
 
 class Training:
     params = (list(NETWORKS), list(OPTIMIZERS), DTYPES)
     param_names = ("network", "optimizer", "dtype")
     timeout = 300
     warmup_time = 0.05
-    version = "1"
+    version = "2"
     batches = 16
 
     def setup(self, name, optimizer, dtype):
@@ -53,12 +55,15 @@ class Training:
     def track_step_in_an_epoch(self, name, optimizer, dtype):
         fit = lambda: self.trainer.fit(self.x, self.y, batch_size=self.batch, shuffle=False, seed=0, progress=False)
         fit()
-        return 1e6 * seconds(fit) / self.batches
-
-    track_step_in_an_epoch.unit = "us"
+        return seconds(fit) / self.batches
 
     def peakmem_step(self, name, optimizer, dtype):
         self.trainer.step(*self.first)
+
+    time_step.pretty_name = "Trainer.step"
+    track_step_in_an_epoch.unit = "seconds"
+    track_step_in_an_epoch.pretty_name = "a step in an epoch of fit"
+    peakmem_step.pretty_name = "memory of a process that trains"
 
 
 class PythonThreads:
@@ -80,10 +85,13 @@ class PythonThreads:
             both()
             return 2 * seconds(lambda: self.net.predict(self.x)) / seconds(both)
 
+    track_throughput_of_two.pretty_name = "predictions of two Python threads, one's being 1 (more is better)"
+
 
 class CallOverhead:
     """The smallest network there is: what remains is the price of a call."""
 
+    timeout = 300
     version = "1"
 
     def setup(self):
@@ -100,3 +108,7 @@ class CallOverhead:
 
     def time_relu(self):
         fastnn.activations.relu(self.x, out=self.out)
+
+    time_predict.pretty_name = "predict, 1 to 1"
+    time_predict_into.pretty_name = "predict with out, 1 to 1"
+    time_relu.pretty_name = "relu of one number"
