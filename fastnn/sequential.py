@@ -6,6 +6,7 @@ import numpy as np
 
 from . import initializers, losses
 from .kernels.codes import Activation, Normalization
+from .kernels.custom_training import batch_outputs
 from .kernels.dropout import rate_threshold
 from .kernels.network import Network, NormalizedNetwork, make_table
 from .kernels.normalization import EPS
@@ -223,7 +224,8 @@ class Sequential:
             x: (rows, in_features), at least one row, with batch normalization two.
             y: (rows, out_features), or (rows,) for one output; for softmax_cross_entropy (rows,) class labels or
                 (rows, out_features) probabilities.
-            loss: a name, a `fastnn.Loss` or an object of `fastnn.losses`.
+            loss: a name, a `fastnn.Loss`, an object of `fastnn.losses` or a function of your own, which says what y is
+                then: see `fastnn.losses.Custom`.
             sample_weight: (rows,) of at least 0: the loss is then the weighted mean over rows. All zero gives 0.
 
         Returns:
@@ -241,7 +243,18 @@ class Sequential:
         loss = losses.get(loss)
         data = as_training_data(x, y, sample_weight, self, loss)
         enough_rows(data[0].shape[0], self._least_rows)
+        if loss.custom:
+            x, y, none = data
+            value, slope = loss.evaluated(y, self._batch_outputs(x))
+            return value, self.checked_loss_and_gradient(loss.code, loss.parameter, x, slope, none)[1]
         return self.checked_loss_and_gradient(loss.code, loss.parameter, *data)
+
+    def _batch_outputs(self, x):
+        """The outputs of which `loss_and_gradient` is a function."""
+        if not has_normalization(self._table):
+            return self.predict(x)
+        threads = self.resources.threads(x.shape[0], self._num_threads)
+        return batch_outputs(self.network, x, self.resources.training(x.shape[0], threads), threads)
 
     def checked_loss_and_gradient(self, loss, parameter, x, y, sample_weight):
         """`loss_and_gradient` of a code, the loss's parameter and arrays as kernels take them.

@@ -133,7 +133,9 @@ def test_loss_may_be_a_name_a_member_or_an_object(net, x):
     assert results[0] == results[1] == results[2]
     with pytest.raises(ValueError, match=r"loss: expected one of mse, mae, .*, got 'nonsense'"):
         net.loss_and_gradient(x, y, "nonsense")
-    with pytest.raises(TypeError, match=r"mse, .*, or a member of Loss, or an object of fastnn\.losses, got 0"):
+    with pytest.raises(
+        TypeError, match=r"mse, .*, or a member of Loss, or a function, or an object of fastnn\.losses, got 0"
+    ):
         net.loss_and_gradient(x, y, 0)
 
 
