@@ -284,6 +284,10 @@ _KINDS = MSE, MAE, Huber, LogCosh, Poisson, BinaryCrossEntropy, SoftmaxCrossEntr
 _BY_CODE = {kind.code: kind() for kind in _KINDS}
 
 
+# What objects of this module are.
+KIND = _Loss
+
+
 def get(loss):
     """The loss object that a name, a `Loss` member, an object or a function means."""
     if isinstance(loss, Custom):

@@ -242,8 +242,9 @@ class Trainer:
             callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that
                 `fastnn.callbacks` lists; True as result ends the fit.
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
-            metrics: "accuracy" (cross-entropies), or functions (y, prediction) -> float, by their __name__ in the
-                history; worked out after every epoch, on the training data too.
+            metrics: "accuracy" (cross-entropies); losses by name or as objects of `fastnn.losses`, of those whose
+                targets may be any number where the loss is one of them too; or functions (y, prediction) -> float, by
+                their __name__ in the history. Worked out after every epoch, on the training data too.
 
         Returns:
             The `History` of this fit. "loss" is the (weighted) mean over rows, each before the update of its batch.
