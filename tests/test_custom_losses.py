@@ -266,23 +266,19 @@ def compiled(network, x, dy, gradient, workspace):
 @pytest.mark.parametrize("kind", ["plain", "batch", "standardized"])
 def test_the_product_with_the_jacobian_by_parameters(kind, call, data, rng):
     net = net_of(kind, "float64")
-    x = data[0]
+    # One layout for all: each is compiled anew.
+    x = np.asfortranarray(data[0])
     if net.standardize is not None:
         net.standardize.adapt(x)
     dy = rng.normal(size=(ROWS, 2))
     expected = net.loss_and_gradient(x, dy, lambda dy, prediction: (0.0, dy))[1]
     workspace = fastnn.workspace(net.network, ROWS)
     gradient = np.full_like(net.parameters, np.nan)
-    call(net.network, np.asfortranarray(x), dy, gradient, workspace)
+    call(net.network, x, dy, gradient, workspace)
     np.testing.assert_array_equal(gradient, expected)
-    if kind != "batch":
-        rows = np.empty((ROWS, gradient.size))
-        for i in range(ROWS):
-            call(net.network, x[i], dy[i], rows[i], workspace)
-        np.testing.assert_allclose(rows.sum(0), expected, rtol=1e-12, atol=1e-12)
     for name, wrong in (
-        ("x", {"x": x[:, :2].copy()}),
-        ("x", {"x": x[:0], "dy": dy[:0]}),
+        ("x", {"x": np.asfortranarray(x[:, :2])}),
+        ("x", {"x": np.asfortranarray(x[:0]), "dy": dy[:0]}),
         ("dy", {"dy": dy[:-1]}),
         ("gradient", {"gradient": gradient[:-1]}),
         ("gradient", {"gradient": net.parameters}),
@@ -291,6 +287,15 @@ def test_the_product_with_the_jacobian_by_parameters(kind, call, data, rng):
         given = {"x": x, "dy": dy, "gradient": gradient, "workspace": workspace} | wrong
         with pytest.raises(ValueError, match=f"^{name}: "):
             call(net.network, *given.values())
+
+
+def test_the_product_for_single_samples_adds_up_to_that_of_the_batch(data, rng):
+    net, x, dy = net_of("plain", "float64"), data[0], rng.normal(size=(ROWS, 2))
+    workspace, rows = fastnn.workspace(net.network, 1), np.empty((ROWS, net.parameter_count))
+    for i in range(ROWS):
+        fastnn.parameter_vjp(net.network, x[i], dy[i], rows[i], workspace)
+    expected = net.loss_and_gradient(x, dy, lambda dy, prediction: (0.0, dy))[1]
+    np.testing.assert_allclose(rows.sum(0), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_an_adjoint_in_compiled_code(rng):
