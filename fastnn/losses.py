@@ -227,8 +227,8 @@ class Custom(_Loss):
 
     Args:
         function: f(y, prediction) -> (loss, gradient): a number, and an array of the shape of prediction, which is
-            (rows, out_features) of the model's dtype. y has a row for each of its rows and as many columns as the user
-            has given, in the model's dtype: (rows, 1) for 1-D y, none for y=None.
+            (rows, out_features) of the model's dtype. y is to be read alone; it has a row for each of its rows and as
+            many columns as the user has given, in the model's dtype: (rows, 1) for 1-D y, none for y=None.
 
     Sample weights are not taken: they can be a column of y. A checkpoint cannot hold a function: `Trainer.restore`
     takes it. In compiled code `fastnn.parameter_vjp` does what this does.
@@ -260,8 +260,10 @@ class Custom(_Loss):
 
     def evaluated(self, y, prediction):
         """(loss, gradient with respect to the prediction) as kernels take them."""
-        # Views: where the function sets the shape of one, kernels go by their own.
-        found = self.function(y[:], prediction[:])
+        # Views: where the function sets the shape of one, kernels go by their own; and y may be the user's own memory.
+        y = y[:]
+        y.flags.writeable = False
+        found = self.function(y, prediction[:])
         name = getattr(self.function, "__name__", type(self.function).__name__)
         if not isinstance(found, (tuple, list)) or len(found) != 2:
             raise TypeError(f"loss: expected (loss, gradient) as result of {name}, got {shown(found)}")

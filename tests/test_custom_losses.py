@@ -152,6 +152,19 @@ def test_what_is_refused(data):
         fastnn.losses.Custom(3)
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_targets_are_not_the_functions_to_change(shuffle):
+    def overwrites(y, prediction):
+        y[:] = 7
+        return 0.0, prediction
+
+    x, y = np.ones((4, 3), np.float32), np.zeros((4, 1), np.float32)
+    with pytest.raises(ValueError, match="read-only"):
+        fastnn.MLP([3, 1], seed=0).fit(x, y, overwrites, shuffle=shuffle)
+    assert not y.any()
+    assert y.flags.writeable
+
+
 def test_a_loss_that_is_not_finite_ends_the_fit_before_its_epoch(data):
     def once(y, prediction):
         value, gradient = squares(y, prediction)
