@@ -139,7 +139,7 @@ class EstimatorNetwork:
             return {}
         return SCALES | (AVERAGES if kind == "batch" else {})
 
-    def to_network(self):
+    def to_network(self) -> Sequential:
         """The fitted network as a `fastnn.Sequential` with parameters of its own, for whatever a model can do.
 
         Compiled code takes its `network`, C its `cfunc()`, ONNX Runtime what `fastnn.onnx.save` writes of it. Its

@@ -143,7 +143,7 @@ class Trainer:
         self._optimizer, self._optimization, self._states, self._steps = optimizer, optimization, states, steps
         self._planned = None
 
-    def step(self, x, y, sample_weight=None):
+    def step(self, x, y, sample_weight=None) -> float:
         """One update on one batch.
 
         Args:
@@ -169,7 +169,7 @@ class Trainer:
         self._run(part, 1, rows, loss, self._seed)
         return value
 
-    def apply_gradient(self, gradient):
+    def apply_gradient(self, gradient) -> None:
         """One update by a gradient of your own making: of several batches together, of several processes, of a loss.
 
         `trainer.step(x, y)` is `trainer.apply_gradient(net.loss_and_gradient(x, y, trainer.loss)[1])`, to the bit, but
@@ -222,7 +222,7 @@ class Trainer:
         callbacks=(),
         progress=None,
         metrics=(),
-    ):
+    ) -> History:
         """Train for some epochs. Rows are read where they lie: the data are not copied unless their dtype differs.
 
         A `Standardize` that has learned no mean and scale yet learns those of x first, by sample_weight.
@@ -280,7 +280,9 @@ class Trainer:
         history = History(seed=secrets.randbits(63) if seed is None else seed)
         return self._go_on(task, position, history)
 
-    def resume(self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()):
+    def resume(
+        self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()
+    ) -> History:
         """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
 
         Parameters, history and callbacks end with the same bits as if the fit had run through. batch_size, epochs,
@@ -323,7 +325,7 @@ class Trainer:
         check_batches(self.net, position.rows, position.batch_size)
         return self._go_on(task, position, history)
 
-    def save(self, path):
+    def save(self, path) -> None:
         """Write a checkpoint, whole or not at all: `Trainer.restore` reads it, and `fastnn.load` the model in it.
 
         A safetensors file of everything that training depends on but the data and the code of callbacks and metrics:
@@ -344,7 +346,7 @@ class Trainer:
         write_checkpoint(self, path)
 
     @classmethod
-    def restore(cls, path, loss=None):
+    def restore(cls, path, loss=None) -> "Trainer":
         """A trainer as `save` or a `Checkpoint` left it, with a model of its own.
 
         To finish the fit that it was in: `Trainer.restore(path).resume(x, y)`, see `resume`.
