@@ -39,6 +39,33 @@ def test_docstring_examples(module):
     assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
+def test_results_are_of_the_types_that_signatures_say(net, x, tmp_path):
+    """Editors and type checkers go by these: the package says that it has types."""
+    trainer, path = fastnn.Trainer(net), tmp_path / "net.safetensors"
+    y = np.zeros((len(x), net.out_features))
+    trainer.save(path)
+    calls = {
+        fastnn.MLP: fastnn.MLP([2, 1]),
+        fastnn.load: fastnn.load(path),
+        Sequential.predict: net.predict(x),
+        Sequential.fit: net.fit(x, y),
+        Sequential.evaluate: net.evaluate(x, y),
+        Sequential.copy: net.copy(),
+        Sequential.astype: net.astype("float64"),
+        Sequential.folded: net.folded(),
+        Sequential.summary: net.summary(),
+        Sequential.loss_and_gradient: net.loss_and_gradient(x, y),
+        fastnn.Trainer.step: trainer.step(x, y),
+        fastnn.Trainer.fit: trainer.fit(x, y),
+        fastnn.Trainer.resume: trainer.resume(x, y),
+        fastnn.Trainer.restore: fastnn.Trainer.restore(path),
+        Dense.forward: Dense(2, 1).forward([1.0, 2.0]),
+    }
+    for function, result in calls.items():
+        said = typing.get_type_hints(function)["return"]
+        assert type(result) is (typing.get_origin(said) or said), function
+
+
 def test_all_is_the_public_surface():
     assert all(hasattr(fastnn, name) for name in fastnn.__all__)
     assert fastnn.__version__.count(".") == 2
@@ -396,30 +423,3 @@ def test_activation_dtypes_and_shapes():
     x = np.zeros(4)
     with pytest.raises(ValueError, match="out: expected memory of its own"):
         activations.relu(x[:3], out=x[1:])
-
-
-def test_results_are_of_the_types_that_signatures_say(net, x, tmp_path):
-    """Editors and type checkers go by these: the package says that it has types."""
-    trainer, path = fastnn.Trainer(net), tmp_path / "net.safetensors"
-    y = np.zeros((len(x), net.out_features))
-    trainer.save(path)
-    calls = {
-        fastnn.MLP: fastnn.MLP([2, 1]),
-        fastnn.load: fastnn.load(path),
-        Sequential.predict: net.predict(x),
-        Sequential.fit: net.fit(x, y),
-        Sequential.evaluate: net.evaluate(x, y),
-        Sequential.copy: net.copy(),
-        Sequential.astype: net.astype("float64"),
-        Sequential.folded: net.folded(),
-        Sequential.summary: net.summary(),
-        Sequential.loss_and_gradient: net.loss_and_gradient(x, y),
-        fastnn.Trainer.step: trainer.step(x, y),
-        fastnn.Trainer.fit: trainer.fit(x, y),
-        fastnn.Trainer.resume: trainer.resume(x, y),
-        fastnn.Trainer.restore: fastnn.Trainer.restore(path),
-        Dense.forward: Dense(2, 1).forward([1.0, 2.0]),
-    }
-    for function, result in calls.items():
-        said = typing.get_type_hints(function)["return"]
-        assert type(result) is (typing.get_origin(said) or said), function
