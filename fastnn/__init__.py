@@ -11,7 +11,7 @@ from .callbacks import Checkpoint, CSVLogger, EarlyStopping, LearningRateSchedul
 from .history import History
 from .kernels.codes import Activation, Loss, Normalization
 from .kernels.embedded_apply import apply, apply_into, workspace
-from .kernels.embedded_derivatives import gradient, jacobian, vjp
+from .kernels.embedded_derivatives import gradient, jacobian, parameter_vjp, vjp
 from .kernels.threads import get_num_threads, set_num_threads
 from .layer import Dense
 from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -52,6 +52,7 @@ __all__ = [
     "load",
     "losses",
     "optimizers",
+    "parameter_vjp",
     "schedules",
     "set_num_threads",
     "vjp",

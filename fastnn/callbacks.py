@@ -97,7 +97,8 @@ def matching_states(states, callbacks):
 def monitored(history, name):
     """A number of the epoch that was just done."""
     if name not in history.metrics:
-        raise ValueError(f"monitor: expected one of {', '.join(history.metrics)}, got {shown(name)}")
+        hint = "; a fit with validation data has it" if str(name).startswith("val_") else ""
+        raise ValueError(f"monitor: expected one of {', '.join(history.metrics)}, got {shown(name)}{hint}")
     return history.metrics[name][-1]
 
 

@@ -4,6 +4,7 @@ A model file (see `serialization`) with more in it: metadata "training", JSON of
 {"tensor": name} stands for a tensor of that name. The names begin with "training."; nothing in a file is executed.
 """
 
+import contextlib
 import dataclasses
 import json
 
@@ -46,8 +47,8 @@ def _decode(value, tensors):
 
 
 def _fields(thing):
-    """A loss or an optimizer by its name and its fields."""
-    return {"name": thing.name, **dataclasses.asdict(thing)}
+    """A loss or an optimizer by its name and its fields; of a user's own loss the name alone."""
+    return {"name": thing.name} | ({} if isinstance(thing, losses.Custom) else dataclasses.asdict(thing))
 
 
 def _from_fields(get, fields):
@@ -72,14 +73,34 @@ def write_checkpoint(trainer, path):
     write_file(trainer.net, path, json.dumps(_encode(record, TRAINING, tensors)), tensors)
 
 
-def read_checkpoint(kind, path):
+@contextlib.contextmanager
+def _readable(path):
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        raise ValueError(f"{path}: training: cannot be read: {shown(error)}") from error
+
+
+def read_checkpoint(kind, path, loss):
     """Read a trainer of that kind, `Trainer` or its subclass; see `Trainer.restore`."""
     net, text, tensors = read_file(path)
     if text is None:
         raise ValueError(f"{path}: a model without a training; fastnn.load reads it")
-    try:
+    with _readable(path):
         record = _decode(json.loads(text), tensors)
-        loss, optimizer = _from_fields(losses.get, record["loss"]), _from_fields(optimizers.get, record["optimizer"])
+        custom = record["loss"]["name"] == losses.Custom.name
+    if custom and loss is None:
+        raise ValueError(f"loss: expected the function that {path} was trained with, which a file cannot hold")
+    if not custom and loss is not None:
+        raise ValueError(f"loss: expected None, since {path} was trained with one of fastnn's, got {shown(loss)}")
+    loss = losses.get(loss) if custom else None
+    if custom and not loss.custom:
+        raise ValueError(f"loss: expected the function that {path} was trained with, got {shown(loss)}")
+    with _readable(path):
+        loss, optimizer = (
+            loss or _from_fields(losses.get, record["loss"]),
+            _from_fields(optimizers.get, record["optimizer"]),
+        )
         trainer = kind(net, loss, optimizer, seed=seed_number(record["seed"]))
         history = None if record["history"] is None else _history(**record["history"])
         position = None if record["position"] is None else _position(**record["position"])
@@ -90,8 +111,6 @@ def read_checkpoint(kind, path):
         trainer.take_up(
             whole_number(record["steps"], "steps", 0), whole_number(record["epochs"], "epochs", 0), position, history
         )
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-        raise ValueError(f"{path}: training: cannot be read: {shown(error)}") from error
     return trainer
 
 

@@ -1,5 +1,6 @@
 """An estimator of `fastnn.sklearn` as a network: its parameters, its forward pass, its loss and gradient."""
 
+import copy
 import functools
 import operator
 from typing import ClassVar
@@ -27,6 +28,8 @@ BY_OUTPUT = {
     "logistic": EstimatorLoss.BINARY_LOG_LOSS,
     "exp": EstimatorLoss.HALF_POISSON_DEVIANCE,
 }
+# Activations of the last layer, by what scikit-learn calls them.
+OUTPUTS = {"identity": Activation.IDENTITY, "logistic": Activation.SIGMOID, "softmax": Activation.SOFTMAX}
 # Which attributes of an estimator hold which arrays of the layers. Those of normalised layers, with their start: the
 # last layer, which is never normalised, has none.
 ARRAYS = {"coefs_": "weight", "intercepts_": "bias"}
@@ -144,6 +147,32 @@ class EstimatorNetwork:
         if kind is None:
             return {}
         return SCALES | (AVERAGES if kind == "batch" else {})
+
+    def to_network(self) -> Sequential:
+        """The fitted network as a `fastnn.Sequential` with parameters of its own, for whatever a model can do.
+
+        Compiled code takes its `network`, C its `cfunc()`, ONNX Runtime what `fastnn.onnx.save` writes of it. Its
+        `predict` gives `predict_proba`, of two classes or of several labels at once the column of each class 1; and
+        `predict` of a regressor, with loss="poisson" the logarithm of it. An input layer that standardises and dropout
+        come along.
+
+        Raises:
+            NotFittedError: there was no fit.
+
+        >>> from sklearn.datasets import load_iris
+        >>> from fastnn.sklearn import MLPClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = MLPClassifier((8,), solver="lbfgs", random_state=0, max_iter=1000).fit(X, y)
+        >>> model.to_network().layers
+        (Dense(4, 8, activation='relu'), Dense(8, 3, activation='softmax'))
+        """
+        self._check_is_fitted()
+        net = self._network(working_dtype(*self.coefs_, *self.intercepts_))
+        *layers, last = copy.deepcopy(net.layers)
+        activation = OUTPUTS.get(self.out_activation_, Activation.IDENTITY)
+        output = Dense(last.in_features, last.out_features, activation, weight_initializer=zeros, dtype=net.dtype)
+        output.weight, output.bias = last.weight, last.bias
+        return Sequential([*layers, output], dtype=net.dtype)
 
     def _bind(self):
         """Make coefs_ and intercepts_ views of a network; returns it."""

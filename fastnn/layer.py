@@ -211,7 +211,7 @@ class Dense:
         if self.normalization is not None or self.dropout > 0:
             raise ValueError(f"{name}: a layer with normalization or dropout works in a model alone")
 
-    def forward(self, x):
+    def forward(self, x) -> tuple[np.ndarray, Context]:
         """y = f(x @ weight + bias), and what `backward` needs.
 
         Args:
@@ -236,7 +236,7 @@ class Dense:
             linear(x, self.weight, self.bias, self.activation, y)
         return (y[0] if single else y), Context(x, saved, single)
 
-    def backward(self, dy, context):
+    def backward(self, dy, context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The gradients of a loss from its gradient with respect to y.
 
         Args:

@@ -1,11 +1,14 @@
 """What training makes small. A name, a member of `fastnn.Loss` or one of these objects all mean the same.
 
+A function of your own will do too, see `Custom`.
+
 p is the network's output, t the target, d = p - t; the value is the mean over rows and outputs (over rows for
 softmax_cross_entropy). With sample weights w_i it is the weighted mean over rows, sum of w_i l_i / sum of w_i.
 Formulas and defaults are PyTorch's.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -13,16 +16,28 @@ import numpy as np
 
 from . import kernels
 from .kernels.codes import Loss
-from .kernels.loss import parameter_array
-from .validation import enum_member, real_array, real_number, shape_text, shown, wrong_shape
+from .kernels.loss import LINEAR, parameter_array
+from .validation import converted, enum_member, real_array, real_number, shape_text, shown, wrong_shape
 
-__all__ = ["MAE", "MSE", "BinaryCrossEntropy", "Huber", "LogCosh", "Poisson", "Quantile", "SoftmaxCrossEntropy"]
+__all__ = [
+    "MAE",
+    "MSE",
+    "BinaryCrossEntropy",
+    "Custom",
+    "Huber",
+    "LogCosh",
+    "Poisson",
+    "Quantile",
+    "SoftmaxCrossEntropy",
+]
 
 
 class _Loss:
     code: ClassVar[Loss]
     # Whether `repeated` has to make a column for each output of the only one of y.
     repeats = False
+    # Whether it is a function of the user's.
+    custom = False
 
     @property
     def name(self):
@@ -202,15 +217,88 @@ class SoftmaxCrossEntropy(_Loss):
     code = Loss.SOFTMAX_CROSS_ENTROPY
 
 
+@dataclass(frozen=True)
+class Custom(_Loss):
+    """A loss of your own. Wherever a loss goes the function alone may go.
+
+    It is called for every batch, with its y and with the network's outputs for it, and returns the loss and its
+    gradient with respect to these outputs. A batch that is trained on gives the outputs that training has, with batch
+    normalization by its statistics and with units dropped; in validation and `evaluate` they are those of `predict`.
+
+    Args:
+        function: f(y, prediction) -> (loss, gradient): a number, and an array of the shape of prediction, which is
+            (rows, out_features) of the model's dtype. y is to be read alone; it has a row for each of its rows and as
+            many columns as the user has given, in the model's dtype: (rows, 1) for 1-D y, none for y=None.
+
+    Sample weights are not taken: they can be a column of y. A checkpoint cannot hold a function: `Trainer.restore`
+    takes it. In compiled code `fastnn.parameter_vjp` does what this does.
+
+    Raises:
+        TypeError: function cannot be called; when it is used, what it returns is not a number and an array.
+        ValueError: the array has another shape.
+
+    >>> import numpy as np
+    >>> import fastnn
+    >>> def fourth_power(y, prediction):
+    ...     d = prediction - y
+    ...     return np.mean(d**4), 4 * d**3 / d.size
+    >>> x = np.linspace(-1, 1, 64)[:, None]
+    >>> net = fastnn.MLP([1, 16, 1], activation="tanh", seed=0)
+    >>> history = net.fit(x, x**2, loss=fourth_power, optimizer="adam", epochs=50, seed=0)
+    >>> history.metrics["loss"][-1] < history.metrics["loss"][0]
+    True
+    """
+
+    function: Callable
+    code = LINEAR
+    name = "custom"
+    custom = True
+
+    def __post_init__(self):
+        if isinstance(self.function, type) or not callable(self.function):
+            raise TypeError(f"function: expected f(y, prediction) -> (loss, gradient), got {shown(self.function)}")
+
+    def evaluated(self, y, prediction):
+        """(loss, gradient with respect to the prediction) as kernels take them."""
+        # Views: where the function sets the shape of one, kernels go by their own; and y may be the user's own memory.
+        y = y[:]
+        y.flags.writeable = False
+        found = self.function(y, prediction[:])
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            raise TypeError(f"loss: expected (loss, gradient) as result of {name}, got {shown(found)}")
+        value, gradient = found
+        try:
+            value = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"loss: expected a number as first result of {name}, got {shown(value)}") from None
+        gradient = real_array(gradient, f"loss: gradient of {name}")
+        if gradient.shape != prediction.shape:
+            raise wrong_shape(f"loss: gradient of {name}", shape_text(*prediction.shape), gradient)
+        return value, np.ascontiguousarray(converted(gradient, prediction.dtype))
+
+    def value(self, prediction, target, sample_weight, gradient):
+        value, gradient[...] = self.evaluated(target, prediction)
+        return value
+
+
 _KINDS = MSE, MAE, Huber, LogCosh, Poisson, BinaryCrossEntropy, SoftmaxCrossEntropy, Quantile
 _BY_CODE = {kind.code: kind() for kind in _KINDS}
 
 
+# What objects of this module are.
+KIND = _Loss
+
+
 def get(loss):
-    """The loss object that a name, a `Loss` member or an object means."""
+    """The loss object that a name, a `Loss` member, an object or a function means."""
+    if isinstance(loss, Custom):
+        return loss
     if isinstance(loss, _Loss):
         # By it kernels and checks of y know what y holds: a subclass may not have another.
         if not isinstance(loss, type(_BY_CODE.get(loss.code))):
             raise TypeError(f"loss: expected the code of its base class, got {shown(loss)}")
         return loss
-    return _BY_CODE[enum_member(loss, Loss, "loss", ", or an object of fastnn.losses")]
+    if callable(loss) and not isinstance(loss, type):
+        return Custom(loss)
+    return _BY_CODE[enum_member(loss, Loss, "loss", ", or a function, or an object of fastnn.losses")]

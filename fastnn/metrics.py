@@ -4,8 +4,9 @@ import functools
 
 import numpy as np
 
+from . import losses
 from .kernels.codes import Loss
-from .validation import listed, shown
+from .validation import UNBOUNDED, listed, shown
 
 # Names that a history may have anyway.
 RESERVED = frozenset({"loss", "val_loss", "learning_rate", "seconds"})
@@ -61,27 +62,47 @@ def _name(function):
     return getattr(function, "__name__", type(function).__name__)
 
 
+def _as_loss(metric):
+    """The loss that a metric is, by name or as an object; or None."""
+    if isinstance(metric, str):
+        return losses.get(metric) if metric.upper() in Loss.__members__ else None
+    return metric if isinstance(metric, losses.KIND) else None
+
+
+def _value_of(metric, loss):
+    """The function for a metric that is a loss, in a fit by `loss`."""
+    # Others take y, or the network's output, for something else; and kernels read a q for each output.
+    alike = metric.code == loss.code or {metric.code, loss.code} <= UNBOUNDED
+    if not alike or (metric.repeats and getattr(loss, "q", None) != metric.q):
+        raise ValueError(f"metrics: expected metrics that a network trained by {loss.name} has, got {metric.name}")
+    return lambda p, y, weight: metric.value(p[:], y[:], weight[:], np.empty_like(p))
+
+
 def named(metrics, loss):
     """A dict of functions (prediction, y, sample_weight) -> float, by name.
 
     Args:
-        metrics: "accuracy", or functions (y, prediction) -> float, by their __name__; a partial without one is called
-            as its function, an object as its class.
+        metrics: "accuracy"; losses by name or as objects of `fastnn.losses`; or functions (y, prediction) -> float, by
+            their __name__; a partial without one is called as its function, an object as its class.
     """
     functions = {}
     for metric in [metrics] if isinstance(metrics, str) else listed(metrics, "metrics", "names and functions"):
-        name = metric if isinstance(metric, str) else _name(metric)
+        known = _as_loss(metric)
+        name = metric if isinstance(metric, str) else known.name if known else _name(metric)
         if name in functions or name in RESERVED:
             raise ValueError(f"metrics: expected names of their own, got {name!r} twice; give the function a __name__")
         if isinstance(metric, str) and metric == "accuracy":
             if loss.code not in (Loss.BINARY_CROSS_ENTROPY, Loss.SOFTMAX_CROSS_ENTROPY):
                 raise ValueError(f"metrics: accuracy needs a cross-entropy as loss, got {loss.name}")
             functions[metric] = lambda p, y, weight: _accuracy(loss, p, y, weight)
+        elif known:
+            functions[name] = _value_of(known, loss)
         elif callable(metric):
             # Views: where a metric sets the shape of what it is given, kernels go by their own.
             functions[name] = lambda p, y, weight, metric=metric, name=name: _number(metric(y[:], p[:]), name)
         else:
             raise ValueError(
-                f"metrics: expected 'accuracy' or a function (y, prediction) -> float, got {shown(metric)}"
+                "metrics: expected 'accuracy', a loss by name or as an object of fastnn.losses, or a function (y, "
+                f"prediction) -> float, got {shown(metric)}"
             )
     return functions

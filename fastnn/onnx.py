@@ -29,7 +29,7 @@ from .validation import file_path
 __all__ = ["load", "save"]
 
 
-def save(network, path):
+def save(network, path) -> None:
     """Write a model to an ONNX file, whole or not at all.
 
     The file has one input, "x" (batch, in_features), and one output, "y" (batch, out_features), both of the model's
@@ -65,7 +65,7 @@ def save(network, path):
     write_whole(file_path(path), onnx_writer.content(network))
 
 
-def load(path):
+def load(path) -> Sequential:
     """Read a dense network from an ONNX file.
 
     What `save` wrote comes back with the same layers and, to the bit, the same parameters and statistics, but without

@@ -1,11 +1,14 @@
 """Networks: dense layers one after the other over one flat vector of parameters."""
 
 import copy
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import initializers, losses
+from .history import History
 from .kernels.codes import Activation, Normalization
+from .kernels.custom_training import batch_outputs
 from .kernels.dropout import rate_threshold
 from .kernels.network import Network, NormalizedNetwork, make_table
 from .kernels.normalization import EPS
@@ -31,6 +34,9 @@ from .validation import (
     seed_number,
     whole_number,
 )
+
+if TYPE_CHECKING:
+    from .c_function import CFunction
 
 
 def _network(table, parameters, statistics):
@@ -170,7 +176,7 @@ class Sequential:
     def num_threads(self, count):
         self._num_threads = None if count is None else whole_number(count, "num_threads", 1)
 
-    def predict(self, x, out=None):
+    def predict(self, x, out=None) -> np.ndarray:
         """The network's output.
 
         Args:
@@ -213,7 +219,7 @@ class Sequential:
 
     __call__ = predict
 
-    def loss_and_gradient(self, x, y, loss="mse", sample_weight=None):
+    def loss_and_gradient(self, x, y, loss="mse", sample_weight=None) -> tuple[float, np.ndarray]:
         """The loss of a batch, and its gradient with respect to the parameters.
 
         A function of its arguments and the parameters alone: nothing is dropped, and batch normalization goes by the
@@ -223,7 +229,8 @@ class Sequential:
             x: (rows, in_features), at least one row, with batch normalization two.
             y: (rows, out_features), or (rows,) for one output; for softmax_cross_entropy (rows,) class labels or
                 (rows, out_features) probabilities.
-            loss: a name, a `fastnn.Loss` or an object of `fastnn.losses`.
+            loss: a name, a `fastnn.Loss`, an object of `fastnn.losses` or a function of your own, which says what y is
+                then: see `fastnn.losses.Custom`.
             sample_weight: (rows,) of at least 0: the loss is then the weighted mean over rows. All zero gives 0.
 
         Returns:
@@ -241,7 +248,18 @@ class Sequential:
         loss = losses.get(loss)
         data = as_training_data(x, y, sample_weight, self, loss)
         enough_rows(data[0].shape[0], self._least_rows)
+        if loss.custom:
+            x, y, none = data
+            value, slope = loss.evaluated(y, self._batch_outputs(x))
+            return value, self.checked_loss_and_gradient(loss.code, loss.parameter, x, slope, none)[1]
         return self.checked_loss_and_gradient(loss.code, loss.parameter, *data)
+
+    def _batch_outputs(self, x):
+        """The outputs of which `loss_and_gradient` is a function."""
+        if not has_normalization(self._table):
+            return self.predict(x)
+        threads = self.resources.threads(x.shape[0], self._num_threads)
+        return batch_outputs(self.network, x, self.resources.training(x.shape[0], threads), threads)
 
     def checked_loss_and_gradient(self, loss, parameter, x, y, sample_weight):
         """`loss_and_gradient` of a code, the loss's parameter and arrays as kernels take them.
@@ -265,7 +283,7 @@ class Sequential:
         )
         return value, gradient
 
-    def evaluate(self, x, y, loss="mse", sample_weight=None, *, metrics=()):
+    def evaluate(self, x, y, loss="mse", sample_weight=None, *, metrics=()) -> dict[str, float]:
         """Loss and metrics of the network in use, by its `predict`: what a fit reports of its validation data.
 
         `loss_and_gradient` is the loss to train by, which with batch normalization goes by the batch.
@@ -306,7 +324,7 @@ class Sequential:
         callbacks=(),
         progress=None,
         metrics=(),
-    ):
+    ) -> History:
         """Train with a new `Trainer(self, loss, optimizer)`; arguments and result are those of `Trainer.fit`.
 
         >>> import numpy as np
@@ -334,7 +352,7 @@ class Sequential:
             metrics=metrics,
         )
 
-    def cfunc(self):
+    def cfunc(self) -> "CFunction":
         """The network as a C function, for ctypes, C libraries and SciPy: a `CFunction`, which tells how to call it.
 
         >>> MLP([2, 8, 1], seed=0).cfunc()
@@ -344,7 +362,7 @@ class Sequential:
 
         return CFunction(self)
 
-    def folded(self):
+    def folded(self) -> "Sequential":
         """An equal model without batch normalization: its running averages are worked into weights and biases.
 
         `predict` gives the same to rounding, and sooner. Activations, layer normalization, dropout and a `Standardize`
@@ -381,7 +399,7 @@ class Sequential:
             folded_layers.append(folded)
         return Sequential(folded_layers, dtype=self._dtype, num_threads=self._num_threads)
 
-    def save(self, path):
+    def save(self, path) -> None:
         """Write architecture, parameters and statistics to a safetensors file, whole or not at all.
 
         `fastnn.load` reads it.
@@ -399,7 +417,7 @@ class Sequential:
 
         save(self, path)
 
-    def copy(self):
+    def copy(self) -> "Sequential":
         """An equal model with parameters of its own.
 
         >>> net = MLP([2, 1], seed=0)
@@ -412,7 +430,7 @@ class Sequential:
 
     __copy__ = copy
 
-    def astype(self, dtype):
+    def astype(self, dtype) -> "Sequential":
         """A copy of the model in another dtype, or in its own: parameters and statistics are converted one by one.
 
         From float64 to float32 they are rounded, the other way they keep their values. Layers, num_threads and whether
@@ -456,7 +474,7 @@ class Sequential:
         self._num_threads = state["num_threads"]
         self._assemble(state["layers"], float_dtype(state["dtype"]), None)
 
-    def summary(self):
+    def summary(self) -> str:
         """A table of the layers, their sizes and parameters; normalization and dropout where a layer has some.
 
         >>> print(MLP([4, 8, 2], seed=0).summary())
@@ -525,7 +543,7 @@ def MLP(
     dtype="float32",
     seed=None,
     num_threads=None,
-):
+) -> Sequential:
     """A `Sequential` of dense layers from the sizes between them.
 
     Args:

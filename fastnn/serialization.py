@@ -84,7 +84,7 @@ def write_file(network, path, training=None, tensors=None):
     write_whole(file_path(path), safetensors.numpy.save(_tensors(network) | (tensors or {}), metadata))
 
 
-def load(path):
+def load(path) -> Sequential:
     """Read a model that `Sequential.save` wrote, or that of a checkpoint.
 
     Returns:

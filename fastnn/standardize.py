@@ -94,7 +94,7 @@ class Standardize:
     def scale(self, value):
         self.assign(self.mean, as_parameters(value, self.scale.shape, self.dtype, "scale"))
 
-    def adapt(self, x, sample_weight=None):
+    def adapt(self, x, sample_weight=None) -> None:
         """Learn mean and scale from data; what was learned before is forgotten.
 
         Args:

@@ -14,16 +14,17 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .fit_task import check_batches, divided, make_task, order_of_rows, rows_held_back, training_data
 from .history import History
 from .interrupts import Interrupts
+from .kernels.custom_training import update_by_gradient, update_outputs
 from .kernels.regularized_training import begin_updates
 from .kernels.regularized_training import training_plan_of as training_plan
-from .kernels.sweeps import Optimization
+from .kernels.sweeps import Optimization, flat_update_worker
 from .kernels.table import is_regularized
 from .kernels.training import RATES, train_planned
 from .metrics import measured
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar
 from .sequential import Sequential
-from .validation import enough_rows, flag, seed_number, whole_number
+from .validation import as_parameters, enough_rows, flag, seed_number, whole_number
 
 # One call of the kernel should last about this many seconds: Ctrl-C, checkpoints and progress wait for its end.
 CALL_SECONDS = 0.05
@@ -44,8 +45,9 @@ class Trainer:
 
     Args:
         net: a `Sequential`; its parameters are updated in place. A trainer stays with its net.
-        loss: a name, a `fastnn.Loss` or an object of `fastnn.losses`. Another one may be assigned; a fit that runs
-            keeps the one for which it has checked its data.
+        loss: a name, a `fastnn.Loss`, an object of `fastnn.losses`, or a function of your own as
+            `fastnn.losses.Custom` has it. Another one may be assigned; a fit that runs keeps the one for which it has
+            checked its data.
         optimizer: an object of `fastnn.optimizers`, or a name; None is SGD().
         seed: of what `step` drops from layers with dropout, together with the number of the update; a fit has a seed of
             its own. None draws one.
@@ -141,7 +143,7 @@ class Trainer:
         self._optimizer, self._optimization, self._states, self._steps = optimizer, optimization, states, steps
         self._planned = None
 
-    def step(self, x, y, sample_weight=None):
+    def step(self, x, y, sample_weight=None) -> float:
         """One update on one batch.
 
         Args:
@@ -160,7 +162,50 @@ class Trainer:
         enough_rows(rows, self.net.least_rows)
         if self._regularized and not self.net.adapted:
             raise ValueError("net: its Standardize has not learned mean and scale yet; call its adapt with the data")
-        return float(self._run((*data, NO_ORDER), 1, rows, loss, self._seed)[0])
+        part = *data, NO_ORDER
+        if not loss.custom:
+            return float(self._run(part, 1, rows, loss, self._seed)[0])
+        part, value = self._evaluated(part, rows, loss, self._seed)
+        self._run(part, 1, rows, loss, self._seed)
+        return value
+
+    def apply_gradient(self, gradient) -> None:
+        """One update by a gradient of your own making: of several batches together, of several processes, of a loss.
+
+        `trainer.step(x, y)` is `trainer.apply_gradient(net.loss_and_gradient(x, y, trainer.loss)[1])`, to the bit, but
+        for dropout, which is a part of steps alone, and running averages, which steps alone move. The optimizer does
+        all that it does in a step: it clips, adds penalties, moves its moments.
+
+        Args:
+            gradient: flat, in the order of `Sequential.parameters`, any real dtype; it is left as it is, and not
+                checked for nan or inf.
+
+        Raises:
+            ValueError, TypeError: gradient has another shape, or is not an array of real numbers.
+
+        >>> import numpy as np
+        >>> from fastnn import MLP
+        >>> x = np.linspace(-1, 1, 64)[:, None]
+        >>> net = MLP([1, 8, 1], seed=0)
+        >>> trainer = Trainer(net, optimizer="adam")
+        >>> halves = [net.loss_and_gradient(x[part], x[part] ** 2)[1] for part in (slice(32), slice(32, 64))]
+        >>> trainer.apply_gradient((halves[0] + halves[1]) / 2)
+        >>> trainer.steps
+        1
+        """
+        net, dtype = self.net, self.net.dtype
+        # A copy: clipping changes it.
+        gradient = np.array(as_parameters(gradient, (net.parameter_count,), dtype, "gradient"))
+        threads = net.resources.threads(1, self._num_threads or net.num_threads)
+        address, done = flat_update_worker.address(dtype), np.zeros(1, np.int64)
+        update_by_gradient.ready(dtype)
+        parameters = net.network.parameters
+        try:
+            update_by_gradient(
+                address, net.table, parameters, gradient, self._optimization, self._steps + 1, threads, done
+            )
+        finally:
+            self._steps += int(done[0])
 
     def fit(
         self,
@@ -177,7 +222,7 @@ class Trainer:
         callbacks=(),
         progress=None,
         metrics=(),
-    ):
+    ) -> History:
         """Train for some epochs. Rows are read where they lie: the data are not copied unless their dtype differs.
 
         A `Standardize` that has learned no mean and scale yet learns those of x first, by sample_weight.
@@ -197,8 +242,9 @@ class Trainer:
             callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that
                 `fastnn.callbacks` lists; True as result ends the fit.
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
-            metrics: "accuracy" (cross-entropies), or functions (y, prediction) -> float, by their __name__ in the
-                history; worked out after every epoch, on the training data too.
+            metrics: "accuracy" (cross-entropies); losses by name or as objects of `fastnn.losses`, of those whose
+                targets may be any number where the loss is one of them too; or functions (y, prediction) -> float, by
+                their __name__ in the history. Worked out after every epoch, on the training data too.
 
         Returns:
             The `History` of this fit. "loss" is the (weighted) mean over rows, each before the update of its batch.
@@ -234,7 +280,9 @@ class Trainer:
         history = History(seed=secrets.randbits(63) if seed is None else seed)
         return self._go_on(task, position, history)
 
-    def resume(self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()):
+    def resume(
+        self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()
+    ) -> History:
         """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
 
         Parameters, history and callbacks end with the same bits as if the fit had run through. batch_size, epochs,
@@ -277,7 +325,7 @@ class Trainer:
         check_batches(self.net, position.rows, position.batch_size)
         return self._go_on(task, position, history)
 
-    def save(self, path):
+    def save(self, path) -> None:
         """Write a checkpoint, whole or not at all: `Trainer.restore` reads it, and `fastnn.load` the model in it.
 
         A safetensors file of everything that training depends on but the data and the code of callbacks and metrics:
@@ -298,17 +346,19 @@ class Trainer:
         write_checkpoint(self, path)
 
     @classmethod
-    def restore(cls, path):
+    def restore(cls, path, loss=None) -> "Trainer":
         """A trainer as `save` or a `Checkpoint` left it, with a model of its own.
 
         To finish the fit that it was in: `Trainer.restore(path).resume(x, y)`, see `resume`.
 
         Args:
             path: a checkpoint. Nothing in it is executed.
+            loss: the function, if the trainer had a loss of your own; else None.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is not a checkpoint of fastnn, or not a whole one; the message says what is wrong.
+            ValueError: the file is not a checkpoint of fastnn, or not a whole one; or loss is missing or one too many.
+                The message says what is wrong.
 
         >>> import pathlib, tempfile
         >>> from fastnn import MLP, Checkpoint
@@ -319,7 +369,7 @@ class Trainer:
         >>> Trainer.restore(path).resume(x, x, callbacks=[Checkpoint(path)]) == history
         True
         """
-        return read_checkpoint(cls, path)
+        return read_checkpoint(cls, path, loss)
 
     @property
     def moments(self):
@@ -462,13 +512,19 @@ class Trainer:
             part = self._part(task.data, order, first, count)
             # Compiles what is not compiled yet: here, where Ctrl-C does not have to wait for the compiler.
             self._plan(size, loss)
+            if loss.custom:
+                # Nor for the user's function.
+                part, value = self._evaluated(part, size, loss, self.history.seed)
             with held:
                 began = time.perf_counter()
                 found = self._run(part, count, size, loss, self.history.seed, rates)
                 now = time.perf_counter()
+                if loss.custom:
+                    found[:] = value
                 self._check(found, first, before)
                 position.advance(found, now - mark, rates)
-                self._batches_a_call = max(1, int(count * min(MOST_GROWTH, CALL_SECONDS / max(now - began, 1e-9))))
+                if not loss.custom:
+                    self._batches_a_call = max(1, int(count * min(MOST_GROWTH, CALL_SECONDS / max(now - began, 1e-9))))
                 mark = now
             bar.update(count, self.epochs + 1, found[-1])
             for callback in callbacks:
@@ -524,6 +580,20 @@ class Trainer:
         state = self.__dict__ | own | {"_position": self.position()}
         state.pop("_fit_under_way", None)
         return state
+
+    def _evaluated(self, part, batch_size, loss, seed):
+        """A part of one batch for `_run`, with the slope of a loss of the user's own as y; and the loss."""
+        x, y, none, order = part
+        if order.size:
+            x, y = x[order], y[order]
+        net = self.net
+        if self._regularized:
+            workspace, optimization, _, threads = self._plan(batch_size, loss).key
+            prediction = update_outputs(net.network, optimization, x, workspace, threads, seed, self._steps + 1)
+        else:
+            prediction = net.predict(x)
+        value, slope = loss.evaluated(y, prediction)
+        return (x, slope, none, NO_ORDER), value
 
     def _run(self, part, count, batch_size, loss, seed, rates=None):
         """One call of the kernel: updates on `count` batches; returns their losses.

@@ -321,6 +321,19 @@ def as_targets(y, rows, out_features, loss, dtype):
     return np.ascontiguousarray(converted(array.reshape(rows, out_features), dtype))
 
 
+def _any_targets(y, rows, dtype):
+    """Targets of a loss that is the user's own business: C-contiguous (rows, columns), no columns for None."""
+    if y is None:
+        return np.empty((rows, 0), dtype)
+    array = real_array(y, "y")
+    if array.ndim not in (1, 2):
+        raise wrong_shape("y", shape_text(rows, "*"), array)
+    if array.shape[0] != rows:
+        raise ValueError(f"x and y: expected the same number of rows, got {rows} and {array.shape[0]}")
+    columns = 1 if array.ndim == 1 else array.shape[1]
+    return np.ascontiguousarray(converted(array.reshape(rows, columns), dtype))
+
+
 def as_sample_weight(sample_weight, rows, dtype):
     """(rows,) finite weights of at least 0, contiguous; an empty array for None."""
     if sample_weight is None:
@@ -349,6 +362,12 @@ def as_training_data(x, y, sample_weight, network, loss):
     x, _ = as_samples(x, network.in_features, network.dtype)
     some_rows(x)
     rows = x.shape[0]
+    if loss.custom:
+        if sample_weight is not None:
+            raise ValueError(
+                "sample_weight: expected None with a loss of your own, which can take them as a column of y"
+            )
+        return x, _any_targets(y, rows, network.dtype), as_sample_weight(None, rows, network.dtype)
     y = loss.repeated(y, network.out_features) if loss.repeats else y
     y = as_targets(y, rows, network.out_features, loss.code, network.dtype)
     return x, y, as_sample_weight(sample_weight, rows, network.dtype)

@@ -42,7 +42,7 @@ from .codes import Activation, EstimatorLoss, Loss, Normalization, Optimizer
 from .dense import linear, linear_backward_input, linear_backward_parameters, outer_update
 from .dropout import dropout
 from .embedded_apply import apply, apply_into, workspace
-from .embedded_derivatives import gradient, jacobian, vjp
+from .embedded_derivatives import gradient, jacobian, parameter_vjp, vjp
 from .inference import forward
 from .loss import (
     binary_cross_entropy,
@@ -126,6 +126,7 @@ __all__ = [
     "normalized_forward",
     "normalized_loss_and_gradient",
     "outer_update",
+    "parameter_vjp",
     "poisson",
     "quantile",
     "reference",

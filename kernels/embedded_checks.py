@@ -18,7 +18,7 @@ from .table_check import checked_network
 
 LOSSES = len(Loss)
 BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, SMALL_WORKSPACE = range(10)
-OUT_OVERLAPS, DX_OVERLAPS, GRADIENT_OVERLAPS, ONE_ROW, BAD_PARAMETER, MISALIGNED_X = range(10, 16)
+OUT_OVERLAPS, DX_OVERLAPS, GRADIENT_OVERLAPS, ONE_ROW, BAD_PARAMETER, MISALIGNED_X, BAD_SLOPE = range(10, 17)
 
 
 @inner
@@ -36,6 +36,8 @@ def refuse(code):
         raise ValueError("out: expected an array (out_features, in_features) for each row of x")
     if code == BAD_Y:
         raise ValueError("y: expected a row of the network's out_features, or one label, for each row of x")
+    if code == BAD_SLOPE:
+        raise ValueError("dy: expected a row of the network's out_features for each row of x")
     if code == BAD_GRADIENT:
         raise ValueError("gradient: expected the size of the parameters")
     if code == BAD_LOSS:
@@ -54,7 +56,7 @@ def refuse(code):
     if code == DX_OVERLAPS:
         raise ValueError("dx: expected memory of its own, got an array that overlaps x, dy or the network")
     if code == GRADIENT_OVERLAPS:
-        raise ValueError("gradient: expected memory of its own, got an array that overlaps x, y or the network")
+        raise ValueError("gradient: expected memory of its own, got an array that overlaps x, y, dy or the network")
     if code == ONE_ROW:
         raise ValueError("x: expected at least two rows, since a layer is normalised over the batch")
     raise ValueError("workspace: too small for this batch; fastnn.workspace(network, batch) makes one")

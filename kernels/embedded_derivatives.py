@@ -3,6 +3,7 @@
 vjp        dx = dy^T d network(x) / dx
 jacobian   out[i, j] = d network(x)[i] / d x[j]
 gradient   d loss / d parameters
+parameter_vjp   dy^T d network(x) / d parameters
 """
 
 import numpy as np
@@ -17,6 +18,7 @@ from .embedded_checks import (
     BAD_JACOBIAN,
     BAD_LOSS,
     BAD_PARAMETER,
+    BAD_SLOPE,
     BAD_X,
     BAD_Y,
     DX_OVERLAPS,
@@ -37,7 +39,7 @@ from .embedded_checks import (
 )
 from .jit import glue, inner, kernel
 from .layout import workspace_size
-from .loss import HUBER, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, parameter_array
+from .loss import HUBER, LINEAR, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, parameter_array
 from .sensitivity import SEEDS
 from .simd import address_of, flat_pointer, keep_alive, pointer
 from .step import Given
@@ -215,6 +217,77 @@ def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
     keep_alive(workspace)
     keep_alive(parameter)
     return value
+
+
+@glue
+def _parameter_vjp(network, x, dy, gradient, workspace):
+    table, parameters = network.table, network.parameters
+    rows, parameter = x.shape[0], parameter_array(LINEAR, None)
+    require(x.shape[1] == table[0, IN], BAD_X)
+    require(batch_aligned(x), MISALIGNED_X)
+    require(rows > 0, NO_ROWS)
+    require((dy.shape[0] == rows) & (dy.shape[1] == outputs_count(table)), BAD_SLOPE)
+    require(gradient.size == parameters.size, BAD_GRADIENT)
+    clear = clear_of(dy, gradient) & clear_of(parameters, gradient)
+    require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
+    require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
+    given = Given(table, parameters, x, dy, workspace[:0], table[0, :0], workspace, LINEAR, parameter, 0, rows, 1.0)
+    call_sweeps(network, given, gradient)
+    keep_network(network, x, dy, gradient)
+    keep_alive(workspace)
+    keep_alive(parameter)
+
+
+def _choose_parameter_vjp(network, x, dy, gradient, workspace):
+    written = "gradient", "workspace"
+    check_types(network, {"dy": 0}, written, x=x, dy=dy, gradient=gradient, workspace=workspace)
+    if gradient.ndim != 1:
+        raise TypingError(f"gradient: expected 1-D, got {gradient.ndim}-D")
+
+    def of_sample(network, x, dy, gradient, workspace):
+        _parameter_vjp(network, x[np.newaxis], dy.reshape((1, dy.size)), gradient, workspace)
+
+    def of_batch(network, x, dy, gradient, workspace):
+        _parameter_vjp(network, x, dy, gradient, workspace)
+
+    return of_sample if x.ndim == 1 else of_batch
+
+
+@compiled(_choose_parameter_vjp)
+def parameter_vjp(network, x, dy, gradient, workspace):
+    """gradient = dy^T d network(x) / d parameters, summed over rows, on this thread, without an allocation.
+
+    For a loss that is not one of `Loss`: dy is its gradient with respect to the output, and `gradient` becomes that
+    with respect to the parameters. As in `gradient`, nothing is dropped, and layers normalised over the batch go by the
+    statistics of this batch, of at least two rows then, not by the running averages that `apply` takes.
+
+    Args:
+        network: the `network` of a model.
+        x: (in,) or (m, in) of the network's dtype, any strides, at least one row.
+        dy: (out,) or (m, out) C-contiguous.
+        gradient: like the parameters; must not overlap them, x or dy.
+        workspace: from `workspace(network, m)`.
+
+    Raises:
+        ValueError, TypeError: as `apply_into`.
+
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.MLP([2, 1], seed=0)
+    >>> x, slope = np.array([3, 5], np.float32), np.empty(3, np.float32)
+    >>> fastnn.parameter_vjp(net.network, x, np.ones(1, np.float32), slope, fastnn.workspace(net.network, 1))
+    >>> slope.tolist()
+    [3.0, 5.0, 1.0]
+    """
+    arrays = {"x": x, "dy": dy, "gradient": gradient, "workspace": workspace}
+    network = check_arrays(network, {"dy": 0}, ("gradient", "workspace"), **arrays)
+    if gradient.ndim != 1:
+        raise ValueError(f"gradient: expected 1-D, got {gradient.ndim}-D")
+    _parameter_vjp_kernel(network, x, dy, gradient, workspace)
+
+
+@kernel
+def _parameter_vjp_kernel(network, x, dy, gradient, workspace):
+    parameter_vjp(network, x, dy, gradient, workspace)
 
 
 @glue

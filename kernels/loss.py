@@ -69,6 +69,10 @@ HALF_POISSON_DEVIANCE = int(EstimatorLoss.HALF_POISSON_DEVIANCE)
 BINARY_LOG_LOSS = int(EstimatorLoss.BINARY_LOG_LOSS)
 LOG_LOSS = int(EstimatorLoss.LOG_LOSS)
 
+# Not a loss to train by: t p, summed, and its slope t. With the gradient of any number by the output for t, its
+# gradient by the parameters is that of the number; see custom_training.py and `parameter_vjp`.
+LINEAR = 200
+
 # Targets of a batch: rows of `columns` values (labels have one) and a weight for each row if `weighted`.
 Batch = namedtuple("Batch", "target columns weights weighted")
 
@@ -79,7 +83,7 @@ def default_parameter(loss):
     return 0.5 if loss == QUANTILE else 1.0
 
 
-_DEFAULTS = {code: np.array([default_parameter(code)]) for code in (*Loss, *EstimatorLoss)}
+_DEFAULTS = {code: np.array([default_parameter(code)]) for code in (*Loss, *EstimatorLoss, LINEAR)}
 for _numbers in _DEFAULTS.values():
     _numbers.flags.writeable = False
 
@@ -115,6 +119,8 @@ def total_weight(batch, rows):
 @inner
 def loss_scale(loss, weight, n):
     """Factor of every gradient: 1 / (total weight * outputs averaged over), 0 where all weights are zero."""
+    if loss == LINEAR:
+        return 1.0
     outputs = 1 if loss == SOFTMAX_CROSS_ENTROPY or loss >= HALF_SQUARED_ERROR else n
     return 1.0 / (weight * outputs) if weight != 0.0 else 0.0
 
@@ -180,6 +186,11 @@ def _elements(loss, parameter, prediction, target, gradient, terms, count, weigh
             store_vector(gradient, i, count, slope * (sigmoids.sigmoid(p) - t))
             positive = select(p < zero, zero, p)
             store_vector(terms, i, count, w * (fma(-t, p, positive) + elementary.softplus(-abs(p))))
+    elif loss == LINEAR:
+        for i in range(0, count, lanes_of(prediction)):
+            t = load_vector(target, i, count)
+            store_vector(gradient, i, count, slope * t)
+            store_vector(terms, i, count, w * (t * load_vector(prediction, i, count)))
     elif loss == HALF_SQUARED_ERROR:
         for i in range(0, count, lanes_of(prediction)):
             d = load_vector(prediction, i, count) - load_vector(target, i, count)

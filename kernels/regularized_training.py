@@ -16,7 +16,7 @@ from .regularized_sweeps import (
     segment_worker,
 )
 from .sweeps import gradient_worker, rows_worker
-from .table import CONTEXT, has_normalization, is_regularized
+from .table import CONTEXT, TABLE_COLUMNS, has_normalization, is_regularized
 from .training import TABLE_AT, by_both_sweeps, loss_and_gradient_parallel, training_plan, whole_batch
 
 
@@ -66,6 +66,12 @@ def training_plan_of(network, optimization, loss, workspace, threads, loss_param
 def _context_of(plan):
     start = (int(plan[TABLE_AT]) - plan.ctypes.data) // plan.itemsize
     return plan[start - CONTEXT_SIZE : start]
+
+
+def table_in(plan):
+    """The table, with its context, of a plan of a regularised network."""
+    start = (int(plan[TABLE_AT]) - plan.ctypes.data) // plan.itemsize
+    return plan[start:].reshape(-1, TABLE_COLUMNS)
 
 
 def begin_updates(plan, seed, update):

@@ -16,7 +16,7 @@ took as long as these; rows cut into short pieces, neighbours written by two cor
 
 from collections import namedtuple
 
-from numba import float64, intp, types
+from numba import float64, int64, intp, types
 
 from .activation import IDENTITY
 from .dense import column_sums, parameters_rows, part
@@ -112,17 +112,17 @@ def optimization_type(t):
 
 
 @glue
-def update_rules(given, optimization, number):
-    """The rule of update `number` for weights, and that for what penalties leave alone."""
+def update_rules(weight, optimization, number):
+    """The rule of update `number` for weights, and that for what penalties leave alone; weight: of the batch."""
     hyper = optimization.hyper
-    rule, scale = make_rule(optimization.optimizer, hyper, number), penalty_scale(hyper, given.weight)
+    rule, scale = make_rule(optimization.optimizer, hyper, number), penalty_scale(hyper, weight)
     return with_penalties(rule, hyper[L1] * scale, hyper[L2] * scale), rule
 
 
 @glue
 def update_sinks(given, optimization, number):
     """Updates over all parameters, by both rules."""
-    penalised, rule = update_rules(given, optimization, number)
+    penalised, rule = update_rules(given.weight, optimization, number)
     # A state that the optimiser does not use may be empty; its pointer is moved along but never followed.
     first, second = flat_pointer(optimization.state1), flat_pointer(optimization.state2)
     parameters = flat_pointer(given.parameters)
@@ -137,12 +137,11 @@ def update_worker(given, optimization, number, index, parts):
     sweep_weights(step, sink, bias_sink, index, parts, scratch_of(step, index))
 
 
-@worker(lambda t: (given_type(t), t[::1], optimization_type(t), intp, intp, intp))
-def flat_update_worker(given, gradient, optimization, number, index, parts):
-    """One thread's part of an update from a gradient in memory."""
-    table, parameters = given.table, given.parameters
+@worker(lambda t: (int64[:, ::1], t[::1], float64, t[::1], optimization_type(t), intp, intp, intp))
+def flat_update_worker(table, parameters, weight, gradient, optimization, number, index, parts):
+    """One thread's part of an update from a gradient in memory; weight: of the batch that it is of."""
     mine, end = part(parameters.size, index, parts), part(parameters.size, index + 1, parts)
-    rules = update_rules(given, optimization, number)
+    rules = update_rules(weight, optimization, number)
     layers = table.shape[0]
     # Spans of the flat vector in turn: a layer's weight, then all that lies before the next one's.
     for span in range(2 * layers):

@@ -77,7 +77,7 @@ def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradi
 
 
 @glue
-def _callers(table, threads):
+def callers(table, threads):
     """Threads on which to call the worker of the first sweep: one with a CONTEXT shares out the work itself."""
     return 1 if table[0, CONTEXT] != 0 else threads
 
@@ -117,7 +117,7 @@ def loss_and_gradient_parallel(
 ):
     """`loss_and_gradient_serial` on threads; the workspace is one planned for as many."""
     given = whole_batch(table, parameters, x, y, sample_weight, workspace, loss, loss_parameter)
-    run(rows_address, (given,), _callers(table, threads))
+    run(rows_address, (given,), callers(table, threads))
     run(gradient_address, (given, gradient), threads)
     return batch_loss(given)
 
@@ -234,12 +234,12 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
             hyper[LEARNING_RATE] = load(pointer_to(numbers[RATES], losses), number)
         update = first_step + number
         penalty = penalty_in_loss(table, parameters, hyper, weight)
-        run(rows_address, (given,), _callers(table, threads))
+        run(rows_address, (given,), callers(table, threads))
         if clip > 0.0:
             # The norm needs the whole gradient, so here it does travel through memory.
             run(gradient_address, (given, gradient), threads)
             clip_elements_by_norm(flat_pointer(gradient), clip, gradient.size)
-            run(flat_address, (given, gradient, optimization, update), threads)
+            run(flat_address, (table, parameters, weight, gradient, optimization, update), threads)
         else:
             run(update_address, (given, optimization, update), threads)
         losses[number] = batch_loss(given) + penalty

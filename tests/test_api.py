@@ -8,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 import threading
+import typing
 
 import numpy as np
 import pytest
@@ -38,6 +39,33 @@ def x(rng):
 @pytest.mark.parametrize("module", MODULES)
 def test_docstring_examples(module):
     assert doctest.testmod(importlib.import_module(module)).failed == 0
+
+
+def test_results_are_of_the_types_that_signatures_say(net, x, tmp_path):
+    """Editors and type checkers go by these: the package says that it has types."""
+    trainer, path = fastnn.Trainer(net), tmp_path / "net.safetensors"
+    y = np.zeros((len(x), net.out_features))
+    trainer.save(path)
+    calls = {
+        fastnn.MLP: fastnn.MLP([2, 1]),
+        fastnn.load: fastnn.load(path),
+        Sequential.predict: net.predict(x),
+        Sequential.fit: net.fit(x, y),
+        Sequential.evaluate: net.evaluate(x, y),
+        Sequential.copy: net.copy(),
+        Sequential.astype: net.astype("float64"),
+        Sequential.folded: net.folded(),
+        Sequential.summary: net.summary(),
+        Sequential.loss_and_gradient: net.loss_and_gradient(x, y),
+        fastnn.Trainer.step: trainer.step(x, y),
+        fastnn.Trainer.fit: trainer.fit(x, y),
+        fastnn.Trainer.resume: trainer.resume(x, y),
+        fastnn.Trainer.restore: fastnn.Trainer.restore(path),
+        Dense.forward: Dense(2, 1).forward([1.0, 2.0]),
+    }
+    for function, result in calls.items():
+        said = typing.get_type_hints(function)["return"]
+        assert type(result) is (typing.get_origin(said) or said), function
 
 
 def test_all_is_the_public_surface():
@@ -135,7 +163,9 @@ def test_loss_may_be_a_name_a_member_or_an_object(net, x):
     assert results[0] == results[1] == results[2]
     with pytest.raises(ValueError, match=r"loss: expected one of mse, mae, .*, got 'nonsense'"):
         net.loss_and_gradient(x, y, "nonsense")
-    with pytest.raises(TypeError, match=r"mse, .*, or a member of Loss, or an object of fastnn\.losses, got 0"):
+    with pytest.raises(
+        TypeError, match=r"mse, .*, or a member of Loss, or a function, or an object of fastnn\.losses, got 0"
+    ):
         net.loss_and_gradient(x, y, 0)
 
 

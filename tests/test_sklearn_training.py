@@ -11,7 +11,7 @@ import scipy.optimize
 import scipy.sparse
 from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Lasso, QuantileRegressor
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.model_selection import cross_val_score
@@ -803,3 +803,34 @@ def test_the_examples_of_the_page_run(capsys):
     assert float(rounding) < 1e-12
     share = re.fullmatch(r"History\(\d+ epochs, .*\) ([\d.]+)", fit).group(1)
     assert float(share) == pytest.approx(0.9, abs=0.05)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("make", "targets", "given"),
+    [
+        (MLPClassifier, lambda y: y % 3, {"normalization": "batch", "dropout": 0.1, "activation": ["gelu", "tanh"]}),
+        (MLPClassifier, lambda y: y > 1, {"standardize": True, "normalization": "layer"}),
+        (MLPClassifier, lambda y: np.stack([y > 0, y > 1, y > 2], axis=1), {}),
+        (MLPRegressor, lambda y: np.stack([y, -y], axis=1).astype(float), {"standardize": True}),
+        (MLPRegressor, lambda y: y.astype(float), {"loss": "poisson"}),
+    ],
+)
+def test_the_network_of_an_estimator_predicts_what_it_does(make, targets, given, dtype, rng):
+    X, y = rng.normal(3, 2, (40, 5)).astype(dtype), np.arange(40) % 4
+    model = make(hidden_layer_sizes=(9, 6), max_iter=3, random_state=0, **given)
+    with pytest.raises(NotFittedError):
+        model.to_network()
+    model.fit(X, targets(y))
+    net = model.to_network()
+    assert net.dtype == dtype
+    expected = model.predict_proba(X) if make is MLPClassifier else model.predict(X).reshape(40, -1)
+    found = net.predict(X)
+    if found.shape[1] == 1 and make is MLPClassifier:
+        expected = expected[:, 1:]
+    found = np.exp(found) if model.out_activation_ == "exp" else found
+    np.testing.assert_allclose(found, expected, rtol=8 * np.finfo(dtype).eps, atol=0)
+    # It is a copy: neither moves the other.
+    net.parameters[:] = 0
+    np.testing.assert_array_equal(model.predict(X), model.predict(X.copy()))
+    assert all(coef.any() for coef in model.coefs_)

@@ -361,7 +361,7 @@ def test_thread_limit_does_not_change_results(rng):
         ({"shuffle": "yes"}, TypeError, "shuffle: expected True or False, got 'yes'"),
         ({"seed": -1}, ValueError, "seed: expected at least 0, got -1"),
         ({"metrics": ["accuracy"]}, ValueError, "metrics: accuracy needs a cross-entropy as loss, got mse"),
-        ({"metrics": [3]}, ValueError, "metrics: expected 'accuracy' or a function"),
+        ({"metrics": [3]}, ValueError, "metrics: expected 'accuracy', a loss by name"),
         ({"callbacks": 3}, TypeError, "callbacks: expected a list of functions and objects with on_epoch_end, got 3"),
         ({"callbacks": [3]}, TypeError, "callbacks: expected functions or objects with on_epoch_end, got 3"),
         ({"validation_data": np.zeros(3)}, ValueError, r"validation_data: expected \(x, y\)"),

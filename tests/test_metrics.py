@@ -1,0 +1,66 @@
+"""Losses as metrics, against NumPy."""
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn.losses import Huber, Quantile
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(60, 3)), rng.normal(size=(60, 2)), rng.uniform(0.5, 2, 60)
+
+
+def test_losses_are_metrics_by_name_and_as_objects(data):
+    x, y, weight = data
+    net = fastnn.MLP([3, 8, 2], dtype="float64", seed=0)
+    metrics = ["mae", Huber(0.3), Quantile(0.9)]
+    history = net.fit(x, y, "mse", seed=0, metrics=metrics, sample_weight=weight, validation_data=(x[:20], y[:20]))
+    found = net.evaluate(x, y, "log_cosh", metrics=metrics, sample_weight=weight)
+    d = net.predict(x) - y
+    elements = {
+        "mae": np.abs(d),
+        "huber": np.where(np.abs(d) < 0.3, d**2 / 2, 0.3 * (np.abs(d) - 0.15)),
+        "quantile": np.where(d > 0, 0.1 * d, -0.9 * d),
+    }
+    for name, each in elements.items():
+        np.testing.assert_allclose(found[name], np.average(each.mean(axis=1), weights=weight), rtol=1e-12)
+        np.testing.assert_allclose(history.metrics[f"val_{name}"][-1], each[:20].mean(), rtol=1e-12)
+        assert history.metrics[name][-1] == found[name]
+
+
+def test_several_quantiles_have_metrics_of_the_repeated_target(data):
+    x, y, _ = data
+    net = fastnn.MLP([3, 2], dtype="float64", seed=0)
+    found = net.evaluate(x, y[:, 0], Quantile([0.1, 0.9]), metrics=["mae", Quantile([0.1, 0.9])])
+    np.testing.assert_allclose(found["mae"], np.abs(net.predict(x) - y[:, :1]).mean(), rtol=1e-12)
+    assert found["quantile"] == found["loss"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "metric", "columns"),
+    [
+        ("softmax_cross_entropy", "mse", 1),
+        ("binary_cross_entropy", "mae", 2),
+        ("poisson", "mse", 2),
+        ("mse", "softmax_cross_entropy", 2),
+        ("mse", "poisson", 2),
+        ("mse", Quantile([0.1, 0.9]), 2),
+        (Quantile([0.2, 0.8]), Quantile([0.1, 0.9]), 1),
+        (lambda y, prediction: (0.0, prediction), "mse", 2),
+    ],
+)
+def test_metrics_that_mean_something_else_are_refused(loss, metric, columns, data):
+    with pytest.raises(ValueError, match=r"metrics: expected metrics that a network trained by .* has, got "):
+        fastnn.MLP([3, 2]).fit(data[0], np.zeros((60, columns)), loss, metrics=[metric])
+
+
+def test_unknown_names_are_refused(data):
+    x, y, _ = data
+    with pytest.raises(ValueError, match=r"metrics: expected 'accuracy', a loss by name .* got 'r2'"):
+        fastnn.MLP([3, 2]).fit(x, y, metrics=["r2"])
+    with pytest.raises(
+        ValueError, match="monitor: expected one of loss, seconds, got 'val_loss'; a fit with validation"
+    ):
+        fastnn.MLP([3, 2]).fit(x, y, callbacks=[fastnn.EarlyStopping()])
