@@ -1,6 +1,6 @@
 """How parameters move. Formulas and defaults are PyTorch's; g is the gradient, p a parameter, t counts updates from 1.
 
-Arguments are keywords, real numbers:
+Arguments are real numbers, and keywords but for the first, the learning rate:
 
     learning_rate, eps                at least 0
     momentum, alpha, beta1, beta2     at least 0 and below 1
@@ -94,6 +94,11 @@ _POSITIONS = {
 }
 
 
+def _first(default):
+    """The field that may be given by its place: Adam(1e-3)."""
+    return dataclasses.field(default=default, kw_only=False)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SGD(_Base):
     """g += weight_decay p;  v = momentum v + g;  p -= learning_rate (g + momentum v if nesterov else v).
@@ -105,7 +110,7 @@ class SGD(_Base):
     """
 
     code = Optimizer.SGD
-    learning_rate: float = 0.01
+    learning_rate: float = _first(0.01)
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
@@ -135,7 +140,7 @@ class RMSprop(_Base):
     """
 
     code = Optimizer.RMSPROP
-    learning_rate: float = 0.01
+    learning_rate: float = _first(0.01)
     alpha: float = 0.99
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -160,7 +165,7 @@ class Adagrad(_Base):
     """
 
     code = Optimizer.ADAGRAD
-    learning_rate: float = 0.01
+    learning_rate: float = _first(0.01)
     eps: float = 1e-10
     weight_decay: float = 0.0
     clip_norm: float | None = None
@@ -180,7 +185,7 @@ class Adam(_Base):
     """
 
     code = Optimizer.ADAM
-    learning_rate: float = 0.001
+    learning_rate: float = _first(0.001)
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
@@ -205,7 +210,7 @@ class AdamW(_Base):
     """
 
     code = Optimizer.ADAMW
-    learning_rate: float = 0.001
+    learning_rate: float = _first(0.001)
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8

@@ -50,6 +50,15 @@ def test_states(optimizer, states):
     assert optimizer.states() == states
 
 
+@pytest.mark.parametrize("kind", [SGD, RMSprop, Adagrad, Adam, AdamW])
+def test_the_learning_rate_alone_goes_by_its_place(kind):
+    assert kind(0.25) == kind(learning_rate=0.25)
+    with pytest.raises(ValueError, match="learning_rate: expected a finite number of at least 0, got -1"):
+        kind(-1)
+    with pytest.raises(TypeError, match="positional"):
+        kind(0.25, 0.5)
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "error", "message"),
     [
