@@ -64,9 +64,13 @@ def working_dtype(*arrays):
 
 
 @functools.cache
-def _xlogy_dtype(labels, outputs):
-    """What the logarithmic losses of scikit-learn give: of whole numbers and float32 SciPy before 1.18 made float64."""
-    return scipy.special.xlogy(np.empty(0, labels), np.empty(0, outputs)).dtype
+def _xlogy_dtype(labels, outputs, complement):
+    """The type of scikit-learn's logarithmic losses: of flags and float32, float64 with SciPy 1.17, not 1.12 and 1.18.
+
+    With the complement there is a second term, of 1 - labels, which are whole numbers if the labels are flags.
+    """
+    labels = np.empty(0, labels)
+    return scipy.special.xlogy(1 - labels if complement else labels, np.empty(0, outputs)).dtype
 
 
 def refuse_zero(total_weight):
@@ -337,7 +341,8 @@ class EstimatorNetwork:
         """The type that scikit-learn's arithmetic gives the loss of a batch."""
         weights = [] if sample_weight is None else [sample_weight.dtype]
         outputs = np.result_type(X.dtype, *(coef.dtype for coef in self.coefs_))
-        targets = y.dtype if self.out_activation_ == "identity" else _xlogy_dtype(y.dtype, outputs)
+        kind = self.out_activation_
+        targets = y.dtype if kind == "identity" else _xlogy_dtype(y.dtype, outputs, kind == "logistic")
         # The penalty has a 0.5, which before NumPy 2 made float64 of any number.
         return type(0.5 * np.result_type(outputs, targets, self.alpha, *weights).type(0))
 

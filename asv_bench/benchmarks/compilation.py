@@ -60,5 +60,6 @@ def track_signatures_after_a_tour():
     return len(inference.forward_planned.signatures) + len(training.train_planned.signatures)
 
 
+track_signatures_after_a_tour.timeout = 300
 track_signatures_after_a_tour.unit = "signatures"
 track_signatures_after_a_tour.pretty_name = "signatures that common calls compile"
