@@ -8,6 +8,7 @@ Formulas and defaults are PyTorch's.
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -15,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from . import kernels
-from .kernels.codes import Loss
+from .kernels.codes import Activation, Loss
 from .kernels.loss import LINEAR, parameter_array
 from .validation import converted, enum_member, real_array, real_number, shape_text, shown, wrong_shape
 
@@ -280,6 +281,26 @@ class Custom(_Loss):
     def value(self, prediction, target, sample_weight, gradient):
         value, gradient[...] = self.evaluated(target, prediction)
         return value
+
+
+# Of losses that take logits: the output activation that makes probabilities of them, as the loss does itself.
+_OWN_ACTIVATION = {
+    Loss.BINARY_CROSS_ENTROPY: Activation.SIGMOID,
+    Loss.SOFTMAX_CROSS_ENTROPY: Activation.SOFTMAX,
+}
+
+
+def warn_of_probabilities(loss, activation, stacklevel):
+    """Warn of an output activation after which the loss would make probabilities of probabilities.
+
+    stacklevel: as in `warnings.warn`, where 2 is the caller of this.
+    """
+    if _OWN_ACTIVATION.get(loss.code) == activation:
+        warnings.warn(
+            f"loss: {loss.name} takes logits, but the last layer's activation is {activation.name.lower()}, which the "
+            "loss applies itself; train with 'identity' there, and apply it to what predict gives",
+            stacklevel=stacklevel,
+        )
 
 
 _KINDS = MSE, MAE, Huber, LogCosh, Poisson, BinaryCrossEntropy, SoftmaxCrossEntropy, Quantile

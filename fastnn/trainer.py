@@ -47,7 +47,7 @@ class Trainer:
         net: a `Sequential`; its parameters are updated in place. A trainer stays with its net.
         loss: a name, a `fastnn.Loss`, an object of `fastnn.losses`, or a function of your own as
             `fastnn.losses.Custom` has it. Another one may be assigned; a fit that runs keeps the one for which it has
-            checked its data.
+            checked its data. A cross-entropy on a network that ends in its probabilities is a UserWarning.
         optimizer: an object of `fastnn.optimizers`, or a name; None is SGD().
         seed: of what `step` drops from layers with dropout, together with the number of the update; a fit has a seed of
             its own. None draws one.
@@ -75,7 +75,7 @@ class Trainer:
         seed = seed_number(seed)
         self._seed = secrets.randbits(63) if seed is None else seed
         self._regularized = is_regularized(net.table)
-        self.loss = loss
+        self._take_loss(loss)
         self.num_threads = num_threads
         self.steps = self.epochs = 0
         self.history = None
@@ -96,7 +96,13 @@ class Trainer:
 
     @loss.setter
     def loss(self, loss):
-        self._loss = losses.get(loss)
+        self._take_loss(loss)
+
+    def _take_loss(self, loss):
+        loss = losses.get(loss)
+        # The user is two calls away.
+        losses.warn_of_probabilities(loss, self.net.layers[-1].activation, stacklevel=4)
+        self._loss = loss
 
     @property
     def num_threads(self):

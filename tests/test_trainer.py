@@ -6,7 +6,9 @@ import functools
 import inspect
 import math
 import pickle
+import re
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -459,3 +461,33 @@ def test_a_change_of_loss_or_threads_reaches_the_next_step():
     trainer.loss = fastnn.losses.get("mae")
     trainer.num_threads = 1
     assert trainer.step(x, y) == net.loss_and_gradient(x, y, loss="mae")[0]
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss", "warned"),
+    [
+        ("softmax", "softmax_cross_entropy", True),
+        ("sigmoid", "binary_cross_entropy", True),
+        ("identity", "softmax_cross_entropy", False),
+        # Its exponentials sum to 1 already: the loss is that of its logits.
+        ("log_softmax", "softmax_cross_entropy", False),
+        ("sigmoid", "mse", False),
+        ("softmax", lambda y, prediction: (0.0, prediction), False),
+    ],
+)
+def test_a_loss_that_would_make_probabilities_of_probabilities_is_told(activation, loss, warned):
+    net = fastnn.MLP([2, 3], output_activation=activation, seed=0)
+    x, y = np.zeros((4, 2)), np.ones((4, 3)) / 3
+    trainer = Trainer(net, "mse")
+
+    def assign():
+        trainer.loss = loss
+
+    for call in (lambda: Trainer(net, loss), assign, lambda: net.fit(x, y, loss, epochs=1, progress=False)):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            call()
+        assert len(found) == warned
+        if warned:
+            assert re.match("loss: .*_cross_entropy takes logits", str(found[0].message))
+            assert found[0].filename == __file__ or "fit" in inspect.getsource(call)
