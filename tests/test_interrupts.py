@@ -296,11 +296,15 @@ def test_an_interrupt_at_any_point_of_a_fit_is_heard_and_breaks_nothing(rng):
     assert not heard
     assert points > 400
     some = range(1, points, 1 if FULL else points // 100)
+    interrupts = 0
     for at in some:
-        _, heard, *found = run(at)
-        assert heard, f"the interrupt at point {at} of {points} was lost"
+        count, heard, *found = run(at)
+        # Python 3.13 traces fewer opcodes in some runs than in others: a point that did not come interrupts nothing.
+        assert heard or count < at, f"the interrupt at point {at} of {points} was lost"
+        interrupts += heard
         assert found == expected, f"the interrupt at point {at} of {points} changed the result"
-    print(f"{len(some)} of {points} points")
+    print(f"{interrupts} of {points} points")
+    assert interrupts > len(some) // 2
 
 
 def interrupt_after(seconds):
