@@ -1,88 +1,51 @@
 """Workers on threads: the one parallel loop of the package, and when launches are better left out.
 
 A launch ends when its last thread has. Where other processes want the cores too, or the system has put two threads on
-one core, that thread first waits until it gets its turn, longer than small work takes in all. So now and then a few
-launches are looked at, and where their parts one after the other would have been done much earlier, the calling thread
-works alone for a while. Results do not depend on the number of threads, so time is all that anybody sees of it:
-`asv_bench/versus.py --busy 2` shows it, with FASTNN_NEVER_REST=1 as if threads never rested, with NUMBA_NUM_THREADS=1
-on one thread.
+one core, that thread first waits until it gets its turn, longer than small work takes in all. And on a virtual machine
+two cores may share a cache in this second and lie far apart in the next: what they write for each other then takes four
+times as long, and a small step takes longer on two than on one. So now and then a few launches are looked at, and where
+one thread is better the calling thread works alone for a while; `watch.judge` has the rules. Results do not depend on
+the number of threads, so time is all that anybody sees of it: `asv_bench/versus.py --busy 2` shows it, with
+FASTNN_NEVER_REST=1 as if threads never rested, with NUMBA_NUM_THREADS=1 on one thread.
 """
 
-import os
 import sys
 import time
 
-import llvmlite.binding as llvm
-import numpy as np
 from llvmlite import ir
 from numba import carray, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import inner, parallel_kernel, plain
+from .jit import inner, parallel_kernel
 from .simd import pointer_to
 from .symbols import shared
+from .watch import (
+    BEGIN,
+    CPU,
+    NEXT_LOOK,
+    REST_COUNT,
+    REST_UNTIL,
+    REST_WALL,
+    STATE,
+    STATE_NAME,
+    WALL,
+    are_small,
+    judge,
+    note,
+)
 from .workers import call, call_address
 
 INDEX = ir.IntType(64)
 
-# What all launches of the process know, times in ns: until when threads rest, when to look at launches again, how long
-# the last rest was and how many there were; of the launches that are being looked at, when the first began, the CPU
-# time of the process then, how long they lasted, and how long a thread would have needed alone. Compiled code finds it
-# by name. Threads that write it at once may lose each other's word, which costs a look.
-STATE = np.zeros(8, np.int64)
-STATE_NAME = "fastnn_launches"
-REST_UNTIL, NEXT_LOOK, REST, RESTS, BEGIN, CPU, WALL, ALONE = range(8)
-llvm.add_symbol(STATE_NAME, STATE.ctypes.data)
-# For tests of what threads do, which should not depend on what else the machine does.
-if os.environ.get("FASTNN_NEVER_REST") == "1":
-    STATE[NEXT_LOOK] = np.iinfo(np.int64).max
-
-# A look is some of the system's time slices long, and a fifth of all launches pay for being timed.
-LOOK, BETWEEN_LOOKS = 8_000_000, 32_000_000
-SHORTEST_REST, LONGEST_REST = 8_000_000, 512_000_000
-
 # POSIX's clocks, read as where a time_t has 64 bits. Without them, as on Windows, launches are not looked at.
 HAS_CLOCKS = hasattr(time, "clock_gettime") and sys.maxsize > 2**32
 
-
-@plain
-def note(state, wall, threads, busy, longest):
-    """Add a launch to those that are being looked at; True if they are enough.
-
-    Args:
-        state: STATE.
-        wall: how long it lasted.
-        threads: how many it had.
-        busy, longest: how long its parts lasted, in all and at most. The longest may be one that was interrupted.
-    """
-    state[WALL] += wall
-    state[ALONE] += (busy - longest) * threads // (threads - 1)
-    return state[WALL] >= LOOK
-
-
-@plain
-def judge(state, now, cpu, threads):
-    """End a look: rest, if threads have been less than a third as fast as one that nobody interrupts.
-
-    Beside a busy process a thread alone would get half a core. Turns that are lost now and then are worth it, for more
-    threads get more of the cores. Small networks lose all turns.
-
-    Args:
-        state: STATE.
-        now: time of the monotonic clock.
-        cpu: CPU time of the process.
-        threads: of the last launch. Those that wait for one with more to do use CPU time too.
-    """
-    slow = 3 * state[ALONE] < state[WALL] and 5 * (cpu - state[CPU]) < 4 * threads * (now - state[BEGIN])
-    if slow:
-        # Soon after a rest the reason for it is still there.
-        again = state[BEGIN] - state[REST_UNTIL] < state[REST]
-        state[REST] = min(2 * state[REST], LONGEST_REST) if again else SHORTEST_REST
-        state[REST_UNTIL] = now + state[REST]
-        state[RESTS] += 1
-    state[NEXT_LOOK] = now if slow else now + BETWEEN_LOOKS
-    state[WALL], state[ALONE] = 0, 0
+# Where, in bytes, the words lie that two threads write for each other: neighbours of no other word in any cache.
+FOUND, ASKED, ANSWERED, WORDS = 0, 128, 256, 384
+# One answer is waited for to begin with, and so many are timed. A thread that has looked at a word so often, for some
+# 50 us, waits no longer: the other has not got its turn.
+ANSWERS, PATIENCE = 8, 50_000
 
 
 def _clock(builder):
@@ -116,16 +79,17 @@ def _state_address(typingctx):
     return types.intp(), codegen
 
 
-@intrinsic
-def _two_zeros(typingctx):
-    """The address of two numbers on the stack of the caller."""
+@intrinsic(prefer_literal=True)
+def _zeros(typingctx, size):
+    """The address of so many bytes, all zero, on the stack of the caller."""
 
     def codegen(context, builder, signature, args):
-        place = cgutils.alloca_once(builder, ir.ArrayType(INDEX, 2))
-        builder.store(ir.Constant(ir.ArrayType(INDEX, 2), [0, 0]), place)
+        kind = ir.ArrayType(INDEX, size.literal_value // 8)
+        place = cgutils.alloca_once(builder, kind)
+        builder.store(ir.Constant(kind, None), place)
         return builder.ptrtoint(place, INDEX)
 
-    return types.intp(), codegen
+    return types.intp(size), codegen
 
 
 @intrinsic
@@ -178,6 +142,51 @@ def _add_time(typingctx, times, time):
     return types.void(times, time), codegen
 
 
+@intrinsic
+def _read(typingctx, address):
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(builder.inttoptr(args[0], INDEX.as_pointer()), "acquire", 8)
+
+    return types.intp(address), codegen
+
+
+@intrinsic
+def _write(typingctx, address, value):
+    def codegen(context, builder, signature, args):
+        builder.store_atomic(args[1], builder.inttoptr(args[0], INDEX.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(address, value), codegen
+
+
+@inner
+def _is_there(address, value):
+    """Wait until a word has this value; False if it takes too long."""
+    left = PATIENCE
+    while _read(address) != value and left > 0:
+        left -= 1
+    return left > 0
+
+
+@inner
+def _talk(words, thread, threads):
+    """The first and the last thread answer each other; how many ns all answers took goes to FOUND, if all came."""
+    begin = 0
+    for count in range(1, ANSWERS + 2):
+        if thread == 0:
+            _write(words + ASKED, count)
+            if not _is_there(words + ANSWERED, count):
+                return
+            if count == 1:
+                begin = _now()
+        elif thread == threads - 1:
+            if not _is_there(words + ASKED, count):
+                return
+            _write(words + ANSWERED, count)
+    if thread == 0:
+        _write(words + FOUND, _now() - begin)
+
+
 @parallel_kernel
 def _launch(code, data, threads):
     for thread in prange(threads):
@@ -185,10 +194,15 @@ def _launch(code, data, threads):
 
 
 @parallel_kernel
-def _launch_timed(code, data, threads, times):
-    """`_launch`, with the time that each part takes added to `times`, an address, unless that is 0."""
+def _launch_watched(code, data, threads, times):
+    """`_launch`, with the time that each part takes added to `times`, an address, unless that is 0.
+
+    Without code, `_talk` about the words at data: in here because each parallel loop takes a second to compile.
+    """
     for thread in prange(threads):
-        if times == 0:
+        if code == 0:
+            _talk(data, thread, threads)
+        elif times == 0:
             _run_task(code, data, thread, threads)
         else:
             begin = _now()
@@ -196,25 +210,36 @@ def _launch_timed(code, data, threads, times):
             _add_time(times, _now() - begin)
 
 
+@inner
+def _answer_time(threads):
+    """How many ns a thread waits for another's answer; 0 if it got none."""
+    words = _zeros(WORDS)
+    _launch_watched(0, words, threads, 0)
+    return _read(words + FOUND) // ANSWERS
+
+
 def _share_watched(code, data, threads):
     state = carray(pointer_to(_state_address(), STATE), STATE.size)
     begin = _now()
     if begin < state[REST_UNTIL]:
         _run_task(code, data, 0, 1)
+        state[REST_COUNT] += 1
+        state[REST_WALL] += _now() - begin
         return
     looks = begin >= state[NEXT_LOOK]
     if looks and state[WALL] == 0:
         state[BEGIN], state[CPU] = begin, 1000 * _cpu_time()
-    times = _two_zeros()
-    _launch_timed(code, data, threads, times if looks else 0)
+    times = _zeros(16)
+    _launch_watched(code, data, threads, times if looks else 0)
     if looks:
         now, busy = _now(), carray(pointer_to(times, STATE), 2)
         if note(state, now - begin, threads, busy[0], busy[1]):
-            judge(state, now, 1000 * _cpu_time(), threads)
+            cpu = 1000 * _cpu_time()
+            judge(state, now, cpu, threads, _answer_time(threads) if are_small(state) else 0)
 
 
 def _share_blindly(code, data, threads):
-    # Not by `_launch_timed`, whose machine code refers to the clocks even if it is told not to look at them.
+    # Not by `_launch_watched`, whose machine code refers to the clocks even if it is told not to look at them.
     _launch(code, data, threads)
 
 

@@ -5,20 +5,25 @@ import subprocess
 import sys
 import threading
 
+import numba
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn.kernels import launch
-from fastnn.kernels.launch import (
+from fastnn.kernels import launch, watch
+from fastnn.kernels.jit import kernel
+from fastnn.kernels.watch import (
     BETWEEN_LOOKS,
+    FAR,
     LONGEST_REST,
     LOOK,
+    LOOKS_BETWEEN_TRIALS,
     NEXT_LOOK,
     REST,
     REST_UNTIL,
     RESTS,
     SHORTEST_REST,
+    TRIAL_AFTER,
     judge,
     note,
 )
@@ -27,9 +32,9 @@ MS = 1_000_000
 NEVER = np.iinfo(np.int64).max
 
 
-def look(state, begin, wall, cores, parts):
+def look(state, begin, wall, cores, parts, answer=0):
     """Look at equal launches, times in ms, that use so many cores; returns when the look is over."""
-    state[launch.BEGIN], state[launch.CPU] = begin, 77
+    state[watch.BEGIN], state[watch.CPU] = begin, 77
     now = begin
     wall, parts = int(wall * MS), [int(part * MS) for part in parts]
     enough = False
@@ -37,7 +42,7 @@ def look(state, begin, wall, cores, parts):
         assert now - begin < LOOK
         now += wall
         enough = note(state, wall, len(parts), sum(parts), max(parts))
-    judge(state, now, 77 + int(cores * (now - begin)), len(parts))
+    judge(state, now, 77 + int(cores * (now - begin)), len(parts), answer)
     return now
 
 
@@ -52,20 +57,20 @@ def look(state, begin, wall, cores, parts):
     ],
 )
 def test_threads_that_do_no_harm_go_on(pairs, why, wall, cores, parts):
-    state = np.zeros(8, np.int64)
+    state = np.zeros(watch.STATE.size, np.int64)
     end = look(state, 5, wall, cores * pairs, parts * pairs)
     assert (state[REST_UNTIL], state[RESTS], state[NEXT_LOOK]) == (0, 0, end + BETWEEN_LOOKS), why
 
 
 @pytest.mark.parametrize("pairs", [1, 4])
 def test_where_turns_are_lost_threads_rest(pairs):
-    state = np.zeros(8, np.int64)
+    state = np.zeros(watch.STATE.size, np.int64)
     end = look(state, 1000 * MS, 4.0, pairs, [0.1, 4.0] * pairs if pairs == 1 else [0.1] * 7 + [4.0])
     assert (state[REST_UNTIL], state[RESTS], state[NEXT_LOOK]) == (end + SHORTEST_REST, 1, end)
 
 
 def test_rests_grow_while_they_do_not_help_and_are_short_again_later():
-    state = np.zeros(8, np.int64)
+    state = np.zeros(watch.STATE.size, np.int64)
     begin, rests = 1000 * MS, []
     for _ in range(10):
         look(state, begin, 4.0, 1.0, [0.1, 4.0])
@@ -74,6 +79,103 @@ def test_rests_grow_while_they_do_not_help_and_are_short_again_later():
     assert rests == [min(SHORTEST_REST << i, LONGEST_REST) for i in range(10)]
     look(state, begin + LONGEST_REST, 4.0, 1.0, [0.1, 4.0])
     assert state[REST] == SHORTEST_REST
+
+
+def rest(state, each):
+    """What a rest leaves, in which a thread alone has done work of so many ms each; returns when it is over."""
+    count = int(state[REST]) // int(each * MS)
+    state[watch.REST_COUNT], state[watch.REST_WALL] = count, count * int(each * MS)
+    return int(state[REST_UNTIL])
+
+
+NEAR_WORK = {"wall": 0.1, "cores": 2.0, "parts": [0.09, 0.09], "answer": FAR - 1}
+FAR_WORK = dict(NEAR_WORK, answer=FAR + 1)
+# As long as its parts one after the other: 8 threads that have next to nothing to do.
+TOO_SMALL_WORK = {"wall": 0.1, "cores": 8.0, "parts": [0.01] * 8, "answer": FAR - 1}
+
+
+@pytest.mark.parametrize("work", [FAR_WORK, TOO_SMALL_WORK])
+def test_doubtful_work_is_tried_on_one_thread_and_stays_there_while_it_is_faster(work):
+    state = np.zeros(watch.STATE.size, np.int64)
+    begin, rests = 1000 * MS, []
+    for _ in range(8):
+        end = look(state, begin, **work)
+        assert state[REST_UNTIL] == end + state[REST]
+        rests.append(int(state[REST]))
+        begin = rest(state, 0.08)
+    assert rests == [min(SHORTEST_REST << i, LONGEST_REST) for i in range(8)]
+    # The cores are close again.
+    end = look(state, begin, 0.06, 2.0, [0.05, 0.05])
+    assert state[REST_UNTIL] == begin
+    assert (state[NEXT_LOOK], state[TRIAL_AFTER]) == (end + BETWEEN_LOOKS, LOOKS_BETWEEN_TRIALS)
+
+
+@pytest.mark.parametrize("each", [0.091, 0.18])
+def test_doubtful_work_that_is_not_much_faster_on_one_thread_is_tried_there_now_and_then(each):
+    state = np.zeros(watch.STATE.size, np.int64)
+    begin = look(state, 1000 * MS, **FAR_WORK)
+    for trial in range(1, 4):
+        assert (state[RESTS], state[REST]) == (trial, SHORTEST_REST)
+        begin = rest(state, each)
+        for _ in range(1 + LOOKS_BETWEEN_TRIALS):
+            assert state[RESTS] == trial
+            begin = look(state, begin, **FAR_WORK) + BETWEEN_LOOKS
+        look(state, begin, **FAR_WORK)
+        assert state[RESTS] == trial + 1
+
+
+def test_one_thread_is_compared_with_two_looks_at_work_that_follows_at_once():
+    slower, faster = dict(FAR_WORK, wall=0.2), dict(FAR_WORK, wall=0.05)
+    for before, after, pause, rests in (
+        (FAR_WORK, slower, 0, [SHORTEST_REST, 2 * SHORTEST_REST]),
+        (FAR_WORK, slower, LOOK, [SHORTEST_REST, SHORTEST_REST]),
+        (slower, faster, 0, [SHORTEST_REST]),
+    ):
+        state = np.zeros(watch.STATE.size, np.int64)
+        look(state, 1000 * MS, **before)
+        assert state[REST] == rests[0]
+        look(state, rest(state, 0.08) + pause, **after)
+        assert (state[RESTS], state[REST]) == (len(rests), rests[-1])
+
+
+@pytest.mark.parametrize("work", [NEAR_WORK, dict(FAR_WORK, wall=0.3, parts=[0.29, 0.29])])
+def test_work_of_near_threads_and_large_work_are_not_tried_on_one_thread(work):
+    state = np.zeros(watch.STATE.size, np.int64)
+    begin = 1000 * MS
+    for _ in range(100):
+        begin = look(state, begin, **work) + BETWEEN_LOOKS
+    assert state[RESTS] == 0
+
+
+@kernel
+def answer_times(count, threads):
+    times = np.empty(count, np.int64)
+    for i in range(count):
+        times[i] = launch._answer_time(threads)
+    return times
+
+
+@pytest.fixture
+def masked():
+    """The number of threads of Numba, put back afterwards."""
+    before = numba.get_num_threads()
+    yield
+    numba.set_num_threads(before)
+
+
+@pytest.mark.skipif(not launch.HAS_CLOCKS, reason="needs POSIX's clocks")
+def test_nobody_answers_a_thread_alone(masked):
+    numba.set_num_threads(1)
+    assert not answer_times(3, 2).any()
+
+
+@pytest.mark.skipif(not launch.HAS_CLOCKS, reason="needs POSIX's clocks")
+@pytest.mark.skipif(fastnn.get_num_threads() == 1, reason="needs two threads")
+def test_two_threads_answer_each_other(masked):
+    numba.set_num_threads(2)
+    # Where others want the cores, answers do not come, until for once both threads have their turn.
+    times = next(times for times in (answer_times(10, 2) for _ in range(1000)) if times.any())
+    assert (times >= 0).all()
 
 
 def train(threads):
@@ -91,20 +193,20 @@ def train(threads):
 @pytest.fixture
 def state():
     """The state of this process, put back afterwards."""
-    before = launch.STATE.copy()
-    yield launch.STATE
-    launch.STATE[:] = before
+    before = watch.STATE.copy()
+    yield watch.STATE
+    watch.STATE[:] = before
 
 
 def test_who_rests_launches_nothing(state):
     state[:] = 0
     state[REST_UNTIL] = NEVER
     result = train(2)
-    assert state[launch.BEGIN] == 0
+    assert state[watch.BEGIN] == 0
     state[REST_UNTIL] = 0
     assert train(2) == result
     if fastnn.get_num_threads() > 1 and launch.HAS_CLOCKS:
-        assert state[launch.BEGIN] > 0
+        assert state[watch.BEGIN] > 0
 
 
 def test_rests_that_come_and_go_change_no_bit(state):
@@ -132,7 +234,7 @@ import contextlib
 import os
 import numpy as np
 import fastnn
-from fastnn.kernels import launch
+from fastnn.kernels import watch
 net = fastnn.MLP([64, 256, 10], seed=0)
 x = np.random.default_rng(0).standard_normal((2000, 64)).astype(np.float32)
 expected = net.predict(x)
@@ -143,7 +245,7 @@ for thread in os.listdir("/proc/self/task"):
         os.sched_setaffinity(int(thread), {core})
 for _ in range(50):
     assert np.array_equal(net.predict(x), expected)
-print(launch.STATE[launch.RESTS], launch.STATE[launch.REST] >= launch.SHORTEST_REST)
+print(watch.STATE[watch.RESTS], watch.STATE[watch.REST] >= watch.SHORTEST_REST)
 """
 
 
@@ -165,13 +267,13 @@ del time.clock_gettime, time.CLOCK_MONOTONIC
 import hashlib
 import numpy as np
 import fastnn
-from fastnn.kernels import launch
+from fastnn.kernels import launch, watch
 assert not launch.HAS_CLOCKS
 assert fastnn.get_num_threads() > 1
 x = np.linspace(-20, 20, 1_000_003, dtype=np.float32)
 results = {fastnn.activations.tanh(x).tobytes() for _ in range(20)}
-assert launch._launch.signatures and not launch._launch_timed.signatures
-assert not launch.STATE.any()
+assert launch._launch.signatures and not launch._launch_watched.signatures
+assert not watch.STATE.any()
 print(*[hashlib.sha256(result).hexdigest() for result in results])
 """
 
