@@ -19,7 +19,7 @@ from .jit import plain
     REST_COUNT,  # how often there was work in the last rest,
     REST_WALL,  # and how long it took in all
     NEXT_LOOK,  # when to look at launches again
-    TRIAL_AFTER,  # so many looks have to pass before the next trial
+    TRIAL_AFTER,  # so many looks at doubtful work have to pass before the next trial
     BEGIN,  # of the launches that are being looked at: when the first began,
     CPU,  # the CPU time of the process then,
     COUNT,  # how many there were,
@@ -37,8 +37,8 @@ if os.environ.get("FASTNN_NEVER_REST") == "1":
 # A look is some of the system's time slices long, and a fifth of all launches pay for being timed.
 LOOK, BETWEEN_LOOKS = 8_000_000, 32_000_000
 SHORTEST_REST, LONGEST_REST = 8_000_000, 256_000_000
-# Launches are small if a look sees so many of them. 25 looks are a second of work.
-SMALL, LOOKS_BETWEEN_TRIALS = 32, 25
+# Launches are small if a look sees so many of them. 10 looks are 0.4 s of work.
+SMALL, LOOKS_BETWEEN_TRIALS = 32, 10
 # Two threads that share a cache answer each other in 100 ns and less, those that do not in 400 (Zen 4).
 FAR = 250
 
@@ -86,7 +86,12 @@ def judge(state, now, cpu, threads, answer):
     better = lost_turns(state, now, cpu, threads) or (tried and faster_alone(state, wall))
     doubtful = are_small(state) and (answer > FAR or state[ALONE] < state[WALL])
     tries = doubtful and not tried and state[TRIAL_AFTER] == 0
-    state[TRIAL_AFTER] = LOOKS_BETWEEN_TRIALS if tried and not better else max(0, state[TRIAL_AFTER] - 1)
+    if not doubtful:
+        state[TRIAL_AFTER] = 0
+    elif tried and not better:
+        state[TRIAL_AFTER] = LOOKS_BETWEEN_TRIALS
+    else:
+        state[TRIAL_AFTER] = max(0, state[TRIAL_AFTER] - 1)
     if better or tries:
         # Soon after a rest the reason for it is still there.
         again = better and state[BEGIN] - state[REST_UNTIL] < state[REST]

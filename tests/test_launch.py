@@ -23,7 +23,6 @@ from fastnn.kernels.watch import (
     REST_UNTIL,
     RESTS,
     SHORTEST_REST,
-    TRIAL_AFTER,
     judge,
     note,
 )
@@ -107,7 +106,10 @@ def test_doubtful_work_is_tried_on_one_thread_and_stays_there_while_it_is_faster
     # The cores are close again.
     end = look(state, begin, 0.06, 2.0, [0.05, 0.05])
     assert state[REST_UNTIL] == begin
-    assert (state[NEXT_LOOK], state[TRIAL_AFTER]) == (end + BETWEEN_LOOKS, LOOKS_BETWEEN_TRIALS)
+    assert state[NEXT_LOOK] == end + BETWEEN_LOOKS
+    # And far again.
+    look(state, end + BETWEEN_LOOKS, **work)
+    assert state[REST] == SHORTEST_REST
 
 
 @pytest.mark.parametrize("each", [0.091, 0.18])
