@@ -22,16 +22,18 @@ from .simd import pointer_to
 from .symbols import shared
 from .watch import (
     BEGIN,
-    CPU,
+    COUNT,
+    LARGE,
     NEXT_LOOK,
     REST_COUNT,
+    REST_LEFT,
     REST_UNTIL,
     REST_WALL,
     STATE,
     STATE_NAME,
-    WALL,
     are_small,
     judge,
+    look_soon,
     note,
 )
 from .workers import call, call_address
@@ -62,10 +64,6 @@ def _clock(builder):
 @intrinsic
 def _now(typingctx):
     return types.intp(), lambda context, builder, signature, args: _clock(builder)
-
-
-# Microseconds of CPU time of all threads of the process: POSIX fixes the unit.
-_cpu_time = types.ExternalFunction("clock", types.intp())
 
 
 @intrinsic
@@ -221,21 +219,24 @@ def _answer_time(threads):
 def _share_watched(code, data, threads):
     state = carray(pointer_to(_state_address(), STATE), STATE.size)
     begin = _now()
-    if begin < state[REST_UNTIL]:
+    if begin < state[REST_UNTIL] or state[REST_LEFT] > 0:
         _run_task(code, data, 0, 1)
+        state[REST_LEFT] = max(0, state[REST_LEFT] - 1)
         state[REST_COUNT] += 1
         state[REST_WALL] += _now() - begin
         return
     looks = begin >= state[NEXT_LOOK]
-    if looks and state[WALL] == 0:
-        state[BEGIN], state[CPU] = begin, 1000 * _cpu_time()
+    if looks and state[COUNT] == 0:
+        state[BEGIN] = begin
     times = _zeros(16)
     _launch_watched(code, data, threads, times if looks else 0)
+    now = _now()
     if looks:
-        now, busy = _now(), carray(pointer_to(times, STATE), 2)
+        busy = carray(pointer_to(times, STATE), 2)
         if note(state, now - begin, threads, busy[0], busy[1]):
-            cpu = 1000 * _cpu_time()
-            judge(state, now, cpu, threads, _answer_time(threads) if are_small(state) else 0)
+            judge(state, now, _answer_time(threads) if are_small(state) else 0)
+    elif now - begin >= LARGE:
+        look_soon(state, now)
 
 
 def _share_blindly(code, data, threads):

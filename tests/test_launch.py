@@ -18,8 +18,11 @@ from fastnn.kernels.watch import (
     LONGEST_REST,
     LOOK,
     LOOKS_BETWEEN_TRIALS,
+    LOST,
+    NEVER,
     NEXT_LOOK,
     REST,
+    REST_LEFT,
     REST_UNTIL,
     RESTS,
     SHORTEST_REST,
@@ -28,56 +31,80 @@ from fastnn.kernels.watch import (
 )
 
 MS = 1_000_000
-NEVER = np.iinfo(np.int64).max
 
 
-def look(state, begin, wall, cores, parts, answer=0):
-    """Look at equal launches, times in ms, that use so many cores; returns when the look is over."""
-    state[watch.BEGIN], state[watch.CPU] = begin, 77
-    now = begin
+def look(state, begin, wall, parts, answer=0):
+    """Look at equal launches, times in ms; returns when the look is over."""
+    state[watch.BEGIN] = now = begin
     wall, parts = int(wall * MS), [int(part * MS) for part in parts]
     enough = False
     while not enough:
         assert now - begin < LOOK
         now += wall
         enough = note(state, wall, len(parts), sum(parts), max(parts))
-    judge(state, now, 77 + int(cores * (now - begin)), len(parts), answer)
+    judge(state, now, answer)
     return now
 
 
 @pytest.mark.parametrize("pairs", [1, 4])
 @pytest.mark.parametrize(
-    ("why", "wall", "cores", "parts"),
+    ("why", "wall", "parts"),
     [
-        ("threads make it faster", 1.0, 2.0, [0.9, 0.9]),
-        ("threads lose half of the time, as one would beside others", 4.0, 1.0, [1.5, 1.5]),
-        ("one part is longer, and the other thread waits for it", 4.0, 2.0, [4.0, 0.1]),
-        ("every part takes its time, on one core as on two", 20.0, 1.0, [19.0, 20.0]),
+        ("threads make it faster", 1.0, [0.9, 0.9]),
+        ("threads lose half of the time, as one would beside others", 4.0, [1.5, 1.5]),
+        ("one part is longer, and the other thread waits for it", 4.0, [4.0, 0.7]),
+        ("every part takes its time, on one core as on two", 20.0, [19.0, 20.0]),
     ],
 )
-def test_threads_that_do_no_harm_go_on(pairs, why, wall, cores, parts):
+def test_threads_that_do_no_harm_go_on(pairs, why, wall, parts):
     state = np.zeros(watch.STATE.size, np.int64)
-    end = look(state, 5, wall, cores * pairs, parts * pairs)
-    assert (state[REST_UNTIL], state[RESTS], state[NEXT_LOOK]) == (0, 0, end + BETWEEN_LOOKS), why
+    end = look(state, 5, wall, parts * pairs)
+    # Launches so large are all looked at.
+    assert (state[REST_UNTIL], state[RESTS], state[NEXT_LOOK]) == (0, 0, end), why
 
 
-@pytest.mark.parametrize("pairs", [1, 4])
-def test_where_turns_are_lost_threads_rest(pairs):
+@pytest.mark.parametrize("parts", [[0.1, 1.0], [0.1, 0.1], [0.1] * 7 + [1.0]])
+def test_where_turns_are_lost_threads_rest(parts):
     state = np.zeros(watch.STATE.size, np.int64)
-    end = look(state, 1000 * MS, 4.0, pairs, [0.1, 4.0] * pairs if pairs == 1 else [0.1] * 7 + [4.0])
-    assert (state[REST_UNTIL], state[RESTS], state[NEXT_LOOK]) == (end + SHORTEST_REST, 1, end)
+    end = look(state, 1000 * MS, 3.0, parts)
+    assert (state[REST_UNTIL], state[REST_LEFT], state[RESTS]) == (end + SHORTEST_REST, 1, 1)
+    assert state[NEXT_LOOK] == end
 
 
-def test_rests_grow_while_they_do_not_help_and_are_short_again_later():
+def test_one_launch_that_loses_much_is_enough_whatever_was_before():
+    state = np.zeros(watch.STATE.size, np.int64)
+    assert not note(state, 4 * MS, 2, 8 * MS, 4 * MS)
+    wall = 3 * 600_000 + LOST
+    assert not note(state, wall, 2, 600_000, 300_000)
+    state[:] = 0
+    assert not note(state, 4 * MS, 2, 8 * MS, 4 * MS)
+    assert note(state, wall + 1, 2, 600_000, 300_000)
+    judge(state, 1000 * MS, 0)
+    assert state[RESTS] == 1
+
+
+def test_rests_grow_while_they_do_not_help_and_are_short_again_after_a_good_look():
     state = np.zeros(watch.STATE.size, np.int64)
     begin, rests = 1000 * MS, []
     for _ in range(10):
-        look(state, begin, 4.0, 1.0, [0.1, 4.0])
+        look(state, begin, 4.0, [0.1, 4.0])
         rests.append(int(state[REST]))
-        begin = int(state[REST_UNTIL]) + MS
+        assert state[REST_LEFT] == rests[-1] // SHORTEST_REST
+        # However much later: a pipeline may come here but now and then.
+        begin = int(state[REST_UNTIL]) + 3 * LONGEST_REST
     assert rests == [min(SHORTEST_REST << i, LONGEST_REST) for i in range(10)]
-    look(state, begin + LONGEST_REST, 4.0, 1.0, [0.1, 4.0])
+    look(state, begin, 1.0, [0.9, 0.9])
+    assert state[REST] == 0
+    look(state, begin + LOOK, 4.0, [0.1, 4.0])
     assert state[REST] == SHORTEST_REST
+
+
+@pytest.mark.parametrize("never", [False, True])
+def test_after_a_large_launch_the_next_is_looked_at(never):
+    state = np.zeros(watch.STATE.size, np.int64)
+    state[NEXT_LOOK] = NEVER if never else 1000 * MS
+    watch.look_soon(state, 3 * MS)
+    assert state[NEXT_LOOK] == (NEVER if never else 3 * MS)
 
 
 def rest(state, each):
@@ -87,10 +114,10 @@ def rest(state, each):
     return int(state[REST_UNTIL])
 
 
-NEAR_WORK = {"wall": 0.1, "cores": 2.0, "parts": [0.09, 0.09], "answer": FAR - 1}
+NEAR_WORK = {"wall": 0.09, "parts": [0.08, 0.08], "answer": FAR - 1}
 FAR_WORK = dict(NEAR_WORK, answer=FAR + 1)
 # As long as its parts one after the other: 8 threads that have next to nothing to do.
-TOO_SMALL_WORK = {"wall": 0.1, "cores": 8.0, "parts": [0.01] * 8, "answer": FAR - 1}
+TOO_SMALL_WORK = {"wall": 0.09, "parts": [0.01] * 8, "answer": FAR - 1}
 
 
 @pytest.mark.parametrize("work", [FAR_WORK, TOO_SMALL_WORK])
@@ -101,10 +128,10 @@ def test_doubtful_work_is_tried_on_one_thread_and_stays_there_while_it_is_faster
         end = look(state, begin, **work)
         assert state[REST_UNTIL] == end + state[REST]
         rests.append(int(state[REST]))
-        begin = rest(state, 0.08)
+        begin = rest(state, 0.07)
     assert rests == [min(SHORTEST_REST << i, LONGEST_REST) for i in range(8)]
     # The cores are close again.
-    end = look(state, begin, 0.06, 2.0, [0.05, 0.05])
+    end = look(state, begin, 0.06, [0.05, 0.05])
     assert state[REST_UNTIL] == begin
     assert state[NEXT_LOOK] == end + BETWEEN_LOOKS
     # And far again.
@@ -112,7 +139,7 @@ def test_doubtful_work_is_tried_on_one_thread_and_stays_there_while_it_is_faster
     assert state[REST] == SHORTEST_REST
 
 
-@pytest.mark.parametrize("each", [0.091, 0.18])
+@pytest.mark.parametrize("each", [0.082, 0.18])
 def test_doubtful_work_that_is_not_much_faster_on_one_thread_is_tried_there_now_and_then(each):
     state = np.zeros(watch.STATE.size, np.int64)
     begin = look(state, 1000 * MS, **FAR_WORK)
@@ -131,13 +158,13 @@ def test_one_thread_is_compared_with_two_looks_at_work_that_follows_at_once():
     for before, after, pause, rests in (
         (FAR_WORK, slower, 0, [SHORTEST_REST, 2 * SHORTEST_REST]),
         (FAR_WORK, slower, LOOK, [SHORTEST_REST, SHORTEST_REST]),
-        (slower, faster, 0, [SHORTEST_REST]),
+        (slower, faster, 0, [SHORTEST_REST, 0]),
     ):
         state = np.zeros(watch.STATE.size, np.int64)
         look(state, 1000 * MS, **before)
         assert state[REST] == rests[0]
-        look(state, rest(state, 0.08) + pause, **after)
-        assert (state[RESTS], state[REST]) == (len(rests), rests[-1])
+        look(state, rest(state, 0.07) + pause, **after)
+        assert (state[RESTS], state[REST]) == (np.count_nonzero(rests), rests[-1])
 
 
 @pytest.mark.parametrize("work", [NEAR_WORK, dict(FAR_WORK, wall=0.3, parts=[0.29, 0.29])])
