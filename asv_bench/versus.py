@@ -5,6 +5,7 @@
     python asv_bench/versus.py --markdown README.md     writes the table between the markers of that file
     python asv_bench/versus.py --json results.json      every variant and round
     python asv_bench/versus.py --busy 2                 beside two processes that never rest
+    python asv_bench/versus.py --blas 500               after a matrix product of NumPy before each call
 
 Each peer runs in a process of its own, at its best setting: of its variants (eager and compiled, a step and an epoch in
 one call, ...) the fastest counts, for fastnn as for its peers. A turn is: rest until the threads of the process before
@@ -37,6 +38,8 @@ from work import all_work, expected
 
 PEERS = ("fastnn", "numpy", "torch", "jax", "onnx", "sklearn")
 REST, WAKE, TURN = 0.12, 0.015, 0.03
+# What threads of two libraries do to each other takes longer to settle.
+MIXED_TURN = 1.0
 
 
 def widest_core_type():
@@ -60,6 +63,19 @@ def timed(case):
     for _ in range(count):
         case.call()
     return (time.perf_counter() - start) / count / case.units
+
+
+def timed_after_blas(case, size):
+    """Seconds of one unit of a case on average, each call after a matrix product of NumPy, which does not count."""
+    factor = np.ones((size, size), np.float32)
+    seconds, count, begin = 0.0, 0, time.perf_counter()
+    while time.perf_counter() - begin < MIXED_TURN:
+        factor @ factor
+        start = time.perf_counter()
+        case.call()
+        seconds += time.perf_counter() - start
+        count += case.units
+    return seconds / count
 
 
 def serve(name):
@@ -94,7 +110,8 @@ def serve(name):
 
                     answer(("done", peak_gflops(np.dtype(value).type)))
                 else:
-                    answer(("done", timed(cases[value])))
+                    variant, blas = value
+                    answer(("done", timed_after_blas(cases[variant], blas) if blas else timed(cases[variant])))
             except Exception:
                 answer(("failed", traceback.format_exc()))
 
@@ -145,7 +162,7 @@ def check(work, process, results, right):
             )
 
 
-def measure(work, processes, rounds):
+def measure(work, processes, rounds, blas):
     """{(peer, variant): [seconds, ...]} and the peak of one core in GFLOP/s."""
     right = expected(work)
     turns = []
@@ -157,7 +174,7 @@ def measure(work, processes, rounds):
     for _ in range(rounds):
         for process, variant in turns:
             time.sleep(REST)
-            times[process.name, process.label + variant].append(process.ask("time", variant))
+            times[process.name, process.label + variant].append(process.ask("time", (variant, blas)))
         peaks.append(processes[0].ask("peak", work.dtype))
     return times, statistics.median(peaks)
 
@@ -243,6 +260,7 @@ def main():
     parser.add_argument("--markdown", help="a file with the markers between which the table goes")
     parser.add_argument("--variants", action="store_true", help="print the median of every variant too")
     parser.add_argument("--busy", type=int, default=0, help="processes that never rest, beside which to measure")
+    parser.add_argument("--blas", type=int, default=0, help="size of the product of NumPy that goes before each call")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -266,6 +284,9 @@ def main():
     if options.busy:
         head += f"; beside {options.busy} busy processes"
         mark += f" --busy {options.busy}"
+    if options.blas:
+        head += f"; each call after a product of two {options.blas} x {options.blas} float32 matrices by NumPy"
+        mark += f" --blas {options.blas}"
     ready = [process for process in processes if process.state == "ready"]
     print(head)
     print(HEADS[0].ljust(38) + "".join(text.rjust(11) for text in HEADS[1:]))
@@ -273,7 +294,7 @@ def main():
     with busy_processes(options.busy):
         for work in all_work():
             if re.search(options.rows, work.name):
-                rows.append(summary(work, *measure(work, ready, options.rounds), threads))
+                rows.append(summary(work, *measure(work, ready, options.rounds, options.blas), threads))
                 first, *rest = cells(rows[-1])
                 print(first.ljust(38) + "".join(text.rjust(11) for text in rest), flush=True)
                 if options.variants:
