@@ -61,7 +61,7 @@ FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
 # Picoseconds an element, float32 on one Zen 4 core, in the order of the codes; and those from which another thread
 # pays: an empty parallel region costs 2 us.
-COSTS = (100, 100, 100, 280, 280, 255, 245, 530, 330, 330, 255, 100, 100, 300, 300)
+COSTS = (100, 100, 100, 280, 280, 255, 245, 530, 330, 330, 255, 100, 100, 700, 700)
 PARALLEL_COST = 2_000_000
 # Fewer elements than so many are not shared by any activation.
 NEVER_SHARED = 2 * PARALLEL_COST // max(COSTS)

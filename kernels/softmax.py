@@ -3,8 +3,9 @@
     softmax(z) = exp(z - max z) / sum(exp(z - max z))
 
 The sum is that of `lane_sum`, in float64. A row of at most LANES elements, as of a network with so many classes, stays
-in registers from its load to its store. Through memory, as longer rows go, each step waits until the masked store of
-the one before has left the core: a float64 row of 10 on a Zen 4 core took 58 ns, so it takes 21.
+in registers from its load to its store. Through memory each step waits until a masked store of the one before has left
+the core: a float64 row of 10 on a Zen 4 core took 58 ns, so it takes 21. Longer rows go through memory in whole vectors
+therefore, of which the last one begins LANES before the row's end: it computes some elements once more.
 """
 
 import numpy as np
@@ -16,12 +17,29 @@ from .simd import LANES, advance, by_type, constant, fma, lanes_of, load, load_v
 from .symbols import shared
 
 
+@glue
+def _load(p, i):
+    return load_row(advance(p, i), LANES)
+
+
+@glue
+def _store(p, i, value):
+    store_row(advance(p, i), LANES, value)
+
+
+@glue
+def _window(i, count):
+    """Where the vector of element i begins, that and LANES - 1 more of a row of more than so many."""
+    return min(i, count - LANES)
+
+
 @inner
 def exp_elements(z, largest, y, count):
-    """y = exp(z - largest), element by element; y may be z."""
-    for i in range(0, count, lanes_of(z)):
-        v = load_vector(z, i, count)
-        store_vector(y, i, count, elementary.exp(v - constant(largest, v)))
+    """y = exp(z - largest), element by element, of more than LANES; y is apart from z."""
+    for i in range(0, count, LANES):
+        j = _window(i, count)
+        v = _load(z, j)
+        _store(y, j, elementary.exp(v - constant(largest, v)))
 
 
 @elementary.scalar
@@ -53,18 +71,24 @@ def _long_rows(y, rows, columns, log, buffer):
     for i in range(rows):
         row = advance(y, i * columns)
         largest = lane_max(row, columns)
+        exp_elements(row, largest, buffer, columns)
+        total = lane_sum(buffer, columns)
         if log:
-            exp_elements(row, largest, buffer, columns)
-            logarithm = elementary.log(constant(lane_sum(buffer, columns), largest))
-            for j in range(0, columns, lanes_of(row)):
-                v = load_vector(row, j, columns)
-                store_vector(row, j, columns, (v - constant(largest, v)) - constant(logarithm, v))
+            logarithm = elementary.log(constant(total, largest))
+            # Read before the vector in front of it, which it overlaps, is written.
+            last = _log_softmax(_load(row, columns - LANES), largest, logarithm)
+            for j in range(0, columns - LANES, LANES):
+                _store(row, j, _log_softmax(_load(row, j), largest, logarithm))
+            _store(row, columns - LANES, last)
         else:
-            exp_elements(row, largest, row, columns)
-            scale = 1.0 / lane_sum(row, columns)
-            for j in range(0, columns, lanes_of(row)):
-                v = load_vector(row, j, columns)
-                store_vector(row, j, columns, v * constant(scale, v))
+            for j in range(0, columns, LANES):
+                v = _load(buffer, _window(j, columns))
+                _store(row, _window(j, columns), v * constant(1.0 / total, v))
+
+
+@elementary.scalar
+def _log_softmax(v, largest, logarithm):
+    return (v - constant(largest, v)) - constant(logarithm, v)
 
 
 @glue
@@ -90,17 +114,19 @@ def softmax_rows_backward(dy, y, dz, rows, columns, log):
             store_row(down, columns, result)
         elif log:
             total = lane_sum(up, columns)
-            for j in range(0, columns, lanes_of(up)):
-                v = load_vector(saved, j, columns)
-                store_vector(down, j, columns, fma(-elementary.exp(v), constant(total, v), load_vector(up, j, columns)))
+            for i in range(0, columns, LANES):
+                j = _window(i, columns)
+                v = _load(saved, j)
+                _store(down, j, fma(-elementary.exp(v), constant(total, v), _load(up, j)))
         else:
-            for j in range(0, columns, lanes_of(up)):
-                product = load_vector(up, j, columns) * load_vector(saved, j, columns)
-                store_vector(down, j, columns, product)
+            for i in range(0, columns, LANES):
+                j = _window(i, columns)
+                _store(down, j, _load(up, j) * _load(saved, j))
             total = lane_sum(down, columns)
-            for j in range(0, columns, lanes_of(up)):
-                v = load_vector(up, j, columns)
-                store_vector(down, j, columns, load_vector(saved, j, columns) * (v - constant(total, v)))
+            for i in range(0, columns, LANES):
+                j = _window(i, columns)
+                v = _load(up, j)
+                _store(down, j, _load(saved, j) * (v - constant(total, v)))
 
 
 # ---- The losses
@@ -151,10 +177,22 @@ def _row_slopes(prediction, target, labelled, n, gradient, slope):
     exp_elements(prediction, lane_max(prediction, n), gradient, n)
     total = lane_sum(gradient, n)
     at_label = np.float64(load(gradient, int(label) if labelled and _is_class(label, n) else 0))
-    for j in range(n):
-        wanted = _hits(constant(float(j), label), label) if labelled else load(target, j)
-        store(gradient, j, _slopes(load(gradient, j), mass / total, wanted, slope))
+    # Read before the vector in front of it, which it overlaps, is written.
+    last = _wanted_slopes(gradient, n - LANES, target, labelled, mass / total, slope)
+    for j in range(0, n - LANES, LANES):
+        _store(gradient, j, _wanted_slopes(gradient, j, target, labelled, mass / total, slope))
+    _store(gradient, n - LANES, last)
     return total, at_label
+
+
+@elementary.scalar
+def _wanted_slopes(e, j, target, labelled, probability, factor):
+    """`_slopes` of the LANES elements from j on."""
+    v = _load(e, j)
+    if labelled:
+        numbers = lane_numbers(v) + constant(float(j), v)
+        return _slopes(v, probability, _hits(numbers, load(target, 0)), factor)
+    return _slopes(v, probability, _load(target, j), factor)
 
 
 @elementary.scalar
