@@ -205,7 +205,7 @@ def forward_driver(threads, dtype):
 
 @serial_in_njit(forward_serial)
 def forward(table, parameters, x, out, workspace):
-    """out = network(x).
+    """out = network(x): a = x; for each layer a = f(a W + b); out = a.
 
     Args:
         table: int64 (layers, 18), from `make_table`; no layer of it normalised, x not standardised.
@@ -214,6 +214,13 @@ def forward(table, parameters, x, out, workspace):
         out: (m, out) C-contiguous; must not overlap x.
         workspace: at least `workspace_size(table, parameters, m, 1)[0]` elements; from Python, room for more threads
             lets more of them work.
+
+    >>> net = fastnn.MLP([2, 2, 1], activation="relu", dtype="float64")
+    >>> net.parameters = [1.0, -1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 2.0, 0.5]
+    >>> x, out = np.array([[1.0, 2.0], [2.0, 1.0]]), np.empty((2, 1))
+    >>> kernels.forward(net.table, net.parameters, x, out, fastnn.workspace(net.network, 2))
+    >>> out.ravel()
+    array([5.5, 3.5])
     """
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, 0)
     plan = forward_plan(table, parameters, workspace, threads)
