@@ -223,6 +223,12 @@ class Dense:
         Raises:
             ValueError, TypeError: x has another shape, or is not an array of real numbers; or the layer has
                 normalization or dropout, which depend on the training that a model is in.
+
+        >>> layer = Dense(2, 1, "relu", dtype="float64")
+        >>> layer.weight, layer.bias = [[1.0], [2.0]], [0.5]
+        >>> y, context = layer.forward([[1.0, 1.0], [0.0, -1.0]])
+        >>> y.ravel()
+        array([3.5, 0. ])
         """
         self._refuse_by_hand("forward")
         x, single = as_samples(x, self.in_features, self.dtype)
@@ -249,6 +255,16 @@ class Dense:
         Raises:
             ValueError, TypeError: dy has another shape than y, or no rows, or is not an array of real numbers; the
                 context is not of this layer.
+
+        >>> layer = Dense(2, 1, "relu", dtype="float64")
+        >>> layer.weight, layer.bias = [[1.0], [2.0]], [0.5]
+        >>> y, context = layer.forward([[1.0, 1.0], [0.0, -1.0]])
+        >>> dx, dweight, dbias = layer.backward([[1.0], [1.0]], context)
+        >>> dx
+        array([[1., 2.],
+               [0., 0.]])
+        >>> dweight.ravel(), dbias
+        (array([1., 1.]), array([1.]))
         """
         self._refuse_by_hand("backward")
         dy = np.ascontiguousarray(as_samples(dy, self.out_features, self.dtype, "dy")[0])

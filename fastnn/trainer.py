@@ -161,6 +161,14 @@ class Trainer:
         Raises:
             ValueError, TypeError: as `Sequential.loss_and_gradient`; an argument overlaps the parameters; or the model
                 begins with a `Standardize` that has learned nothing yet.
+
+        >>> from fastnn import MLP, SGD
+        >>> net = MLP([1, 1], dtype="float64", seed=0)
+        >>> net.parameters = [0.0, 0.0]  # weight, bias
+        >>> Trainer(net, "mse", SGD(0.1)).step([[1.0], [2.0]], [2.0, 4.0])
+        10.0
+        >>> net.parameters
+        array([1. , 0.6])
         """
         loss = self._loss
         data = training_data(self.net, loss, x, y, sample_weight)

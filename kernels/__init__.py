@@ -2,6 +2,12 @@
 
 Kernels trust their caller: they follow raw pointers and check no shape. `fastnn`'s layers, models and activations are
 the door that checks; who calls a kernel directly vouches for shapes, dtypes and overlaps as its docstring gives them.
+
+Examples in docstrings take three lines as read:
+
+    import numpy as np
+    import fastnn
+    from fastnn import kernels
 """
 
 from . import reference

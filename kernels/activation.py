@@ -334,12 +334,21 @@ def activation_threads(activation, out):
 
 @serial_in_njit(activate_serial)
 def activate(x, activation, out):
-    """out = f(x), with f named by a code.
+    """out = f(x), with f named by a code, large work shared by threads.
 
     Args:
         x: C-contiguous float32 or float64 array; for the softmax family its last axis is the row.
         activation: an `Activation`.
         out: C-contiguous array of x's shape and dtype; may be x itself, must not overlap it otherwise.
+
+    Raises:
+        ValueError: x does not fit out, or overlaps it; from Python alone, compiled code trusts.
+
+    >>> x, out = np.array([[-1.0, 0.0], [0.5, 2.0]]), np.empty((2, 2))
+    >>> kernels.activate(x, kernels.Activation.RELU, out)
+    >>> out
+    array([[0. , 0. ],
+           [0.5, 2. ]])
     """
     activation = int(activation)
     columns, threads = columns_of(activation, out), activation_threads(activation, out)
@@ -351,13 +360,20 @@ def activate(x, activation, out):
 
 @serial_in_njit(activate_backward_serial)
 def activate_backward(dy, saved, activation, out):
-    """out = dy * f'(.), with f named by a code.
+    """out = dy f'(.), with f named by a code, large work shared by threads.
 
     Args:
         dy: gradient of the loss with respect to f's output.
-        saved: the output of f, or its input for the activations in `codes.NEEDS_PRE_ACTIVATION`.
+        saved: the output of f, or its input for the activations in `codes.NEEDS_PRE_ACTIVATION`: gelu, gelu_tanh, silu,
+            hardswish.
         activation: an `Activation`.
-        out: receives the gradient with respect to f's input; may be dy. All are C-contiguous, of one shape and dtype.
+        out: receives the gradient with respect to f's input; may be dy. All are C-contiguous, of one shape and dtype,
+            float32 or float64.
+
+    >>> y, dy, dx = np.array([0.0, 0.5, 2.0]), np.array([10.0, 20.0, 30.0]), np.empty(3)
+    >>> kernels.activate_backward(dy, y, kernels.Activation.RELU, dx)
+    >>> dx
+    array([ 0., 20., 30.])
     """
     activation = int(activation)
     # The backward that needs no pre-activation (but softplus's) takes a product of what it reads.

@@ -64,7 +64,11 @@ class Loss(IntEnum):
 
 
 class EstimatorLoss(IntEnum):
-    """scikit-learn's losses, of `fastnn.sklearn`: see loss.py for where they differ from `Loss`."""
+    """scikit-learn's losses, of `fastnn.sklearn`: see loss.py for where they differ from `Loss`.
+
+    >>> EstimatorLoss["LOG_LOSS"].value
+    103
+    """
 
     HALF_SQUARED_ERROR = 100
     HALF_POISSON_DEVIANCE = 101
@@ -73,7 +77,11 @@ class EstimatorLoss(IntEnum):
 
 
 class Optimizer(IntEnum):
-    """An optimiser by its number: see `fastnn.optimizers` for their formulas."""
+    """An optimiser by its number: see `fastnn.optimizers` for their formulas.
+
+    >>> Optimizer["ADAM"].value
+    3
+    """
 
     SGD = 0
     RMSPROP = 1

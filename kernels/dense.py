@@ -178,6 +178,13 @@ def linear(x, weight, bias, activation, out):
 
     From Python, large work is shared by threads; inside compiled code this is the serial worker. Scratch for
     packing is allocated per call.
+
+    >>> x, weight = np.array([[1.0, 2.0], [3.0, -4.0]]), np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]])
+    >>> bias, out = np.array([0.5, 0.0, 0.0]), np.empty((2, 3))
+    >>> kernels.linear(x, weight, bias, kernels.Activation.RELU, out)
+    >>> out
+    array([[1.5, 2. , 4. ],
+           [3.5, 0. , 2. ]])
     """
     work = x.shape[0] * weight.size
     # Small work, where 0.1 us of Python is much, is not asked about.
@@ -231,9 +238,15 @@ def linear_backward_input(dz, weight, out):
     """out = dz @ weight.T, the gradient with respect to the layer's input.
 
     Args:
-        dz: (m, n), any strides: gradient with respect to the pre-activation.
+        dz: (m, n) float32 or float64, any strides: gradient with respect to the pre-activation.
         weight: (k, n), any strides.
-        out: (m, k) C-contiguous; must not overlap an input.
+        out: (m, k) C-contiguous; must not overlap an input. All of one dtype.
+
+    >>> dz, weight = np.array([[1.0, -1.0]]), np.array([[1.0, 2.0], [3.0, 5.0], [7.0, 7.0]])
+    >>> dx = np.empty((1, 3))
+    >>> kernels.linear_backward_input(dz, weight, dx)
+    >>> dx
+    array([[-1., -2.,  0.]])
     """
     threads = threads_for(dz.shape[0] * weight.size, GRAIN)
     linear_backward_input_parallel(backward_input_worker.address(out.dtype), dz, weight, out, threads)
@@ -282,9 +295,15 @@ def linear_backward_parameters(x, dz, dweight, dbias):
     """dweight = x.T @ dz and dbias = dz.sum(0), each a sum in the order of the rows.
 
     Args:
-        x: (m, k), any strides.
-        dz: (m, n) C-contiguous.
-        dweight: (k, n) C-contiguous; dbias: (n,). Neither may overlap an input.
+        x: (m, k) float32 or float64, any strides.
+        dz: (m, n) C-contiguous: gradient with respect to the pre-activation.
+        dweight: (k, n) C-contiguous; dbias: (n,). Neither may overlap an input. All of one dtype.
+
+    >>> x, dz = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0]]), np.array([[1.0], [10.0]])
+    >>> dweight, dbias = np.empty((3, 1)), np.empty(1)
+    >>> kernels.linear_backward_parameters(x, dz, dweight, dbias)
+    >>> dweight.ravel(), dbias
+    (array([ 1., 12., 30.]), array([11.]))
     """
     threads = threads_for(dz.shape[0] * dweight.size, GRAIN)
     address = backward_parameters_worker.address(dweight.dtype)
@@ -333,10 +352,16 @@ def outer_update(x, dz, learning_rate, weight, bias):
     """weight -= learning_rate * x.T @ dz and bias -= learning_rate * dz.sum(0), the gradient never leaving the cache.
 
     Args:
-        x: (m, k), any strides.
-        dz: (m, n) C-contiguous.
+        x: (m, k) float32 or float64, any strides.
+        dz: (m, n) C-contiguous: gradient with respect to the pre-activation.
         learning_rate: float.
-        weight: (k, n) C-contiguous and bias: (n,), updated in place; neither may overlap an input.
+        weight: (k, n) C-contiguous and bias: (n,), updated in place; neither may overlap an input. All of one dtype.
+
+    >>> x, dz = np.array([[1.0, 2.0]]), np.array([[4.0]])
+    >>> weight, bias = np.array([[1.0], [1.0]]), np.array([1.0])
+    >>> kernels.outer_update(x, dz, 0.125, weight, bias)
+    >>> weight.ravel(), bias
+    (array([0.5, 0. ]), array([0.5]))
     """
     threads = threads_for(dz.shape[0] * weight.size, GRAIN)
     address = outer_update_worker.address(weight.dtype)

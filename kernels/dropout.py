@@ -43,7 +43,7 @@ def _words(builder, group, mask):
     """The four words of LANES blocks, vectors of 32 bits."""
     narrow, wide = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.IntType(64), LANES)
     kind = Vector(types.float32, LANES)
-    spread = lambda value: splat(builder, builder.trunc(value, ir.IntType(32)), kind)
+    low_word = lambda value: splat(builder, builder.trunc(value, ir.IntType(32)), kind)
     constant = lambda value, vector: ir.Constant(vector, [value] * LANES)
     high = lambda value: builder.lshr(value, ir.IntType(64)(32))
     seed, update, layer = mask
@@ -53,14 +53,14 @@ def _words(builder, group, mask):
         whole = builder.mul(constant(multiplier, wide), builder.zext(value, wide))
         return builder.trunc(builder.lshr(whole, constant(32, wide)), narrow), builder.trunc(whole, narrow)
 
-    first = spread(builder.mul(group, ir.IntType(64)(LANES)))
+    first = low_word(builder.mul(group, ir.IntType(64)(LANES)))
     counter = [
         builder.add(first, ir.Constant(narrow, list(range(LANES)))),
-        spread(layer),
-        spread(update),
-        spread(high(update)),
+        low_word(layer),
+        low_word(update),
+        low_word(high(update)),
     ]
-    key = [spread(seed), spread(high(seed))]
+    key = [low_word(seed), low_word(high(seed))]
     for _ in range(ROUNDS):
         (high0, low0), (high1, low1) = product(MULTIPLIERS[0], counter[0]), product(MULTIPLIERS[1], counter[2])
         counter = [
@@ -89,18 +89,12 @@ def _drop_group(typingctx, x, out, here, count, group, mask, scale):
         i64, align = ir.IntType(64), kind.dtype.bitwidth // 8
         factor = splat(builder, context.cast(builder, scale, types.float64, kind.dtype), kind)
         zero = ir.Constant(vector, [0.0] * LANES)
-        limit = splat(builder, builder.trunc(threshold, ir.IntType(32)), Vector(types.float32, LANES))
+        limit = splat(builder, builder.trunc(threshold, ir.IntType(32)), kind)
         end = builder.add(here, i64(GROUP))
         whole = builder.and_(builder.icmp_signed(">=", here, i64(0)), builder.icmp_signed("<=", end, count))
 
         def place(p, at):
             return builder.bitcast(builder.gep(p, [at]), vector.as_pointer())
-
-        def spread(value):
-            undefined = ir.Constant(lanes, ir.Undefined)
-            first = builder.insert_element(undefined, value, ir.IntType(32)(0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            return builder.shuffle_vector(first, undefined, zeros)
 
         with builder.if_else(whole, likely=True) as (then, otherwise):
             for block, is_whole in ((then, True), (otherwise, False)):
@@ -111,10 +105,10 @@ def _drop_group(typingctx, x, out, here, count, group, mask, scale):
                         if is_whole:
                             value = builder.load(place(x, at), align=align)
                         else:
-                            number = builder.add(spread(at), ir.Constant(lanes, list(range(LANES))))
+                            number = builder.add(splat(builder, at, kind), ir.Constant(lanes, list(range(LANES))))
                             there = builder.and_(
                                 builder.icmp_signed(">=", number, ir.Constant(lanes, [0] * LANES)),
-                                builder.icmp_signed("<", number, spread(count)),
+                                builder.icmp_signed("<", number, splat(builder, count, kind)),
                             )
                             assert there.type == flags
                             value = masked_load(builder, place(x, at), align, there, zero)
@@ -147,6 +141,14 @@ def dropout(x, rate, seed, update, layer, out):
         rate: the probability with which a unit is dropped, 0 <= rate < 1, taken in whole numbers of 2^-32.
         seed, update, layer: int64, the last below 2^32; they fix the mask, together with row and unit.
         out: like x; may be x itself.
+
+    The same numbers drop the same units, on any machine:
+
+    >>> x, out = np.ones((2, 4)), np.empty((2, 4))
+    >>> kernels.dropout(x, 0.5, 0, 1, 0, out)  # rate, seed, update, layer
+    >>> out
+    array([[2., 2., 2., 0.],
+           [2., 2., 0., 0.]])
     """
     mask = Mask(rate_threshold(rate), seed, update, layer)
     drop_elements(flat_pointer(x), flat_pointer(out), 0, x.size, mask)

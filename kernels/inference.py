@@ -18,6 +18,13 @@ from .simd import address_of, advance, flat_pointer, itemsize, pointer_to
 from .table import ACTIVATION, BIAS, IN, NUMBERS, OUT, TABLE_COLUMNS, weights_of, widest
 from .workers import call, finder, worker
 
+# The places of a plan: addresses of workers, that of layers 0 if it is not called; for each array its address, and its
+# size in the place behind; the number of threads, and the address of statistics or 0.
+ROWS_WORKER, LAYER_WORKER = range(2)
+TABLE_AT, PARAMETERS_AT, WORKSPACE_AT = range(2, 8, 2)
+THREADS, STATISTICS_AT = 8, 9
+PLAN_SIZE = 10
+
 
 @glue
 def forward_layer(table, layer, parameters, x, m, first, last, out, buffer, scratch):
@@ -154,12 +161,12 @@ def plan_of(rows_address, layer_address, table, parameters, workspace, threads, 
 @glue
 def _planned(plan, x, out):
     """The numbers of a plan, and the arguments of its workers but for the layer."""
-    numbers = carray(pointer_to(plan, NUMBERS), 10)
-    table = carray(pointer_to(numbers[2], NUMBERS), (numbers[3] // TABLE_COLUMNS, TABLE_COLUMNS))
-    parameters = carray(pointer_to(numbers[4], out), numbers[5])
-    workspace = pointer_to(numbers[6], out)
-    source, target = operand(x), flat_pointer(out)
-    arguments = forward_arguments(table, parameters, numbers[9], source, x.shape[0], target, workspace, numbers[7])
+    numbers = carray(pointer_to(plan, NUMBERS), PLAN_SIZE)
+    table = carray(pointer_to(numbers[TABLE_AT], NUMBERS), (numbers[TABLE_AT + 1] // TABLE_COLUMNS, TABLE_COLUMNS))
+    parameters = carray(pointer_to(numbers[PARAMETERS_AT], out), numbers[PARAMETERS_AT + 1])
+    workspace, size = pointer_to(numbers[WORKSPACE_AT], out), numbers[WORKSPACE_AT + 1]
+    source, target, statistics = operand(x), flat_pointer(out), numbers[STATISTICS_AT]
+    arguments = forward_arguments(table, parameters, statistics, source, x.shape[0], target, workspace, size)
     return numbers, table, arguments
 
 
@@ -170,7 +177,7 @@ _driver = driver(lambda t: (intp, read_only(t, 2, "A"), t[:, ::1]))
 def forward_planned(plan, x, out):
     """out = network(x) on this thread; plan: the address of the array from `forward_plan`."""
     numbers, _, arguments = _planned(plan, x, out)
-    call(numbers[0], (*arguments, 0, 0, 1))
+    call(numbers[ROWS_WORKER], (*arguments, 0, 0, 1))
 
 
 @_driver
@@ -180,13 +187,13 @@ def forward_shared(plan, x, out):
     A kernel of its own, for who needs no threads need not wait for its compilation.
     """
     numbers, table, arguments = _planned(plan, x, out)
-    threads = numbers[8]
-    by_rows = x.shape[0] > FEW_ROWS or numbers[1] == 0
+    threads = numbers[THREADS]
+    by_rows = x.shape[0] > FEW_ROWS or numbers[LAYER_WORKER] == 0
     # One launch in the source: each one would be compiled, for a third of a second.
     for layer in range(1 if by_rows else table.shape[0]):
         work = x.shape[0] * table[layer, IN] * table[layer, OUT]
         count = threads if by_rows else min(threads, max(1, work // FEW_ROWS_GRAIN))
-        run(numbers[0] if by_rows else numbers[1], (*arguments, layer), count)
+        run(numbers[ROWS_WORKER if by_rows else LAYER_WORKER], (*arguments, layer), count)
 
 
 def forward_driver(threads, dtype):
@@ -198,7 +205,7 @@ def forward_driver(threads, dtype):
 
 @serial_in_njit(forward_serial)
 def forward(table, parameters, x, out, workspace):
-    """out = network(x).
+    """out = network(x): a = x; for each layer a = f(a W + b); out = a.
 
     Args:
         table: int64 (layers, 18), from `make_table`; no layer of it normalised, x not standardised.
@@ -207,6 +214,13 @@ def forward(table, parameters, x, out, workspace):
         out: (m, out) C-contiguous; must not overlap x.
         workspace: at least `workspace_size(table, parameters, m, 1)[0]` elements; from Python, room for more threads
             lets more of them work.
+
+    >>> net = fastnn.MLP([2, 2, 1], activation="relu", dtype="float64")
+    >>> net.parameters = [1.0, -1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 2.0, 0.5]
+    >>> x, out = np.array([[1.0, 2.0], [2.0, 1.0]]), np.empty((2, 1))
+    >>> kernels.forward(net.table, net.parameters, x, out, fastnn.workspace(net.network, 2))
+    >>> out.ravel()
+    array([5.5, 3.5])
     """
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, 0)
     plan = forward_plan(table, parameters, workspace, threads)

@@ -282,13 +282,38 @@ def _loss(loss, parameter, prediction, target, sample_weight, gradient):
 
 @kernel
 def mse(prediction, target, sample_weight, gradient):
-    """Mean of (p - t)^2; gradient receives d loss / d p."""
+    """Mean of (p - t)^2 over rows and outputs, as torch.nn.MSELoss; gradient receives d loss / d p.
+
+    prediction, target, gradient: (m, n) C-contiguous float32 or float64; sample_weight: (m,) or empty; of one dtype.
+
+    >>> p, t, gradient = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [3.0, 5.0]]), np.empty((2, 2))
+    >>> kernels.mse(p, t, np.empty(0), gradient)
+    1.25
+    >>> gradient
+    array([[ 0. ,  1. ],
+           [ 0. , -0.5]])
+
+    With weights the mean over rows is a weighted one:
+
+    >>> kernels.mse(p, t, np.array([3.0, 1.0]), gradient)
+    1.625
+    """
     return _loss(MSE, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def mae(prediction, target, sample_weight, gradient):
-    """Mean of |p - t|; gradient receives d loss / d p, 0 where p = t."""
+    """Mean of |p - t| over rows and outputs, as torch.nn.L1Loss; gradient receives d loss / d p, 0 where p = t.
+
+    prediction, target, gradient: (m, n) C-contiguous float32 or float64; sample_weight: (m,) or empty; of one dtype.
+
+    >>> p, t, gradient = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [3.0, 5.0]]), np.empty((2, 2))
+    >>> kernels.mae(p, t, np.empty(0), gradient)
+    0.75
+    >>> gradient
+    array([[ 0.  ,  0.25],
+           [ 0.  , -0.25]])
+    """
     return _loss(MAE, 0.0, prediction, target, sample_weight, gradient)
 
 
@@ -296,32 +321,83 @@ def mae(prediction, target, sample_weight, gradient):
 def huber(prediction, target, sample_weight, gradient, delta=1.0):
     """Mean of d^2 / 2 inside |d| < delta, delta (|d| - delta / 2) outside (Huber 1964), with d = p - t.
 
-    gradient receives d loss / d p.
+    prediction, target, gradient: (m, n) C-contiguous float32 or float64; sample_weight: (m,) or empty; of one dtype.
+    gradient receives d loss / d p. delta: more than 0; as torch.nn.HuberLoss.
+
+    >>> p, t, gradient = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [3.0, 5.0]]), np.empty((2, 2))
+    >>> kernels.huber(p, t, np.empty(0), gradient, 1.0)
+    0.5
+    >>> gradient
+    array([[ 0.  ,  0.25],
+           [ 0.  , -0.25]])
     """
     return _loss(HUBER, parameter_array(HUBER, delta), prediction, target, sample_weight, gradient)
 
 
 @kernel
 def log_cosh(prediction, target, sample_weight, gradient):
-    """Mean of log(cosh(p - t)); gradient receives d loss / d p."""
+    """Mean of log(cosh(p - t)) over rows and outputs, as in Keras; gradient receives d loss / d p.
+
+    prediction, target, gradient: (m, n) C-contiguous float32 or float64; sample_weight: (m,) or empty; of one dtype.
+
+    >>> p, t, gradient = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [3.0, 5.0]]), np.empty((2, 2))
+    >>> round(kernels.log_cosh(p, t, np.empty(0), gradient), 4)
+    0.4397
+    >>> gradient.round(4)
+    array([[ 0.    ,  0.241 ],
+           [ 0.    , -0.1904]])
+    """
     return _loss(LOG_COSH, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def poisson(prediction, target, sample_weight, gradient):
-    """Mean of exp(p) - t p, p being the logarithm of the rate; gradient receives d loss / d p."""
+    """Mean of exp(p) - t p, p the logarithm of the rate, as torch.nn.PoissonNLLLoss; gradient receives d loss / d p.
+
+    prediction, target, gradient: (m, n) C-contiguous float32 or float64; sample_weight: (m,) or empty; of one dtype.
+
+    >>> p, t, gradient = np.array([[0.0], [0.0]]), np.array([[1.0], [3.0]]), np.empty((2, 1))
+    >>> kernels.poisson(p, t, np.empty(0), gradient)
+    1.0
+    >>> gradient.ravel()
+    array([ 0., -1.])
+    """
     return _loss(POISSON, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def binary_cross_entropy(prediction, target, sample_weight, gradient):
-    """Mean binary cross-entropy of logits p against probabilities t; gradient receives d loss / d p."""
+    """Mean of -t log(s) - (1 - t) log(1 - s), s = sigmoid(p): logits p against probabilities t.
+
+    prediction, target, gradient: (m, n) C-contiguous float32 or float64; sample_weight: (m,) or empty; of one dtype.
+    gradient receives d loss / d p. As torch.nn.BCEWithLogitsLoss.
+
+    >>> p, t, gradient = np.array([[0.0], [2.0]]), np.array([[1.0], [1.0]]), np.empty((2, 1))
+    >>> round(kernels.binary_cross_entropy(p, t, np.empty(0), gradient), 4)
+    0.41
+    >>> gradient.ravel().round(4)
+    array([-0.25  , -0.0596])
+    """
     return _loss(BINARY_CROSS_ENTROPY, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def softmax_cross_entropy(prediction, target, sample_weight, gradient):
-    """Mean cross-entropy of rows of logits p; target has rows of probabilities, or one column of class labels."""
+    """Mean over rows of -sum(t log(softmax(p))), p the logits, as torch.nn.CrossEntropyLoss.
+
+    Args:
+        prediction: (m, n) C-contiguous float32 or float64.
+        target: (m, n) probabilities, or (m, 1) class labels 0 .. n - 1, of the same dtype.
+        sample_weight: (m,) or empty.
+        gradient: (m, n), receives d loss / d p.
+
+    >>> p, gradient = np.array([[0.0, 0.0], [0.0, 2.0]]), np.empty((2, 2))
+    >>> round(kernels.softmax_cross_entropy(p, np.array([[0.0], [1.0]]), np.empty(0), gradient), 4)
+    0.41
+    >>> gradient.round(4)
+    array([[-0.25  ,  0.25  ],
+           [ 0.0596, -0.0596]])
+    """
     return _loss(SOFTMAX_CROSS_ENTROPY, 0.0, prediction, target, sample_weight, gradient)
 
 
@@ -329,30 +405,82 @@ def softmax_cross_entropy(prediction, target, sample_weight, gradient):
 def quantile(prediction, target, sample_weight, gradient, q=0.5):
     """Mean of (1 - q) d where d = p - t > 0, else -q d, least at the quantile q (Koenker and Bassett 1978).
 
+    prediction, target, gradient: (m, n) C-contiguous float32 or float64; sample_weight: (m,) or empty; of one dtype.
     gradient receives d loss / d p, 0 where p = t. q: a number, or a contiguous float64 array of one for each output.
+
+    >>> p, t, gradient = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [3.0, 5.0]]), np.empty((2, 2))
+    >>> kernels.quantile(p, t, np.empty(0), gradient, 0.75)
+    0.3125
+    >>> gradient
+    array([[ 0.    ,  0.0625],
+           [ 0.    , -0.1875]])
     """
     return _loss(QUANTILE, parameter_array(QUANTILE, q), prediction, target, sample_weight, gradient)
 
 
 @kernel
 def half_squared_error(prediction, target, sample_weight, gradient):
-    """Mean of (p - t)^2 / 2 over rows and outputs; gradient receives that of its sum over outputs."""
+    """Mean of (p - t)^2 / 2 over rows and outputs, scikit-learn's; gradient receives that of its sum over outputs.
+
+    prediction, target, gradient: (m, n) C-contiguous float32 or float64; sample_weight: (m,) or empty; of one dtype.
+
+    >>> p, t, gradient = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [3.0, 5.0]]), np.empty((2, 2))
+    >>> kernels.half_squared_error(p, t, np.empty(0), gradient)
+    0.625
+    >>> gradient
+    array([[ 0. ,  1. ],
+           [ 0. , -0.5]])
+    """
     return _loss(HALF_SQUARED_ERROR, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def half_poisson_deviance(prediction, target, sample_weight, gradient):
-    """Mean over rows, summed over outputs, of t log(t / exp(p)) - t + exp(p); gradient receives d loss / d p."""
+    """Mean over rows, summed over outputs, of t log(t / exp(p)) - t + exp(p): scikit-learn's half Poisson deviance.
+
+    prediction, target, gradient: (m, n) C-contiguous float32 or float64; sample_weight: (m,) or empty; of one dtype.
+    gradient receives d loss / d p.
+
+    >>> p, t, gradient = np.array([[0.0], [0.0]]), np.array([[1.0], [3.0]]), np.empty((2, 1))
+    >>> round(kernels.half_poisson_deviance(p, t, np.empty(0), gradient), 4)
+    0.6479
+    >>> gradient.ravel()
+    array([ 0., -1.])
+    """
     return _loss(HALF_POISSON_DEVIANCE, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def binary_log_loss(prediction, target, sample_weight, gradient):
-    """Mean over rows, summed over outputs, of scikit-learn's log loss of sigmoid(p) against targets 0 or 1."""
+    """Mean over rows, summed over outputs, of scikit-learn's log loss of sigmoid(p) against targets 0 or 1.
+
+    prediction, target, gradient: (m, n) C-contiguous float32 or float64; sample_weight: (m,) or empty; of one dtype.
+    gradient receives d loss / d p.
+
+    >>> p, t, gradient = np.array([[0.0], [2.0]]), np.array([[1.0], [0.0]]), np.empty((2, 1))
+    >>> round(kernels.binary_log_loss(p, t, np.empty(0), gradient), 4)
+    1.41
+    >>> gradient.ravel().round(4)
+    array([-0.25  ,  0.4404])
+    """
     return _loss(BINARY_LOG_LOSS, 0.0, prediction, target, sample_weight, gradient)
 
 
 @kernel
 def log_loss(prediction, target, sample_weight, gradient):
-    """Mean log loss of softmax(p) against one column of class labels, as scikit-learn has it."""
+    """Mean log loss of softmax(p) against one column of class labels, as scikit-learn has it.
+
+    Args:
+        prediction: (m, n) C-contiguous float32 or float64.
+        target: (m, 1), class labels 0 .. n - 1 in the same dtype.
+        sample_weight: (m,) or empty.
+        gradient: (m, n), receives d loss / d p.
+
+    >>> p, gradient = np.array([[0.0, 0.0], [0.0, 2.0]]), np.empty((2, 2))
+    >>> round(kernels.log_loss(p, np.array([[0.0], [0.0]]), np.empty(0), gradient), 4)
+    1.41
+    >>> gradient.round(4)
+    array([[-0.25  ,  0.25  ],
+           [-0.4404,  0.4404]])
+    """
     return _loss(LOG_LOSS, 0.0, prediction, target, sample_weight, gradient)

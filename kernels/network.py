@@ -30,6 +30,30 @@ from .table import (
 # layers are normalised or x is standardised, so that the code for that is compiled for such networks alone.
 Network = namedtuple("Network", "table parameters")
 NormalizedNetwork = namedtuple("NormalizedNetwork", "table parameters statistics")
+Network.__doc__ = """A network without normalised layers or inputs, as compiled code has it: `net.network` of a model.
+
+    Attributes:
+        table: int64 (layers, 18), from `make_table`.
+        parameters: flat float32 or float64, for each layer weight row by row, then bias.
+
+    >>> net = fastnn.MLP([2, 3, 1], seed=0)
+    >>> table, parameters = net.network
+    >>> table.shape, parameters.size
+    ((2, 18), 13)
+    >>> np.shares_memory(parameters, net.parameters)
+    True
+    """
+NormalizedNetwork.__doc__ = """A network with normalised layers or standardised inputs, as compiled code has it.
+
+    Attributes:
+        table, parameters: as those of `Network`, with a normalised layer's scale and shift behind its bias.
+        statistics: flat, like parameters: the running mean and variance of each layer normalised over the batch, then
+            mean and scale of standardised inputs.
+
+    >>> net = fastnn.MLP([2, 3, 1], normalization="batch", seed=0)
+    >>> net.network.parameters.size, net.network.statistics.size
+    (19, 6)
+    """
 # The classes are known by names that tell the version, for Numba's cache keeps by them what a user compiled for
 # networks: after an upgrade that machine code is not found again.
 _KINDS = {kind.__name__: kind for kind in (Network, NormalizedNetwork)}

@@ -199,10 +199,18 @@ def normalize_columns_backward(du, normalized, factor, scale, slopes, means, dz,
 def layer_norm(x, scale, shift, out):
     """out = scale (x - mean) / sqrt(variance + eps) + shift, mean and variance those of each row, eps = 1e-5.
 
+    Ba, Kiros and Hinton 2016; torch.nn.LayerNorm.
+
     Args:
         x: (m, n) C-contiguous float32 or float64.
         scale, shift: (n,).
         out: like x, not overlapping it.
+
+    >>> x, out = np.array([[1.0, 3.0], [2.0, 8.0]]), np.empty((2, 2))
+    >>> kernels.layer_norm(x, np.ones(2), np.array([0.0, 10.0]), out)
+    >>> out.round(4)
+    array([[-1., 11.],
+           [-1., 11.]])
     """
     rows, n = x.shape
     out[...] = x
@@ -215,7 +223,22 @@ def layer_norm(x, scale, shift, out):
 
 @kernel
 def layer_norm_backward(dy, x, scale, dx, dscale, dshift):
-    """The gradients of `layer_norm` by x, scale and shift; dx overlaps no input."""
+    """The gradients of `layer_norm` by x, scale and shift.
+
+    d = scale dy; dx = (d - mean(d) - x^ mean(d x^)) / sqrt(variance + eps), means over each row, x^ the normalised x;
+    dscale = sum of dy x^ and dshift = sum of dy over rows.
+
+    Args:
+        dy, x: (m, n) C-contiguous float32 or float64.
+        scale: (n,).
+        dx: (m, n), overlaps no input. dscale, dshift: (n,).
+
+    >>> dy, x = np.array([[1.0, 0.0, 0.0]]), np.array([[1.0, 2.0, 6.0]])
+    >>> dx, dscale, dshift = np.empty((1, 3)), np.empty(3), np.empty(3)
+    >>> kernels.layer_norm_backward(dy, x, np.ones(3), dx, dscale, dshift)
+    >>> dx.round(4), dscale.round(4), dshift
+    (array([[ 0.1763, -0.2204,  0.0441]]), array([-0.9258,  0.    ,  0.    ]), array([1., 0., 0.]))
+    """
     rows, n = x.shape
     normalized, factors, buffer = x.copy(), np.empty(rows, x.dtype), np.empty(n, x.dtype)
     up, kept, down = flat_pointer(dy), pointer(normalized), flat_pointer(dx)
@@ -238,12 +261,22 @@ def _normalize_batch(z, rows, n, mean):
 def batch_norm(x, scale, shift, running_mean, running_variance, out):
     """out = scale (x - mean) / sqrt(variance + eps) + shift, mean and variance those of each column, eps = 1e-5.
 
-    The running averages move a tenth of the way to the batch's mean and unbiased variance.
+    Ioffe and Szegedy 2015; torch.nn.BatchNorm1d in training. The running averages move a tenth of the way to the
+    batch's mean and unbiased variance.
 
     Args:
         x: (m, n) C-contiguous float32 or float64, m at least 2.
         scale, shift, running_mean, running_variance: (n,); the last two are updated.
         out: like x, not overlapping it.
+
+    >>> x, out = np.array([[1.0, 3.0], [2.0, 8.0]]), np.empty((2, 2))
+    >>> mean, variance = np.zeros(2), np.ones(2)
+    >>> kernels.batch_norm(x, np.ones(2), np.zeros(2), mean, variance, out)
+    >>> out.round(4)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> mean, variance
+    (array([0.15, 0.55]), array([0.95, 2.15]))
     """
     rows, n = x.shape
     out[...] = x
@@ -258,7 +291,22 @@ def batch_norm(x, scale, shift, running_mean, running_variance, out):
 
 @kernel
 def batch_norm_backward(dy, x, scale, dx, dscale, dshift):
-    """The gradients of `batch_norm` by x, scale and shift; dx overlaps no input."""
+    """The gradients of `batch_norm` by x, scale and shift.
+
+    d = scale dy; dx = (d - mean(d) - x^ mean(d x^)) / sqrt(variance + eps), means over each column, x^ the normalised
+    x; dscale = sum of dy x^ and dshift = sum of dy over rows.
+
+    Args:
+        dy, x: (m, n) C-contiguous float32 or float64, m at least 2.
+        scale: (n,).
+        dx: (m, n), overlaps no input. dscale, dshift: (n,).
+
+    >>> dy, x = np.array([[1.0], [0.0], [0.0]]), np.array([[1.0], [2.0], [6.0]])
+    >>> dx, dscale, dshift = np.empty((3, 1)), np.empty(1), np.empty(1)
+    >>> kernels.batch_norm_backward(dy, x, np.ones(1), dx, dscale, dshift)
+    >>> dx.ravel().round(4), dscale.round(4), dshift
+    (array([ 0.1763, -0.2204,  0.0441]), array([-0.9258]), array([1.]))
+    """
     rows, n = x.shape
     normalized, statistics = x.copy(), np.empty(5 * n, x.dtype)
     up, kept, down, mean = flat_pointer(dy), pointer(normalized), flat_pointer(dx), pointer(statistics)
@@ -274,7 +322,19 @@ def batch_norm_backward(dy, x, scale, dx, dscale, dshift):
 
 @kernel
 def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
-    """out = scale (x - running_mean) / sqrt(running_variance + eps) + shift; arrays as `batch_norm` takes them."""
+    """out = scale (x - running_mean) / sqrt(running_variance + eps) + shift: `batch_norm` in use.
+
+    Args:
+        x: (m, n) C-contiguous float32 or float64.
+        scale, shift, running_mean, running_variance: (n,).
+        out: like x, not overlapping it.
+
+    >>> x, out = np.array([[1.0, 3.0], [2.0, 8.0]]), np.empty((2, 2))
+    >>> kernels.batch_norm_running(x, np.ones(2), np.zeros(2), np.array([1.0, 3.0]), np.array([1.0, 4.0]), out)
+    >>> out.round(4)
+    array([[0. , 0. ],
+           [1. , 2.5]])
+    """
     rows, n = x.shape
     out[...] = x
     mean, variance = flat_pointer(running_mean), flat_pointer(running_variance)

@@ -138,6 +138,8 @@ def normalized_forward_serial(table, parameters, statistics, x, out, workspace):
 def normalized_forward(table, parameters, statistics, x, out, workspace):
     """out = network(x) with normalised layers or inputs, layers normalised over the batch by running averages.
 
+    a = x, or standardised x; for each layer a = f(normalised(a W + b)); out = a.
+
     Args:
         table: int64 (layers, 18), from `make_table`.
         parameters: flat float32 or float64.
@@ -147,6 +149,14 @@ def normalized_forward(table, parameters, statistics, x, out, workspace):
         out: (m, out) C-contiguous; must not overlap x.
         workspace: at least `workspace_size(table, parameters, m, 1)[0]` elements; from Python, room for more threads
             lets more of them work.
+
+    >>> net = fastnn.Sequential([fastnn.Standardize(), fastnn.Dense(2, 1)], dtype="float64")
+    >>> net.parameters, net.statistics = [1.0, 2.0, 0.5], [10.0, 20.0, 1.0, 10.0]
+    >>> x, out = np.array([[11.0, 20.0], [10.0, 30.0]]), np.empty((2, 1))
+    >>> workspace = fastnn.workspace(net.network, 2)
+    >>> kernels.normalized_forward(net.table, net.parameters, net.statistics, x, out, workspace)
+    >>> out.ravel()
+    array([1.5, 2.5])
     """
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, 0)
     address = normalized_forward_worker.address(parameters.dtype)

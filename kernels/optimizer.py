@@ -212,31 +212,109 @@ def _update(optimizer, parameters, gradient, state1, state2, step, hyper):
 
 @kernel
 def sgd(parameters, gradient, state1, state2, step, hyper):
-    """v = momentum v + g; p -= rate v (or g + momentum v with nesterov). state1 is v, empty without momentum."""
+    """g += decay p; v = momentum v + g; p -= rate v, or rate (g + momentum v) with nesterov: torch.optim.SGD's.
+
+    Args:
+        parameters, gradient: (n,) float32 or float64; parameters are moved in place.
+        state1: v, (n,), 0 at first; empty without momentum.
+        state2: not used; may be empty.
+        step: number of the update, from 1.
+        hyper: float64 (12,): [0] rate, [1] momentum, [4] decay, [5] nesterov (0 or 1).
+
+    >>> p, g, v, hyper = np.array([1.0, 2.0]), np.array([0.5, -0.5]), np.zeros(2), np.zeros(12)
+    >>> hyper[:2] = 0.1, 0.9  # rate, momentum
+    >>> for step in (1, 2):
+    ...     kernels.sgd(p, g, v, np.empty(0), step, hyper)
+    >>> p, v
+    (array([0.855, 2.145]), array([ 0.95, -0.95]))
+    """
     _update(SGD, parameters, gradient, state1, state2, step, hyper)
 
 
 @kernel
 def rmsprop(parameters, gradient, state1, state2, step, hyper):
-    """s = alpha s + (1 - alpha) g^2; p -= rate g / (sqrt(s) + eps). state1 is s, state2 the velocity with momentum."""
+    """g += decay p; s = alpha s + (1 - alpha) g^2; d = g / (sqrt(s) + eps); p -= rate d (Tieleman and Hinton 2012).
+
+    With momentum v = momentum v + d and p -= rate v, as in torch.optim.RMSprop.
+
+    Args:
+        parameters, gradient: (n,) float32 or float64; parameters are moved in place.
+        state1: s, (n,), 0 at first.
+        state2: v, (n,), 0 at first; empty without momentum.
+        step: number of the update, from 1.
+        hyper: float64 (12,): [0] rate, [1] momentum, [2] alpha, [3] eps, [4] decay.
+
+    >>> p, g, s, hyper = np.array([1.0, 2.0]), np.array([0.5, -5.0]), np.zeros(2), np.zeros(12)
+    >>> hyper[:4] = 0.01, 0.0, 0.99, 1e-8  # rate, momentum, alpha, eps
+    >>> kernels.rmsprop(p, g, s, np.empty(0), 1, hyper)
+    >>> p.round(4), s.round(4)
+    (array([0.9, 2.1]), array([0.0025, 0.25  ]))
+    """
     _update(RMSPROP, parameters, gradient, state1, state2, step, hyper)
 
 
 @kernel
 def adagrad(parameters, gradient, state1, state2, step, hyper):
-    """s += g^2; p -= rate g / (sqrt(s) + eps). state1 is s."""
+    """g += decay p; s += g^2; p -= rate g / (sqrt(s) + eps) (Duchi et al. 2011).
+
+    Args:
+        parameters, gradient: (n,) float32 or float64; parameters are moved in place.
+        state1: s, (n,), 0 at first.
+        state2: not used; may be empty.
+        step: number of the update, from 1.
+        hyper: float64 (12,): [0] rate, [3] eps, [4] decay.
+
+    >>> p, g, s, hyper = np.array([1.0, 2.0]), np.array([3.0, -4.0]), np.zeros(2), np.zeros(12)
+    >>> hyper[[0, 3]] = 0.5, 1e-10  # rate, eps
+    >>> for step in (1, 2):
+    ...     kernels.adagrad(p, g, s, np.empty(0), step, hyper)
+    >>> p.round(4), s
+    (array([0.1464, 2.8536]), array([18., 32.]))
+    """
     _update(ADAGRAD, parameters, gradient, state1, state2, step, hyper)
 
 
 @kernel
 def adam(parameters, gradient, state1, state2, step, hyper):
-    """p -= rate m^ / (sqrt(s^) + eps) with bias-corrected moments. state1 is m, state2 is s."""
+    """p -= rate m^ / (sqrt(s^) + eps) with bias-corrected moments (Kingma and Ba 2014), as torch.optim.Adam.
+
+    g += decay p; m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) g^2; m^ = m / (1 - beta1^step), s^ likewise.
+
+    Args:
+        parameters, gradient: (n,) float32 or float64; parameters are moved in place.
+        state1: m, (n,), 0 at first.
+        state2: s, (n,), 0 at first.
+        step: number of the update, from 1.
+        hyper: float64 (12,): [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [9] 'epsilon hat' (0 or 1).
+
+    The first update is of the size of the rate, whatever that of the gradient:
+
+    >>> p, g, m, s, hyper = np.array([1.0, 2.0]), np.array([0.5, -500.0]), np.zeros(2), np.zeros(2), np.zeros(12)
+    >>> hyper[:4] = 0.001, 0.9, 0.999, 1e-8  # rate, betas, eps
+    >>> kernels.adam(p, g, m, s, 1, hyper)
+    >>> p.round(6), m
+    (array([0.999, 2.001]), array([  0.05, -50.  ]))
+    """
     _update(ADAM, parameters, gradient, state1, state2, step, hyper)
 
 
 @kernel
 def adamw(parameters, gradient, state1, state2, step, hyper):
-    """adam with the decay taken off the parameters instead of added to the gradient."""
+    """p *= 1 - rate decay, then `adam` without decay (Loshchilov and Hutter 2017).
+
+    Args:
+        parameters, gradient: (n,) float32 or float64; parameters are moved in place.
+        state1: m, (n,), 0 at first.
+        state2: s, (n,), 0 at first.
+        step: number of the update, from 1.
+        hyper: float64 (12,): [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [9] 'epsilon hat' (0 or 1).
+
+    >>> p, g, m, s, hyper = np.array([1.0, 2.0]), np.array([0.5, 0.0]), np.zeros(2), np.zeros(2), np.zeros(12)
+    >>> hyper[:5] = 0.1, 0.9, 0.999, 1e-8, 0.01  # rate, betas, eps, decay
+    >>> kernels.adamw(p, g, m, s, 1, hyper)
+    >>> p.round(6)
+    array([0.899, 1.998])
+    """
     _update(ADAMW, parameters, gradient, state1, state2, step, hyper)
 
 
@@ -253,13 +331,30 @@ def clip_elements_by_norm(gradient, limit, count):
 
 @kernel
 def clip_by_norm(gradient, limit):
-    """gradient *= limit / norm if its 2-norm is larger than limit; returns the norm before."""
+    """gradient *= limit / norm if its 2-norm is larger than limit (Pascanu et al. 2013); returns the norm before.
+
+    gradient: (n,) float32 or float64, changed in place. limit: a float.
+
+    >>> g = np.array([3.0, 4.0])
+    >>> kernels.clip_by_norm(g, 1.0)
+    5.0
+    >>> g
+    array([0.6, 0.8])
+    """
     return clip_elements_by_norm(flat_pointer(gradient), limit, gradient.size)
 
 
 @kernel
 def clip_by_value(gradient, limit):
-    """gradient = min(max(gradient, -limit), limit), in place."""
+    """gradient = min(max(gradient, -limit), limit), in place; NaN stays.
+
+    gradient: (n,) float32 or float64. limit: a float.
+
+    >>> g = np.array([3.0, -4.0, 0.5])
+    >>> kernels.clip_by_value(g, 1.0)
+    >>> g
+    array([ 1. , -1. ,  0.5])
+    """
     p = flat_pointer(gradient)
     for i in range(0, gradient.size, lanes_of(p)):
         g = load_vector(p, i, gradient.size)

@@ -2,6 +2,12 @@
 
 All arithmetic is float64; a result is rounded once, when it is stored in the caller's array. NaN, infinities and
 overflow pass through without a warning, as IEEE 754 says. Where x * s(x) would be -inf * 0 the limit is taken instead.
+
+Shapes and dtypes are those that the kernels' docstrings give. Examples take three lines as read:
+
+    import numpy as np
+    from fastnn.kernels import reference
+    from fastnn.kernels.codes import Activation, Loss, Normalization
 """
 
 import functools
@@ -70,54 +76,102 @@ def _near(x):
 # y = x ; dx = dy
 @_quiet
 def identity(x, out):
-    """No activation."""
+    """No activation.
+
+    >>> out = np.empty(2)
+    >>> reference.identity(np.array([-1.0, 2.0]), out)
+    >>> out
+    array([-1.,  2.])
+    """
     out[...] = x
 
 
 @_quiet
 def identity_backward(dy, saved, out):
-    """Ignores `saved`."""
+    """Ignores `saved`.
+
+    >>> out = np.empty(2)
+    >>> reference.identity_backward(np.full(2, 2.0), np.array([-1.0, 2.0]), out)
+    >>> out
+    array([2., 2.])
+    """
     out[...] = dy
 
 
 # y = max(x, 0), NaN if x is NaN ; dx = dy where y > 0, else 0 (a choice, not a product: 0 even where dy is inf or NaN)
 @_quiet
 def relu(x, out):
-    """Rectified linear unit."""
+    """Rectified linear unit (Nair & Hinton 2010).
+
+    >>> out = np.empty(3)
+    >>> reference.relu(np.array([-1.0, 0.0, 2.0]), out)
+    >>> out
+    array([0., 0., 2.])
+    """
     out[...] = np.maximum(_wide(x), 0.0)
 
 
 @_quiet
 def relu_backward(dy, saved, out):
-    """From the output; the derivative at 0 is 0."""
+    """From the output; the derivative at 0 is 0.
+
+    >>> out = np.empty(3)
+    >>> reference.relu_backward(np.full(3, 2.0), np.array([0.0, 0.0, 2.0]), out)
+    >>> out
+    array([0., 0., 2.])
+    """
     out[...] = np.where(_wide(saved) > 0, _wide(dy), 0.0)
 
 
 # y = x where x > 0, else 0.01 x ; dx = dy where y > 0, else 0.01 dy
 @_quiet
 def leaky_relu(x, out):
-    """Rectifier that leaks below zero (Maas et al. 2013)."""
+    """Rectifier that leaks below zero (Maas et al. 2013).
+
+    >>> out = np.empty(3)
+    >>> reference.leaky_relu(np.array([-1.0, 0.0, 2.0]), out)
+    >>> out
+    array([-0.01,  0.  ,  2.  ])
+    """
     x = _wide(x)
     out[...] = np.where(x > 0, x, LEAKY_SLOPE * x)
 
 
 @_quiet
 def leaky_relu_backward(dy, saved, out):
-    """From the output."""
+    """From the output.
+
+    >>> out = np.empty(3)
+    >>> reference.leaky_relu_backward(np.full(3, 2.0), np.array([-0.01, 0.0, 2.0]), out)
+    >>> out
+    array([0.02, 0.02, 2.  ])
+    """
     out[...] = _wide(dy) * np.where(_wide(saved) > 0, 1.0, LEAKY_SLOPE)
 
 
 # y = x where x > 0, else exp(x) - 1 ; dx = dy where y > 0, else dy (y + 1)
 @_quiet
 def elu(x, out):
-    """Exponential linear unit, alpha = 1 (Clevert et al. 2015)."""
+    """Exponential linear unit, alpha = 1 (Clevert et al. 2015).
+
+    >>> out = np.empty(2)
+    >>> reference.elu(np.array([-np.log(2), 2.0]), out)
+    >>> out
+    array([-0.5,  2. ])
+    """
     x = _wide(x)
     out[...] = np.where(x > 0, x, np.expm1(x))
 
 
 @_quiet
 def elu_backward(dy, saved, out):
-    """From the output."""
+    """From the output.
+
+    >>> out = np.empty(2)
+    >>> reference.elu_backward(np.full(2, 2.0), np.array([-0.5, 2.0]), out)
+    >>> out
+    array([1., 2.])
+    """
     y = _wide(saved)
     out[...] = _wide(dy) * np.where(y > 0, 1.0, y + 1.0)
 
@@ -125,14 +179,26 @@ def elu_backward(dy, saved, out):
 # y = scale x where x > 0, else scale alpha (exp(x) - 1) ; dx = dy scale where y > 0, else dy (y + scale alpha)
 @_quiet
 def selu(x, out):
-    """Self-normalising ELU with its two fixed constants (Klambauer et al. 2017)."""
+    """Self-normalising ELU with its two fixed constants (Klambauer et al. 2017).
+
+    >>> out = np.empty(2)
+    >>> reference.selu(np.array([-np.log(2), 2.0]), out)
+    >>> out.round(4)
+    array([-0.879 ,  2.1014])
+    """
     x = _wide(x)
     out[...] = SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(x))
 
 
 @_quiet
 def selu_backward(dy, saved, out):
-    """From the output."""
+    """From the output.
+
+    >>> out = np.empty(2)
+    >>> reference.selu_backward(np.full(2, 2.0), np.array([-0.879, 2.1014]), out)
+    >>> out.round(4)
+    array([1.7582, 2.1014])
+    """
     y = _wide(saved)
     out[...] = _wide(dy) * np.where(y > 0, SELU_SCALE, y + SELU_SCALE * SELU_ALPHA)
 
@@ -140,13 +206,25 @@ def selu_backward(dy, saved, out):
 # y = 1 / (1 + exp(-x)) ; dx = dy y (1 - y)
 @_quiet
 def sigmoid(x, out):
-    """Logistic function."""
+    """Logistic function.
+
+    >>> out = np.empty(2)
+    >>> reference.sigmoid(np.array([0.0, np.log(3)]), out)
+    >>> out
+    array([0.5 , 0.75])
+    """
     out[...] = _sigmoid(_wide(x))
 
 
 @_quiet
 def sigmoid_backward(dy, saved, out):
-    """From the output."""
+    """From the output.
+
+    >>> out = np.empty(2)
+    >>> reference.sigmoid_backward(np.full(2, 2.0), np.array([0.5, 0.75]), out)
+    >>> out
+    array([0.5  , 0.375])
+    """
     y = _wide(saved)
     out[...] = _wide(dy) * (y * (1.0 - y))
 
@@ -154,13 +232,25 @@ def sigmoid_backward(dy, saved, out):
 # y = tanh(x) ; dx = dy (1 - y^2)
 @_quiet
 def tanh(x, out):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    >>> out = np.empty(2)
+    >>> reference.tanh(np.array([0.0, np.log(2)]), out)
+    >>> out
+    array([0. , 0.6])
+    """
     out[...] = np.tanh(_wide(x))
 
 
 @_quiet
 def tanh_backward(dy, saved, out):
-    """From the output; (1 - y)(1 + y) keeps the digits that 1 - y^2 loses near saturation."""
+    """From the output; (1 - y)(1 + y) keeps the digits that 1 - y^2 loses near saturation.
+
+    >>> out = np.empty(2)
+    >>> reference.tanh_backward(np.full(2, 2.0), np.array([0.0, 0.6]), out)
+    >>> out
+    array([2.  , 1.28])
+    """
     y = _wide(saved)
     out[...] = _wide(dy) * ((1.0 - y) * (1.0 + y))
 
@@ -168,27 +258,51 @@ def tanh_backward(dy, saved, out):
 # y = log(1 + exp(x)) ; dx = dy (1 - exp(-y))
 @_quiet
 def softplus(x, out):
-    """Smooth rectifier, beta = 1, without PyTorch's switch to the identity above 20."""
+    """Smooth rectifier (Dugas et al. 2001), beta = 1, without PyTorch's switch to the identity above 20.
+
+    >>> out = np.empty(2)
+    >>> reference.softplus(np.array([0.0, np.log(3)]), out)
+    >>> out.round(4)
+    array([0.6931, 1.3863])
+    """
     out[...] = np.logaddexp(0.0, _wide(x))
 
 
 @_quiet
 def softplus_backward(dy, saved, out):
-    """From the output."""
+    """From the output.
+
+    >>> out = np.empty(2)
+    >>> reference.softplus_backward(np.full(2, 2.0), np.array([np.log(2), np.log(4)]), out)
+    >>> out.round(4)
+    array([1. , 1.5])
+    """
     out[...] = _wide(dy) * -np.expm1(-_wide(saved))
 
 
 # y = x Phi(x), Phi and phi the distribution and density of N(0, 1) ; dx = dy (Phi(z) + z phi(z))
 @_quiet
 def gelu(x, out):
-    """Gaussian error linear unit, exact (Hendrycks & Gimpel 2016)."""
+    """Gaussian error linear unit, exact (Hendrycks & Gimpel 2016).
+
+    >>> out = np.empty(3)
+    >>> reference.gelu(np.array([-1.0, 0.0, 1.0]), out)
+    >>> out.round(4)
+    array([-0.1587,  0.    ,  0.8413])
+    """
     x = _wide(x)
     out[...] = _scaled(x, _normal_cdf(x))
 
 
 @_quiet
 def gelu_backward(dy, saved, out):
-    """From the pre-activation."""
+    """From the pre-activation.
+
+    >>> out = np.empty(3)
+    >>> reference.gelu_backward(np.full(3, 2.0), np.array([-1.0, 0.0, 1.0]), out)
+    >>> out.round(4)
+    array([-0.1666,  1.    ,  2.1666])
+    """
     z = _near(_wide(saved))
     density = np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
     out[...] = _wide(dy) * (_normal_cdf(z) + z * density)
@@ -197,7 +311,13 @@ def gelu_backward(dy, saved, out):
 # y = x (1 + tanh(u)) / 2 = x s, s = sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3) ; dx = dy (s + z s (1 - s) 2 du/dz)
 @_quiet
 def gelu_tanh(x, out):
-    """The approximation of GELU by tanh (Hendrycks & Gimpel 2016)."""
+    """The approximation of GELU by tanh (Hendrycks & Gimpel 2016).
+
+    >>> out = np.empty(3)
+    >>> reference.gelu_tanh(np.array([-1.0, 0.0, 1.0]), out)
+    >>> out.round(4)
+    array([-0.1588,  0.    ,  0.8412])
+    """
     x = _wide(x)
     u = math.sqrt(2.0 / math.pi) * (x + GELU_TANH_CUBIC * x**3)
     out[...] = _scaled(x, _sigmoid(2.0 * u))
@@ -205,7 +325,13 @@ def gelu_tanh(x, out):
 
 @_quiet
 def gelu_tanh_backward(dy, saved, out):
-    """From the pre-activation."""
+    """From the pre-activation.
+
+    >>> out = np.empty(3)
+    >>> reference.gelu_tanh_backward(np.full(3, 2.0), np.array([-1.0, 0.0, 1.0]), out)
+    >>> out.round(4)
+    array([-0.1659,  1.    ,  2.1659])
+    """
     z = _near(_wide(saved))
     u = math.sqrt(2.0 / math.pi) * (z + GELU_TANH_CUBIC * z**3)
     du = math.sqrt(2.0 / math.pi) * (1.0 + 3.0 * GELU_TANH_CUBIC * z**2)
@@ -215,14 +341,26 @@ def gelu_tanh_backward(dy, saved, out):
 # y = x s, s = sigmoid(x) ; dx = dy s (1 + z (1 - s))
 @_quiet
 def silu(x, out):
-    """Sigmoid linear unit (Elfwing et al. 2017), also called swish (Ramachandran et al. 2017)."""
+    """Sigmoid linear unit (Elfwing et al. 2017), also called swish (Ramachandran et al. 2017).
+
+    >>> out = np.empty(3)
+    >>> reference.silu(np.array([-1.0, 0.0, 1.0]), out)
+    >>> out.round(4)
+    array([-0.2689,  0.    ,  0.7311])
+    """
     x = _wide(x)
     out[...] = _scaled(x, _sigmoid(x))
 
 
 @_quiet
 def silu_backward(dy, saved, out):
-    """From the pre-activation."""
+    """From the pre-activation.
+
+    >>> out = np.empty(3)
+    >>> reference.silu_backward(np.full(3, 2.0), np.array([-1.0, 0.0, 1.0]), out)
+    >>> out.round(4)
+    array([0.1447, 1.    , 1.8553])
+    """
     z = _near(_wide(saved))
     out[...] = _wide(dy) * (_sigmoid(z) * (1.0 + z * _sigmoid(-z)))
 
@@ -230,13 +368,25 @@ def silu_backward(dy, saved, out):
 # y = clip(x/6 + 1/2, 0, 1) ; dx = dy/6 where 0 < y < 1, else 0 (a choice, as in relu)
 @_quiet
 def hardsigmoid(x, out):
-    """Sigmoid of three straight lines (Courbariaux et al. 2015, with the slope of Howard et al. 2019)."""
+    """Sigmoid of three straight lines (Courbariaux et al. 2015, with the slope of Howard et al. 2019).
+
+    >>> out = np.empty(4)
+    >>> reference.hardsigmoid(np.array([-3.0, 0.0, 1.5, 4.0]), out)
+    >>> out.round(4)
+    array([0.  , 0.5 , 0.75, 1.  ])
+    """
     out[...] = np.clip((_wide(x) + 3.0) / 6.0, 0.0, 1.0)
 
 
 @_quiet
 def hardsigmoid_backward(dy, saved, out):
-    """From the output."""
+    """From the output.
+
+    >>> out = np.empty(4)
+    >>> reference.hardsigmoid_backward(np.full(4, 2.0), np.array([0.0, 0.5, 0.75, 1.0]), out)
+    >>> out.round(4)
+    array([0.    , 0.3333, 0.3333, 0.    ])
+    """
     y = _wide(saved)
     out[...] = np.where((y > 0.0) & (y < 1.0), _wide(dy) / 6.0, 0.0)
 
@@ -244,14 +394,26 @@ def hardsigmoid_backward(dy, saved, out):
 # y = x clip(x/6 + 1/2, 0, 1) ; dx = 0 where z <= -3, dy where z >= 3, else dy (z/3 + 1/2), NaN if z is NaN
 @_quiet
 def hardswish(x, out):
-    """SiLU with hardsigmoid for the sigmoid (Howard et al. 2019)."""
+    """SiLU with hardsigmoid for the sigmoid (Howard et al. 2019).
+
+    >>> out = np.empty(4)
+    >>> reference.hardswish(np.array([-1.5, 0.0, 1.5, 4.0]), out)
+    >>> out.round(4)
+    array([-0.375,  0.   ,  1.125,  4.   ])
+    """
     x = _wide(x)
     out[...] = _scaled(x, np.clip((x + 3.0) / 6.0, 0.0, 1.0))
 
 
 @_quiet
 def hardswish_backward(dy, saved, out):
-    """From the pre-activation."""
+    """From the pre-activation.
+
+    >>> out = np.empty(4)
+    >>> reference.hardswish_backward(np.full(4, 2.0), np.array([-1.5, 0.0, 1.5, 4.0]), out)
+    >>> out.round(4)
+    array([0., 1., 2., 2.])
+    """
     z, dy = _wide(saved), _wide(dy)
     out[...] = np.where(z <= -3.0, 0.0, np.where(z >= 3.0, dy, dy * (z / 3.0 + 0.5)))
 
@@ -259,7 +421,14 @@ def hardswish_backward(dy, saved, out):
 # (m,n): y_ij = exp(x_ij - max_i) / sum_j exp(x_ij - max_i) ; dx_ij = y_ij (dy_ij - sum_j dy_ij y_ij)
 @_quiet
 def softmax(x, out):
-    """Along the last axis. A row that holds +inf or NaN, or -inf alone, becomes NaN throughout."""
+    """Along the last axis (Bridle 1990). A row that holds +inf or NaN, or -inf alone, becomes NaN throughout.
+
+    >>> out = np.empty((2, 2))
+    >>> reference.softmax(np.array([[0.0, np.log(3)], [1000.0, 1000.0]]), out)
+    >>> out
+    array([[0.25, 0.75],
+           [0.5 , 0.5 ]])
+    """
     x = _wide(x)
     e = np.exp(x - x.max(axis=-1, keepdims=True, initial=-np.inf))
     out[...] = e / e.sum(axis=-1, keepdims=True)
@@ -267,7 +436,13 @@ def softmax(x, out):
 
 @_quiet
 def softmax_backward(dy, saved, out):
-    """From the output."""
+    """From the output.
+
+    >>> out = np.empty((1, 2))
+    >>> reference.softmax_backward(np.array([[4.0, 0.0]]), np.array([[0.25, 0.75]]), out)
+    >>> out
+    array([[ 0.75, -0.75]])
+    """
     dy, y = _wide(dy), _wide(saved)
     out[...] = y * (dy - (dy * y).sum(axis=-1, keepdims=True))
 
@@ -275,13 +450,25 @@ def softmax_backward(dy, saved, out):
 # (m,n): y_ij = x_ij - max_i - log sum_j exp(x_ij - max_i) ; dx_ij = dy_ij - exp(y_ij) sum_j dy_ij
 @_quiet
 def log_softmax(x, out):
-    """Logarithm of softmax along the last axis, without forming softmax."""
+    """Logarithm of softmax along the last axis, without forming softmax.
+
+    >>> out = np.empty((1, 2))
+    >>> reference.log_softmax(np.array([[0.0, 1000.0]]), out)
+    >>> out
+    array([[-1000.,     0.]])
+    """
     out[...] = _log_softmax(_wide(x))
 
 
 @_quiet
 def log_softmax_backward(dy, saved, out):
-    """From the output."""
+    """From the output.
+
+    >>> out = np.empty((1, 2))
+    >>> reference.log_softmax_backward(np.array([[4.0, 0.0]]), np.log([[0.25, 0.75]]), out)
+    >>> out
+    array([[ 3., -3.]])
+    """
     dy, y = _wide(dy), _wide(saved)
     out[...] = dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
 
@@ -311,7 +498,14 @@ ACTIVATIONS = {
 # out = f(x W + b)
 @_quiet
 def linear(x, weight, bias, activation, out):
-    """Rounded once, after the activation."""
+    """Rounded once, after the activation.
+
+    >>> x, weight = np.array([[1.0, 2.0]]), np.array([[1.0, -1.0, 0.0], [0.0, -1.0, 2.0]])
+    >>> out = np.empty((1, 3))
+    >>> reference.linear(x, weight, np.array([0.5, 0.5, 0.5]), Activation.RELU, out)
+    >>> out
+    array([[1.5, 0. , 4.5]])
+    """
     z = _wide(x) @ _wide(weight) + _wide(bias)
     function, _ = ACTIVATIONS[activation]
     function(z, z)
@@ -321,14 +515,27 @@ def linear(x, weight, bias, activation, out):
 # dx (m,k) = dz W^T
 @_quiet
 def linear_backward_input(dz, weight, out):
-    """Gradient with respect to the layer's input."""
+    """Gradient with respect to the layer's input.
+
+    >>> out = np.empty((1, 2))
+    >>> reference.linear_backward_input(np.array([[1.0, 10.0]]), np.array([[1.0, 2.0], [3.0, 4.0]]), out)
+    >>> out
+    array([[21., 43.]])
+    """
     out[...] = _wide(dz) @ _wide(weight).T
 
 
 # dW (k,n) = x^T dz ; db (n,) = sum over the batch of dz
 @_quiet
 def linear_backward_parameters(x, dz, dweight, dbias):
-    """Gradient with respect to weight and bias, summed over the batch."""
+    """Gradient with respect to weight and bias, summed over the batch.
+
+    >>> x, dz = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0], [10.0]])
+    >>> dweight, dbias = np.empty((2, 1)), np.empty(1)
+    >>> reference.linear_backward_parameters(x, dz, dweight, dbias)
+    >>> dweight.ravel(), dbias
+    (array([31., 42.]), array([11.]))
+    """
     dweight[...] = _wide(x).T @ _wide(dz)
     dbias[...] = _wide(dz).sum(axis=0)
 
@@ -336,7 +543,13 @@ def linear_backward_parameters(x, dz, dweight, dbias):
 # W -= learning_rate x^T dz ; b -= learning_rate (sum over the batch of dz)
 @_quiet
 def outer_update(x, dz, learning_rate, weight, bias):
-    """Plain gradient descent without forming the gradient, in place."""
+    """Plain gradient descent without forming the gradient, in place.
+
+    >>> weight, bias = np.array([[10.0], [10.0]]), np.array([10.0])
+    >>> reference.outer_update(np.array([[1.0, 2.0]]), np.array([[4.0]]), 0.5, weight, bias)
+    >>> weight.ravel(), bias
+    (array([8., 6.]), array([8.]))
+    """
     weight[...] = _wide(weight) - learning_rate * (_wide(x).T @ _wide(dz))
     bias[...] = _wide(bias) - learning_rate * _wide(dz).sum(axis=0)
 
@@ -377,7 +590,13 @@ def kept_units(size, rate, seed, update, layer):
 # out = x / (1 - rate) where kept, else 0 ; of dy it makes dx
 @_quiet
 def dropout(x, rate, seed, update, layer, out):
-    """Inverted dropout (Srivastava et al. 2014); the rate counts in whole 2^-32."""
+    """Inverted dropout (Srivastava et al. 2014); the rate counts in whole 2^-32.
+
+    >>> out = np.empty((1, 8))
+    >>> reference.dropout(np.ones((1, 8)), 0.5, 0, 1, 0, out)
+    >>> out
+    array([[2., 2., 2., 0., 2., 2., 0., 0.]])
+    """
     kept = kept_units(x.size, rate, seed, update, layer).reshape(x.shape)
     out[...] = np.where(kept, _wide(x) / (1.0 - min(int(rate * 2**32 + 0.5), 2**32 - 1) / 2**32), 0.0)
 
@@ -405,20 +624,39 @@ def _normalization_backward(dy, x, scale, axis, dx, dscale, dshift):
 # out = scale x^ + shift, over each row
 @_quiet
 def layer_norm(x, scale, shift, out):
-    """Layer normalisation (Ba, Kiros & Hinton 2016)."""
+    """Layer normalisation (Ba, Kiros & Hinton 2016).
+
+    >>> out = np.empty((2, 2))
+    >>> reference.layer_norm(np.array([[1.0, 3.0], [20.0, 60.0]]), np.ones(2), np.array([0.0, 10.0]), out)
+    >>> out.round(4)
+    array([[-1., 11.],
+           [-1., 11.]])
+    """
     out[...] = _wide(scale) * _normalized(_wide(x), 1)[0] + _wide(shift)
 
 
 @_quiet
 def layer_norm_backward(dy, x, scale, dx, dscale, dshift):
-    """Gradients by x, scale and shift."""
+    """Gradients by x, scale and shift.
+
+    >>> x, dx, dscale, dshift = np.array([[1.0, 2.0, 6.0]]), np.empty((1, 3)), np.empty(3), np.empty(3)
+    >>> reference.layer_norm_backward(np.array([[1.0, 0.0, 0.0]]), x, np.ones(3), dx, dscale, dshift)
+    >>> dx.round(4), dscale.round(4), dshift
+    (array([[ 0.1763, -0.2204,  0.0441]]), array([-0.9258,  0.    ,  0.    ]), array([1., 0., 0.]))
+    """
     _normalization_backward(dy, x, scale, 1, dx, dscale, dshift)
 
 
 # out = scale x^ + shift, over each column ; running = 0.9 running + 0.1 (mean, or variance m / (m - 1))
 @_quiet
 def batch_norm(x, scale, shift, running_mean, running_variance, out):
-    """Batch normalisation in training (Ioffe & Szegedy 2015); updates the running averages."""
+    """Batch normalisation in training (Ioffe & Szegedy 2015); updates the running averages.
+
+    >>> out, mean, variance = np.empty((2, 1)), np.zeros(1), np.ones(1)
+    >>> reference.batch_norm(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1), mean, variance, out)
+    >>> out.ravel().round(4), mean, variance
+    (array([-1.,  1.]), array([0.2]), array([1.1]))
+    """
     x, momentum = _wide(x), NORMALIZATION_MOMENTUM
     out[...] = _wide(scale) * _normalized(x, 0)[0] + _wide(shift)
     running_mean[...] = (1 - momentum) * _wide(running_mean) + momentum * x.mean(axis=0)
@@ -427,14 +665,27 @@ def batch_norm(x, scale, shift, running_mean, running_variance, out):
 
 @_quiet
 def batch_norm_backward(dy, x, scale, dx, dscale, dshift):
-    """Gradients by x, scale and shift."""
+    """Gradients by x, scale and shift.
+
+    >>> x, dx, dscale, dshift = np.array([[1.0], [2.0], [6.0]]), np.empty((3, 1)), np.empty(1), np.empty(1)
+    >>> reference.batch_norm_backward(np.array([[1.0], [0.0], [0.0]]), x, np.ones(1), dx, dscale, dshift)
+    >>> dx.ravel().round(4), dscale.round(4), dshift
+    (array([ 0.1763, -0.2204,  0.0441]), array([-0.9258]), array([1.]))
+    """
     _normalization_backward(dy, x, scale, 0, dx, dscale, dshift)
 
 
 # out = scale (x - running mean) / sqrt(running variance + eps) + shift
 @_quiet
 def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
-    """Batch normalisation in use."""
+    """Batch normalisation in use.
+
+    >>> out = np.empty((1, 2))
+    >>> mean, variance = np.array([1.0, 2.0]), np.array([1.0, 4.0])
+    >>> reference.batch_norm_running(np.array([[3.0, 6.0]]), np.ones(2), np.zeros(2), mean, variance, out)
+    >>> out.round(4)
+    array([[2., 2.]])
+    """
     deviation = np.sqrt(_wide(running_variance) + NORMALIZATION_EPS)
     out[...] = _wide(scale) * (_wide(x) - _wide(running_mean)) / deviation + _wide(shift)
 
@@ -445,14 +696,26 @@ def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
 # out = (x - mean) / scale
 @_quiet
 def standardize(x, mean, scale, out):
-    """Features brought to mean 0 and standard deviation 1."""
+    """Features brought to mean 0 and standard deviation 1.
+
+    >>> out = np.empty((1, 2))
+    >>> reference.standardize(np.array([[3.0, 100.0]]), np.array([1.0, 200.0]), np.array([4.0, 100.0]), out)
+    >>> out
+    array([[ 0.5, -1. ]])
+    """
     out[...] = (_wide(x) - _wide(mean)) / _wide(scale)
 
 
 # dx = dy / scale
 @_quiet
 def standardize_backward(dy, scale, out):
-    """The gradient with respect to x."""
+    """The gradient with respect to x.
+
+    >>> out = np.empty((1, 2))
+    >>> reference.standardize_backward(np.array([[1.0, 1.0]]), np.array([4.0, 100.0]), out)
+    >>> out
+    array([[0.25, 0.01]])
+    """
     out[...] = _wide(dy) / _wide(scale)
 
 
@@ -460,7 +723,13 @@ def standardize_backward(dy, scale, out):
 # scale_j = 1 if the variance is at most m eps variance + (m eps mean)^2 : it may be rounding alone
 @_quiet
 def standardization(x, sample_weight, mean, scale):
-    """What scikit-learn's StandardScaler learns; fills mean and scale (n,)."""
+    """What scikit-learn's StandardScaler learns; fills mean and scale (n,).
+
+    >>> mean, scale = np.empty(2), np.empty(2)
+    >>> reference.standardization(np.array([[1.0, 7.0], [5.0, 7.0]]), np.empty(0), mean, scale)
+    >>> mean, scale
+    (array([3., 7.]), array([2., 1.]))
+    """
     weights = _wide(sample_weight) if sample_weight.size else np.ones(len(x))
     mean[...], scale[...] = 0, 1
     for j, column in enumerate(_wide(x).T):
@@ -498,7 +767,14 @@ def _elementwise(element_loss, element_gradient, sample_weight, gradient):
 # d^2, with d = p - t ; derivative 2 d
 @_quiet
 def mse(prediction, target, sample_weight, gradient):
-    """Mean squared error."""
+    """Mean squared error.
+
+    >>> p, t, gradient = np.array([[3.0], [1.0]]), np.array([[1.0], [1.0]]), np.empty((2, 1))
+    >>> reference.mse(p, t, np.empty(0), gradient)
+    2.0
+    >>> gradient.ravel()
+    array([2., 0.])
+    """
     d = _wide(prediction) - _wide(target)
     return _elementwise(d * d, 2.0 * d, sample_weight, gradient)
 
@@ -506,7 +782,14 @@ def mse(prediction, target, sample_weight, gradient):
 # |d| ; derivative sign(d), 0 at 0
 @_quiet
 def mae(prediction, target, sample_weight, gradient):
-    """Mean absolute error."""
+    """Mean absolute error.
+
+    >>> p, t, gradient = np.array([[3.0], [1.0]]), np.array([[1.0], [1.0]]), np.empty((2, 1))
+    >>> reference.mae(p, t, np.empty(0), gradient)
+    1.0
+    >>> gradient.ravel()
+    array([0.5, 0. ])
+    """
     d = _wide(prediction) - _wide(target)
     return _elementwise(np.abs(d), np.sign(d), sample_weight, gradient)
 
@@ -514,7 +797,14 @@ def mae(prediction, target, sample_weight, gradient):
 # d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2) ; derivative clip(d, -delta, delta)
 @_quiet
 def huber(prediction, target, sample_weight, gradient, delta=1.0):
-    """Squared error with linear tails (Huber 1964)."""
+    """Squared error with linear tails (Huber 1964).
+
+    >>> p, t, gradient = np.array([[3.0], [1.5]]), np.array([[1.0], [1.0]]), np.empty((2, 1))
+    >>> reference.huber(p, t, np.empty(0), gradient, 1.0)
+    0.8125
+    >>> gradient.ravel()
+    array([0.5 , 0.25])
+    """
     d = _wide(prediction) - _wide(target)
     element_loss = np.where(np.abs(d) <= delta, 0.5 * d * d, delta * (np.abs(d) - 0.5 * delta))
     return _elementwise(element_loss, np.clip(d, -delta, delta), sample_weight, gradient)
@@ -523,7 +813,14 @@ def huber(prediction, target, sample_weight, gradient, delta=1.0):
 # max(-q d, (1 - q) d), with d = p - t ; derivative -q where d < 0, 1 - q where d > 0, 0 at 0 ; q a number or (n,)
 @_quiet
 def quantile(prediction, target, sample_weight, gradient, q=0.5):
-    """The pinball loss, least where the share q of the targets lies below (Koenker & Bassett 1978)."""
+    """The pinball loss, least where the share q of the targets lies below (Koenker & Bassett 1978).
+
+    >>> p, t, gradient = np.array([[3.0], [0.0]]), np.array([[1.0], [1.0]]), np.empty((2, 1))
+    >>> reference.quantile(p, t, np.empty(0), gradient, 0.75)
+    0.625
+    >>> gradient.ravel()
+    array([ 0.125, -0.375])
+    """
     d = _wide(prediction) - _wide(target)
     slope = np.where(np.isnan(d), d, np.where(d > 0, 1.0 - q, np.where(d < 0, -q, 0.0)))
     return _elementwise(np.maximum(-q * d, (1.0 - q) * d), slope, sample_weight, gradient)
@@ -532,7 +829,14 @@ def quantile(prediction, target, sample_weight, gradient, q=0.5):
 # log cosh d = |d| + log(1 + exp(-2|d|)) - log 2 ; derivative tanh(d)
 @_quiet
 def log_cosh(prediction, target, sample_weight, gradient):
-    """Logarithm of the hyperbolic cosine of the error."""
+    """Logarithm of the hyperbolic cosine of the error.
+
+    >>> p, t, gradient = np.array([[3.0], [1.0]]), np.array([[1.0], [1.0]]), np.empty((2, 1))
+    >>> round(reference.log_cosh(p, t, np.empty(0), gradient), 4)
+    0.6625
+    >>> gradient.ravel().round(4)
+    array([0.482, 0.   ])
+    """
     d = _wide(prediction) - _wide(target)
     element_loss = np.abs(d) + np.log1p(np.exp(-2.0 * np.abs(d))) - math.log(2.0)
     return _elementwise(element_loss, np.tanh(d), sample_weight, gradient)
@@ -541,7 +845,14 @@ def log_cosh(prediction, target, sample_weight, gradient):
 # exp(p) - t p ; derivative exp(p) - t
 @_quiet
 def poisson(prediction, target, sample_weight, gradient):
-    """Negative Poisson log-likelihood without its constant log t!; the prediction is the logarithm of the rate."""
+    """Negative Poisson log-likelihood without its constant log t!; the prediction is the logarithm of the rate.
+
+    >>> p, t, gradient = np.array([[0.0], [0.0]]), np.array([[1.0], [4.0]]), np.empty((2, 1))
+    >>> reference.poisson(p, t, np.empty(0), gradient)
+    1.0
+    >>> gradient.ravel()
+    array([ 0. , -1.5])
+    """
     p, t = _wide(prediction), _wide(target)
     return _elementwise(np.exp(p) - t * p, np.exp(p) - t, sample_weight, gradient)
 
@@ -549,7 +860,14 @@ def poisson(prediction, target, sample_weight, gradient):
 # -t log s - (1 - t) log(1 - s), s = sigmoid(z), = max(z, 0) - z t + log(1 + exp(-|z|)) ; derivative s - t
 @_quiet
 def binary_cross_entropy(prediction, target, sample_weight, gradient):
-    """On logits; the target is a probability."""
+    """On logits; the target is a probability.
+
+    >>> p, t, gradient = np.array([[0.0], [2.0]]), np.array([[1.0], [0.5]]), np.empty((2, 1))
+    >>> round(reference.binary_cross_entropy(p, t, np.empty(0), gradient), 4)
+    0.91
+    >>> gradient.ravel().round(4)
+    array([-0.25  ,  0.1904])
+    """
     z, t = _wide(prediction), _wide(target)
     element_loss = np.maximum(z, 0.0) - z * t + np.log1p(np.exp(-np.abs(z)))
     return _elementwise(element_loss, _sigmoid(z) - t, sample_weight, gradient)
@@ -559,7 +877,18 @@ def binary_cross_entropy(prediction, target, sample_weight, gradient):
 # A target of z's own shape is the probabilities t; a target (m,1) holds the label c_i: t is the indicator of c_i.
 @_quiet
 def softmax_cross_entropy(prediction, target, sample_weight, gradient):
-    """On logits; mean over the batch. The gradient is the exact one even for target rows that do not sum to 1."""
+    """On logits; mean over the batch. The gradient is the exact one even for target rows that do not sum to 1.
+
+    A label and its indicator are the same target:
+
+    >>> logits, gradient = np.array([[0.0, np.log(3)]]), np.empty((1, 2))
+    >>> round(reference.softmax_cross_entropy(logits, np.array([[1.0]]), np.empty(0), gradient), 4)
+    0.2877
+    >>> gradient
+    array([[ 0.25, -0.25]])
+    >>> round(reference.softmax_cross_entropy(logits, np.array([[0.0, 1.0]]), np.empty(0), gradient), 4)
+    0.2877
+    """
     log_s, t = _log_softmax(_wide(prediction)), _wide(target)
     if t.shape == log_s.shape:
         row_loss = -(t * log_s).sum(axis=1)
@@ -584,7 +913,14 @@ def _inside(q, dtype):
 # d^2 / 2, with d = p - t, as a value the mean over outputs too ; derivative d, that of the sum
 @_quiet
 def half_squared_error(prediction, target, sample_weight, gradient):
-    """Half the squared error."""
+    """Half the squared error.
+
+    >>> p, t, gradient = np.array([[3.0], [1.0]]), np.array([[1.0], [1.0]]), np.empty((2, 1))
+    >>> reference.half_squared_error(p, t, np.empty(0), gradient)
+    1.0
+    >>> gradient.ravel()
+    array([1., 0.])
+    """
     d = _wide(prediction) - _wide(target)
     return _weighted_mean((0.5 * d * d).mean(axis=1), d, sample_weight, gradient)
 
@@ -592,7 +928,14 @@ def half_squared_error(prediction, target, sample_weight, gradient):
 # t log(t / r) - t + r, with r = exp(p), the first term 0 where t = 0 ; derivative r - t
 @_quiet
 def half_poisson_deviance(prediction, target, sample_weight, gradient):
-    """Half the deviance of Poisson counts; the prediction is the logarithm of the rate."""
+    """Half the deviance of Poisson counts; the prediction is the logarithm of the rate.
+
+    >>> p, t, gradient = np.array([[0.0], [0.0]]), np.array([[1.0], [4.0]]), np.empty((2, 1))
+    >>> round(reference.half_poisson_deviance(p, t, np.empty(0), gradient), 4)
+    1.2726
+    >>> gradient.ravel().round(4)
+    array([ 0. , -1.5])
+    """
     r, t = np.exp(_wide(prediction)), _wide(target)
     share = np.where(t == 0, 0.0, t * np.log(np.where(t == 0, 1.0, t) / r))
     return _weighted_mean((share - t + r).sum(axis=1), r - t, sample_weight, gradient)
@@ -601,7 +944,14 @@ def half_poisson_deviance(prediction, target, sample_weight, gradient):
 # -log q where t = 1, -log(1 - q) where t = 0, with q = sigmoid(z) ; derivative q - t
 @_quiet
 def binary_log_loss(prediction, target, sample_weight, gradient):
-    """On logits; targets are 0 or 1."""
+    """On logits; targets are 0 or 1.
+
+    >>> p, t, gradient = np.array([[0.0], [2.0]]), np.array([[1.0], [0.0]]), np.empty((2, 1))
+    >>> round(reference.binary_log_loss(p, t, np.empty(0), gradient), 4)
+    1.41
+    >>> gradient.ravel().round(4)
+    array([-0.25  ,  0.4404])
+    """
     q, t = _sigmoid(_wide(prediction)), _wide(target)
     kept = _inside(q, prediction.dtype)
     element_loss = -np.log(np.where(t == 1, kept, 1.0 - kept))
@@ -611,7 +961,14 @@ def binary_log_loss(prediction, target, sample_weight, gradient):
 # l_i = -log q_ic, with q = softmax(z) (m,n) and c the row's label, target (m,1) ; d l_i / d z_ij = q_ij - (j = c)
 @_quiet
 def log_loss(prediction, target, sample_weight, gradient):
-    """On logits."""
+    """On logits.
+
+    >>> p, t, gradient = np.array([[0.0, np.log(3)]]), np.array([[0.0]]), np.empty((1, 2))
+    >>> round(reference.log_loss(p, t, np.empty(0), gradient), 4)
+    1.3863
+    >>> gradient.round(4)
+    array([[-0.75,  0.75]])
+    """
     q = np.exp(_log_softmax(_wide(prediction)))
     hit = np.arange(q.shape[1]) == _wide(target)
     row_loss = -np.log(_inside(q[hit], prediction.dtype))
@@ -653,7 +1010,14 @@ def _moment(v, dtype):
 # v = mu v + g ; p -= lr v, or with nesterov lr (g + mu v) ; mu = 0: p -= lr g and state1 is not touched
 @_quiet
 def sgd(parameters, gradient, state1, state2, step, hyper):
-    """Gradient descent with momentum as in PyTorch (Sutskever et al. 2013 with the rate outside the velocity)."""
+    """Gradient descent with momentum as in PyTorch (Sutskever et al. 2013 with the rate outside the velocity).
+
+    >>> p, state1, state2, hyper = np.array([1.0, 1.0]), np.zeros(2), np.empty(0), np.zeros(12)
+    >>> hyper[:2] = 0.5, 0.9
+    >>> reference.sgd(p, np.array([0.5, -2.0]), state1, state2, 1, hyper)
+    >>> p, state1
+    (array([0.75, 2.  ]), array([ 0.5, -2. ]))
+    """
     learning_rate, momentum, _, _, weight_decay, nesterov = hyper[:6]
     p = _wide(parameters)
     g = _wide(gradient) + weight_decay * p
@@ -667,7 +1031,14 @@ def sgd(parameters, gradient, state1, state2, step, hyper):
 # s = alpha s + (1 - alpha) g^2 ; d = g / (sqrt(s) + eps) ; p -= lr d, or with momentum b = mu b + d ; p -= lr b
 @_quiet
 def rmsprop(parameters, gradient, state1, state2, step, hyper):
-    """RMSprop (Tieleman & Hinton 2012), not centred."""
+    """RMSprop (Tieleman & Hinton 2012), not centred.
+
+    >>> p, state1, state2, hyper = np.array([1.0, 1.0]), np.zeros(2), np.empty(0), np.zeros(12)
+    >>> hyper[:4] = 0.01, 0.0, 0.99, 1e-8
+    >>> reference.rmsprop(p, np.array([0.5, -2.0]), state1, state2, 1, hyper)
+    >>> p.round(4), state1.round(4)
+    (array([0.9, 1.1]), array([0.0025, 0.04  ]))
+    """
     learning_rate, momentum, alpha, eps, weight_decay = hyper[:5]
     p = _wide(parameters)
     g = _wide(gradient) + weight_decay * p
@@ -683,7 +1054,14 @@ def rmsprop(parameters, gradient, state1, state2, step, hyper):
 # s = s + g^2 ; p -= lr g / (sqrt(s) + eps)
 @_quiet
 def adagrad(parameters, gradient, state1, state2, step, hyper):
-    """Adagrad (Duchi et al. 2011)."""
+    """Adagrad (Duchi et al. 2011).
+
+    >>> p, state1, state2, hyper = np.array([1.0, 1.0]), np.zeros(2), np.empty(0), np.zeros(12)
+    >>> hyper[[0, 3]] = 0.5, 1e-10
+    >>> reference.adagrad(p, np.array([0.5, -2.0]), state1, state2, 1, hyper)
+    >>> p.round(4), state1
+    (array([0.5, 1.5]), array([0.25, 4.  ]))
+    """
     learning_rate, _, _, eps, weight_decay = hyper[:5]
     p = _wide(parameters)
     g = _wide(gradient) + weight_decay * p
@@ -709,7 +1087,14 @@ def _adam(p, g, state1, state2, step, hyper):
 
 @_quiet
 def adam(parameters, gradient, state1, state2, step, hyper):
-    """Adam (Kingma & Ba 2014); weight decay is L2, through the gradient."""
+    """Adam (Kingma & Ba 2014); weight decay is L2, through the gradient.
+
+    >>> p, state1, state2, hyper = np.array([1.0, 1.0]), np.zeros(2), np.zeros(2), np.zeros(12)
+    >>> hyper[:4] = 0.001, 0.9, 0.999, 1e-8
+    >>> reference.adam(p, np.array([0.5, -2.0]), state1, state2, 1, hyper)
+    >>> p.round(4), state1
+    (array([0.999, 1.001]), array([ 0.05, -0.2 ]))
+    """
     p = _wide(parameters)
     parameters[...] = _adam(p, _wide(gradient) + hyper[4] * p, state1, state2, step, hyper)
 
@@ -717,7 +1102,14 @@ def adam(parameters, gradient, state1, state2, step, hyper):
 # p = (1 - lr wd) p ; then adam without weight decay
 @_quiet
 def adamw(parameters, gradient, state1, state2, step, hyper):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2017)."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2017).
+
+    >>> p, state1, state2, hyper = np.array([1.0, 1.0]), np.zeros(2), np.zeros(2), np.zeros(12)
+    >>> hyper[:5] = 0.1, 0.9, 0.999, 1e-8, 0.5
+    >>> reference.adamw(p, np.array([0.5, -2.0]), state1, state2, 1, hyper)
+    >>> p.round(4), state1
+    (array([0.85, 1.05]), array([ 0.05, -0.2 ]))
+    """
     p = (1.0 - hyper[0] * hyper[4]) * _wide(parameters)
     parameters[...] = _adam(p, _wide(gradient), state1, state2, step, hyper)
 
@@ -725,14 +1117,27 @@ def adamw(parameters, gradient, state1, state2, step, hyper):
 # g = clip(g, -limit, limit) ; NaN stays
 @_quiet
 def clip_by_value(gradient, limit):
-    """In place."""
+    """In place.
+
+    >>> gradient = np.array([3.0, -4.0, 0.5])
+    >>> reference.clip_by_value(gradient, 1.0)
+    >>> gradient
+    array([ 1. , -1. ,  0.5])
+    """
     gradient[...] = np.clip(_wide(gradient), -limit, limit)
 
 
 # norm = sqrt(sum g^2) ; g = g limit / norm if norm > limit
 @_quiet
 def clip_by_norm(gradient, limit):
-    """In place; returns the norm before. A NaN in the gradient makes the norm NaN and leaves the gradient as it is."""
+    """In place; returns the norm before. A NaN in the gradient makes the norm NaN and leaves the gradient as it is.
+
+    >>> gradient = np.array([3.0, 4.0])
+    >>> reference.clip_by_norm(gradient, 1.0)
+    5.0
+    >>> gradient
+    array([0.6, 0.8])
+    """
     g = _wide(gradient)
     largest = np.abs(g).max(initial=0.0)
     # Divided by the largest, so that no square overflows or underflows.
@@ -758,7 +1163,16 @@ def _layers(table, parameters):
 # a = x ; for each layer a = f(a W + b) ; out = a
 @_quiet
 def forward(table, parameters, x, out, workspace):
-    """The network's output."""
+    """The network's output.
+
+    >>> from fastnn.kernels.network import make_table
+    >>> table, _ = make_table([2, 1, 1], [Activation.RELU, Activation.IDENTITY])
+    >>> parameters = np.array([1.0, 2.0, -1.0, 3.0, 0.5])  # relu(x @ [1, 2] - 1) * 3 + 0.5
+    >>> out = np.empty((2, 1))
+    >>> reference.forward(table, parameters, np.array([[1.0, 1.0], [0.0, 0.0]]), out, None)
+    >>> out.ravel()
+    array([6.5, 0.5])
+    """
     a = _wide(x)
     for _, _, weight, bias, activation in _layers(table, parameters):
         y = np.empty((len(a), len(bias)))
@@ -773,6 +1187,14 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     """The loss of the network's output against y (the losses' `target`); fills `gradient`, flat like the parameters.
 
     loss_parameter: that of huber or quantile, None for their default; other losses have none.
+
+    >>> from fastnn.kernels.network import make_table
+    >>> table, count = make_table([2, 1], [Activation.IDENTITY])
+    >>> x, y, gradient = np.array([[1.0, 2.0]]), np.array([[1.0]]), np.empty(count)
+    >>> reference.loss_and_gradient(table, np.array([1.0, 1.0, 0.0]), x, y, np.empty(0), Loss.MSE, gradient, None)
+    4.0
+    >>> gradient
+    array([4., 8., 4.])
     """
     layers = list(_layers(table, parameters))
     a = _wide(x)
@@ -806,7 +1228,16 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
 # a = x, or standardised x ; for each layer a = f(normalised(a W + b)), over the batch by running averages ; out = a
 @_quiet
 def normalized_forward(table, parameters, statistics, x, out, workspace):
-    """The network's output."""
+    """The network's output.
+
+    >>> from fastnn.kernels.network import make_table
+    >>> table, _ = make_table([1, 1], [Activation.IDENTITY], [Normalization.BATCH])
+    >>> parameters = np.array([2.0, 0.0, 10.0, 1.0])  # weight, bias, scale, shift
+    >>> statistics, out = np.array([4.0, 1.0]), np.empty((2, 1))  # running mean and variance of 2 x
+    >>> reference.normalized_forward(table, parameters, statistics, np.array([[2.0], [3.0]]), out, None)
+    >>> out.ravel().round(4)
+    array([ 1.    , 20.9999])
+    """
     a, statistics = _wide(x).copy(), _wide(statistics)
     if table[0, 17]:
         standardize(x, *np.split(statistics[-2 * table[0, 17] :], 2), a)
@@ -841,6 +1272,14 @@ def normalized_loss_and_gradient(
     """The loss of the network's output against y, by the statistics of the batch; fills `gradient`.
 
     If the table has x standardised, x is what `standardize` made of it.
+
+    >>> from fastnn.kernels.network import make_table
+    >>> table, count = make_table([1, 1], [Activation.IDENTITY], [Normalization.BATCH])
+    >>> x, y, gradient = np.array([[1.0], [3.0]]), np.zeros((2, 1)), np.empty(count)
+    >>> parameters = np.array([2.0, 0.0, 10.0, 1.0])  # weight, bias, scale, shift
+    >>> value = reference.normalized_loss_and_gradient(table, parameters, x, y, np.empty(0), Loss.MSE, gradient, None)
+    >>> round(value, 2), gradient[2:].round(4)
+    (101.0, array([20.,  2.]))
     """
     a, record = _wide(x), []
     for row, layer in zip(table.tolist(), _layers(table, parameters), strict=True):

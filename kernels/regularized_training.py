@@ -97,7 +97,21 @@ def normalized_loss_and_gradient(
     """`loss_and_gradient` of a network with normalised layers, by the statistics of the batch; nothing is dropped.
 
     At least two rows if a layer is normalised over the batch. The running averages are left alone. If the table has x
-    standardised, x is what `standardize` made of it.
+    standardised, x is what `standardize` made of it. Arguments are those of `loss_and_gradient`.
+
+    A bias before batch normalisation has no gradient, for the batch's mean takes it away:
+
+    >>> net = fastnn.Sequential([fastnn.Dense(1, 1, normalization="batch")], dtype="float64")
+    >>> net.parameters = [2.0, 1.0, 3.0, 0.5]  # weight, bias, scale, shift
+    >>> x, y, gradient = np.array([[-1.0], [1.0]]), np.array([[0.0], [0.0]]), np.empty(4)
+    >>> workspace = fastnn.workspace(net.network, 2)
+    >>> loss = kernels.normalized_loss_and_gradient(
+    ...     net.table, net.parameters, x, y, np.empty(0), kernels.Loss.MSE, gradient, workspace
+    ... )
+    >>> round(loss, 4)
+    9.25
+    >>> gradient[2:].round(4)
+    array([6., 1.])
     """
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, 1)
     loss_and_gradient_parallel.ready(parameters.dtype)

@@ -78,7 +78,13 @@ def standardize(x, mean, scale, out):
     Args:
         x: (m, n) float32 or float64, any strides.
         mean, scale: (n,).
-        out: (m, n) C-contiguous; overlaps x only if it is x.
+        out: (m, n) C-contiguous; overlaps x only if it is x. All of one dtype.
+
+    >>> x, out = np.array([[1.0, 300.0], [3.0, 100.0]]), np.empty((2, 2))
+    >>> kernels.standardize(x, np.array([2.0, 200.0]), np.array([1.0, 100.0]), out)
+    >>> out
+    array([[-1.,  1.],
+           [ 1., -1.]])
     """
     rows, n = x.shape
     standardize_rows(operand(x), flat_pointer(mean), flat_pointer(scale), flat_pointer(out), rows, n)
@@ -92,6 +98,11 @@ def standardize_backward(dy, scale, out):
         dy: (m, n) C-contiguous float32 or float64.
         scale: (n,).
         out: like dy; may be dy itself.
+
+    >>> dy, dx = np.array([[1.0, 1.0]]), np.empty((1, 2))
+    >>> kernels.standardize_backward(dy, np.array([1.0, 100.0]), dx)
+    >>> dx
+    array([[1.  , 0.01]])
     """
     rows, n = dy.shape
     unstandardize_rows(flat_pointer(dy), flat_pointer(scale), flat_pointer(out), rows, n)
@@ -116,6 +127,11 @@ def standardization(x, sample_weight, mean, scale):
         x: (m, n) float32 or float64, any strides.
         sample_weight: (m,) of at least 0, or empty.
         mean, scale: (n,), filled.
+
+    >>> x, mean, scale = np.array([[1.0, 300.0, 7.0], [3.0, 100.0, np.nan]]), np.empty(3), np.empty(3)
+    >>> kernels.standardization(x, np.empty(0), mean, scale)
+    >>> mean, scale
+    (array([  2., 200.,   7.]), array([  1., 100.,   1.]))
     """
     rows, n = x.shape
     heaviest = 0.0

@@ -104,6 +104,18 @@ find_gradient = finder(gradient_worker)
 
 # An optimiser: its code, hyper-parameters (see optimizer.py) and states of the parameters' size, or empty.
 Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
+Optimization.__doc__ = """How a training step moves parameters.
+
+    Attributes:
+        optimizer: an `Optimizer`, as an int.
+        hyper: float64 (12,), see optimizer.py.
+        state1, state2: flat, like the parameters, or empty where the optimiser has none.
+
+    >>> descent = kernels.Optimization(int(kernels.Optimizer.SGD), np.zeros(12), np.empty(0), np.empty(0))
+    >>> descent.hyper[0] = 0.1  # the learning rate
+    >>> descent.optimizer
+    0
+    """
 
 
 def optimization_type(t):

@@ -124,7 +124,7 @@ def loss_and_gradient_parallel(
 
 @serial_in_njit(loss_and_gradient_serial)
 def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None):
-    """The loss of a batch, and its gradient in the parameters' order.
+    """The loss of a batch, and its gradient in the parameters' order, by back propagation (Rumelhart et al. 1986).
 
     Args:
         table: int64 (layers, 18), from `make_table`; no layer of it normalised, x not standardised.
@@ -141,6 +141,17 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
 
     Returns:
         The loss, a float.
+
+    >>> net = fastnn.MLP([2, 1], dtype="float64")
+    >>> net.parameters = [1.0, 2.0, 0.5]  # the weights, the bias
+    >>> x, y, gradient = np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([[3.0], [3.0]]), np.empty(3)
+    >>> workspace = fastnn.workspace(net.network, 2)
+    >>> kernels.loss_and_gradient(
+    ...     net.table, net.parameters, x, y, np.empty(0), kernels.Loss.MSE, gradient, workspace
+    ... )
+    0.25
+    >>> gradient
+    array([0.5, 0. , 0. ])
     """
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, 1)
     dtype = parameters.dtype

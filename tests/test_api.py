@@ -15,15 +15,19 @@ import pytest
 from conftest import DTYPES
 
 import fastnn
-from fastnn import MLP, Activation, Dense, Loss, Sequential, Standardize, activations
+from fastnn import MLP, Activation, Dense, Loss, Sequential, Standardize, activations, kernels
 from fastnn.kernels import reference
+from fastnn.kernels.catalog import CATALOG
+from fastnn.kernels.digest import SOURCE_DIGEST
 
+KERNEL_MODULES = [f"fastnn.kernels.{m.name}" for m in pkgutil.iter_modules(kernels.__path__)]
 MODULES = [
     "fastnn",
     *(f"fastnn.{m.name}" for m in pkgutil.iter_modules(fastnn.__path__) if m.name not in ("kernels", "__main__")),
-    # Of kernels those that users call by `fastnn` itself.
-    *(f"fastnn.kernels.{name}" for name in ("codes", "threads", "embedded_apply", "embedded_derivatives")),
+    *KERNEL_MODULES,
 ]
+# What the docstrings of `kernels` and `kernels.reference` say that examples take as read.
+TAKEN_AS_READ = {"np": np, "fastnn": fastnn, "kernels": kernels, "reference": reference}
 
 
 @pytest.fixture
@@ -38,7 +42,20 @@ def x(rng):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_docstring_examples(module):
-    assert doctest.testmod(importlib.import_module(module)).failed == 0
+    taken = TAKEN_AS_READ if module in KERNEL_MODULES else {}
+    assert doctest.testmod(importlib.import_module(module), extraglobs=taken).failed == 0
+
+
+def test_every_public_function_has_an_example():
+    """Functions and classes of `__all__`, and references of kernels: examples that `test_docstring_examples` runs."""
+    public = [getattr(module, name) for module in (fastnn, kernels) for name in module.__all__]
+    named = [
+        (thing.__module__, thing.__name__.partition("_" + SOURCE_DIGEST)[0]) for thing in public if callable(thing)
+    ]
+    named += [(reference.__name__, row.name) for row in CATALOG]
+    finder = doctest.DocTestFinder()
+    found = {test.name for module in MODULES for test in finder.find(importlib.import_module(module)) if test.examples}
+    assert not [place for place in map(".".join, named) if place not in found]
 
 
 def test_results_are_of_the_types_that_signatures_say(net, x, tmp_path):
