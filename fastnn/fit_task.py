@@ -5,6 +5,7 @@ from collections import namedtuple
 import numpy as np
 
 from .callbacks import callback_list
+from .class_weights import weighted
 from .kernels.compilation import aside
 from .metrics import named
 from .validation import as_training_data, flag, real_number, refuse_overlap, shown
@@ -74,6 +75,14 @@ def divided(task, held_back):
     data, behind = (tuple(array[part] for array in task.data) for part in (slice(rows), slice(rows, None)))
     watched = dict.fromkeys(task.watched, data) | {"val_": behind}
     return task._replace(data=data, watched=watched)
+
+
+def weighted_task(task, net, class_weight, sample_weight):
+    """A task that trains by the weights of classes too; its numbers of validation data and its metrics stay without.
+
+    sample_weight: that of the user, whose first rows are those that the task trains on.
+    """
+    return task._replace(data=weighted(task.data, class_weight, sample_weight, net, task.loss))
 
 
 def check_batches(net, rows, batch_size):

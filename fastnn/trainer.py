@@ -11,7 +11,16 @@ import numpy as np
 from . import losses, optimizers
 from .callbacks import call, ends_fit, matching_states, scheduled_rates, scheduler_among
 from .checkpoint import read_checkpoint, write_checkpoint
-from .fit_task import check_batches, divided, make_task, order_of_rows, rows_held_back, training_data
+from .class_weights import weighted
+from .fit_task import (
+    check_batches,
+    divided,
+    make_task,
+    order_of_rows,
+    rows_held_back,
+    training_data,
+    weighted_task,
+)
 from .history import History
 from .interrupts import Interrupts
 from .kernels.custom_training import update_by_gradient, update_outputs
@@ -24,7 +33,7 @@ from .metrics import measured
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar
 from .sequential import Sequential
-from .validation import as_parameters, enough_rows, flag, seed_number, whole_number
+from .validation import as_parameters, enough_rows, flag, seed_number, shown, whole_number
 
 # One call of the kernel should last about this many seconds: Ctrl-C, checkpoints and progress wait for its end.
 CALL_SECONDS = 0.05
@@ -149,11 +158,13 @@ class Trainer:
         self._optimizer, self._optimization, self._states, self._steps = optimizer, optimization, states, steps
         self._planned = None
 
-    def step(self, x, y, sample_weight=None) -> float:
+    def step(self, x, y, sample_weight=None, *, class_weight=None) -> float:
         """One update on one batch.
 
         Args:
             x, y, sample_weight: as in `Sequential.loss_and_gradient`.
+            class_weight: a dict or an array as there; not "balanced", for a batch does not tell how many rows of each
+                class all of the data have.
 
         Returns:
             The loss before the update, a float; not checked for nan or inf.
@@ -163,7 +174,13 @@ class Trainer:
                 begins with a `Standardize` that has learned nothing yet.
         """
         loss = self._loss
+        if isinstance(class_weight, str):
+            raise ValueError(
+                f"class_weight: expected a dict or an array, since a step does not see all of the data, got "
+                f"{shown(class_weight)}; numpy.bincount counts their labels"
+            )
         data = training_data(self.net, loss, x, y, sample_weight)
+        data = weighted(data, class_weight, sample_weight, self.net, loss)
         rows = data[0].shape[0]
         enough_rows(rows, self.net.least_rows)
         if self._regularized and not self.net.adapted:
@@ -223,6 +240,7 @@ class Trainer:
         shuffle=True,
         seed=None,
         sample_weight=None,
+        class_weight=None,
         validation_data=None,
         validation_split=None,
         callbacks=(),
@@ -231,10 +249,12 @@ class Trainer:
     ) -> History:
         """Train for some epochs. Rows are read where they lie: the data are not copied unless their dtype differs.
 
-        A `Standardize` that has learned no mean and scale yet learns those of x first, by sample_weight.
+        A `Standardize` that has learned no mean and scale yet learns those of x first, by the weights of its rows.
 
         Args:
             x, y, sample_weight: as in `Sequential.loss_and_gradient`.
+            class_weight: as there, "balanced" of the rows that are trained on. It is what training counts by: "loss"
+                has it; validation data and metrics, on the training data too, have sample_weight alone, as in Keras.
             batch_size: rows of a batch; the last of an epoch may have fewer, but with batch normalization none may have
                 one alone. None takes all rows.
             epochs: how often to go through the data.
@@ -275,7 +295,7 @@ class Trainer:
         """
         task = self._task(x, y, sample_weight, validation_data, callbacks, metrics, progress)
         held_back = rows_held_back(validation_split, task.data[0].shape[0])
-        task = divided(task, held_back)
+        task = weighted_task(divided(task, held_back), self.net, class_weight, sample_weight)
         rows = task.data[0].shape[0]
         batch_size = rows if batch_size is None else min(rows, whole_number(batch_size, "batch_size", 1))
         check_batches(self.net, rows, batch_size)
@@ -287,7 +307,16 @@ class Trainer:
         return self._go_on(task, position, history)
 
     def resume(
-        self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()
+        self,
+        x,
+        y,
+        *,
+        sample_weight=None,
+        class_weight=None,
+        validation_data=None,
+        callbacks=(),
+        progress=None,
+        metrics=(),
     ) -> History:
         """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
 
@@ -295,7 +324,7 @@ class Trainer:
         shuffle, seed and validation_split are those of the fit; what a file cannot hold has to be given again.
 
         Args:
-            x, y, sample_weight, validation_data, metrics: what the fit was given.
+            x, y, sample_weight, class_weight, validation_data, metrics: what the fit was given.
             callbacks: as many as the fit was given and of the same kinds; they take up the states of those.
             progress: as in `fit`.
 
@@ -327,7 +356,7 @@ class Trainer:
         expected, got = position.rows + position.held_back, task.data[0].shape[0]
         if got != expected:
             raise ValueError(f"x: expected the fit's {expected} rows, got {got}")
-        task = divided(task, position.held_back)
+        task = weighted_task(divided(task, position.held_back), self.net, class_weight, sample_weight)
         check_batches(self.net, position.rows, position.batch_size)
         return self._go_on(task, position, history)
 

@@ -334,21 +334,21 @@ def _any_targets(y, rows, dtype):
     return np.ascontiguousarray(converted(array.reshape(rows, columns), dtype))
 
 
-def as_sample_weight(sample_weight, rows, dtype):
+def as_sample_weight(sample_weight, rows, dtype, name="sample_weight"):
     """(rows,) finite weights of at least 0, contiguous; an empty array for None."""
     if sample_weight is None:
         return np.empty(0, dtype)
-    array = real_array(sample_weight, "sample_weight")
+    array = real_array(sample_weight, name)
     if array.shape != (rows,):
-        raise wrong_shape("sample_weight", shape_text(rows), array)
-    _refuse_where(~((array >= 0) & np.isfinite(array)), array, "sample_weight: weights must be finite and at least 0")
+        raise wrong_shape(name, shape_text(rows), array)
+    _refuse_where(~((array >= 0) & np.isfinite(array)), array, f"{name}: weights must be finite and at least 0")
     weights = np.ascontiguousarray(converted(array, dtype))
     lost = ~np.isfinite(weights) | ((weights < np.finfo(dtype).tiny) & (array > 0))
-    _refuse_where(lost, array, f"sample_weight: weights must be 0 or within the normal numbers of {dtype}")
+    _refuse_where(lost, array, f"{name}: weights must be 0 or within the normal numbers of {dtype}")
     with np.errstate(over="ignore"):
         total = weights.sum()
     if not np.isfinite(total):
-        raise ValueError(f"sample_weight: expected a sum within {dtype}, got weights of up to {weights.max()}")
+        raise ValueError(f"{name}: expected a sum within {dtype}, got weights of up to {weights.max()}")
     return weights
 
 
