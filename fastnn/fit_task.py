@@ -4,7 +4,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from .callbacks import callback_list
+from .callbacks import callback_list, scheduler_among
 from .class_weights import weighted
 from .kernels.compilation import aside
 from .metrics import named
@@ -83,6 +83,13 @@ def weighted_task(task, net, class_weight, sample_weight):
     sample_weight: that of the user, whose first rows are those that the task trains on.
     """
     return task._replace(data=weighted(task.data, class_weight, sample_weight, net, task.loss))
+
+
+def numbers_of(task):
+    """Names of the numbers that the history gets after every epoch, in their order."""
+    watched = [(prefix, ["loss"] * bool(prefix) + list(task.functions)) for prefix in task.watched]
+    rate = [] if scheduler_among(task.callbacks) is None else ["learning_rate"]
+    return ["loss", *(prefix + name for prefix, names in watched for name in names), *rate, "seconds"]
 
 
 def check_batches(net, rows, batch_size):

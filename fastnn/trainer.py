@@ -9,13 +9,22 @@ from collections import namedtuple
 import numpy as np
 
 from . import losses, optimizers
-from .callbacks import call, ends_fit, matching_states, scheduled_rates, scheduler_among
+from .callbacks import (
+    call,
+    ends_fit,
+    matching_states,
+    refuse_missing,
+    refuse_other_numbers,
+    scheduled_rates,
+    scheduler_among,
+)
 from .checkpoint import read_checkpoint, write_checkpoint
 from .class_weights import weighted
 from .fit_task import (
     check_batches,
     divided,
     make_task,
+    numbers_of,
     order_of_rows,
     rows_held_back,
     training_data,
@@ -303,6 +312,7 @@ class Trainer:
         shuffle = flag(shuffle, "shuffle")
         seed = seed_number(seed)
         position = Position(rows, batch_size, shuffle, epochs, held_back)
+        refuse_missing(task.callbacks, numbers_of(task))
         history = History(seed=secrets.randbits(63) if seed is None else seed)
         return self._go_on(task, position, history)
 
@@ -332,7 +342,8 @@ class Trainer:
             The `History` of the whole fit. Resuming one that is finished changes nothing.
 
         Raises:
-            ValueError: there is no fit to resume, or x has not its number of rows, or callbacks are not its kinds.
+            ValueError: there is no fit to resume, or x has not its number of rows, or callbacks are not its kinds, or
+                other numbers would follow those of its history: validation data or metrics are missing, or new.
             RuntimeError, FloatingPointError, TypeError, KeyboardInterrupt: as `fit`.
 
         >>> import numpy as np
@@ -358,6 +369,9 @@ class Trainer:
             raise ValueError(f"x: expected the fit's {expected} rows, got {got}")
         task = weighted_task(divided(task, position.held_back), self.net, class_weight, sample_weight)
         check_batches(self.net, position.rows, position.batch_size)
+        names = numbers_of(task)
+        refuse_missing(task.callbacks, names)
+        refuse_other_numbers(history, names, task.callbacks)
         return self._go_on(task, position, history)
 
     def save(self, path) -> None:
