@@ -23,6 +23,7 @@ import numpy as np
 
 from .files import check_writable
 from .metrics import RESERVED
+from .other_names import did_you_mean
 from .schedules import ReduceOnPlateau, Schedule, check_monitor
 from .validation import choice, file_path, flag, listed, real_number, shown, whole_number
 
@@ -130,7 +131,8 @@ def any_foreign(callbacks):
 
 def _refuse_unknown(monitor, names):
     if monitor is not None and monitor not in names:
-        hint = "; a fit with validation data has it" if str(monitor).startswith("val_") else ""
+        no_validation = str(monitor).startswith("val_") and "val_loss" not in names
+        hint = "; a fit with validation data has it" if no_validation else did_you_mean(monitor, names)
         raise ValueError(f"monitor: expected one of {', '.join(names)}, got {shown(monitor)}{hint}")
 
 

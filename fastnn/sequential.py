@@ -578,7 +578,11 @@ def MLP(
     if len(activations) != hidden:
         raise ValueError(f"activation: expected one for each of {hidden} hidden layers, got {len(activations)}")
     activations.append(enum_member(output_activation, Activation, "output_activation"))
-    more = [{"normalization": normalization, "dropout": dropout}] * hidden + [{}]
+    of_hidden = {"normalization": normalization, "dropout": dropout}
+    if not hidden:
+        # There is no layer that would find a wrong one.
+        Dense(1, 1, *([] if isinstance(activation, (list, tuple)) else [activation]), **of_hidden)
+    more = [of_hidden] * hidden + [{}]
     each = zip(sizes[:-1], sizes[1:], activations, more, strict=True)
     layers = [Dense(*given, **options) for *given, options in each]
     if flag(standardize, "standardize"):

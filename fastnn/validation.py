@@ -13,6 +13,7 @@ import numpy as np
 
 from .kernels.codes import Loss
 from .kernels.whole_numbers import as_int
+from .other_names import did_you_mean
 
 # Labels travel to the kernels as floats: beyond this float32 cannot tell neighbours apart.
 FLOAT32_WHOLE_NUMBERS = 2**24
@@ -120,8 +121,9 @@ def seed_number(seed):
 
 def choice(value, options, name):
     """The entry of `options`, a mapping by name, that a string means."""
-    if value not in options:
-        raise ValueError(f"{name}: expected one of {', '.join(options)}, got {shown(value)}")
+    if not isinstance(value, str) or value not in options:
+        meant = did_you_mean(value, options)
+        raise ValueError(f"{name}: expected one of {', '.join(options)}, got {shown(value)}{meant}")
     return options[value]
 
 
@@ -132,10 +134,12 @@ def enum_member(value, enum, name, instead=""):
     """
     if isinstance(value, enum):
         return value
+    members = {member.name.lower(): member for member in enum}
     if isinstance(value, str):
-        return choice(value, {member.name.lower(): member for member in enum}, name)
-    names = ", ".join(member.name.lower() for member in enum)
-    raise TypeError(f"{name}: expected one of {names}, or a member of {enum.__name__}{instead}, got {shown(value)}")
+        return choice(value, members, name)
+    meant = did_you_mean(getattr(value, "__name__", str(value)), members) if value is None or callable(value) else ""
+    expected = f"{', '.join(members)}, or a member of {enum.__name__}{instead}"
+    raise TypeError(f"{name}: expected one of {expected}, got {shown(value)}{meant}")
 
 
 def _numbers_of(column):
