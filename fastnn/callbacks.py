@@ -38,12 +38,25 @@ def callback_list(callbacks):
     for callback in callbacks:
         if isinstance(callback, type):
             raise TypeError(f"callbacks: expected an object, got the class {callback.__name__}; call it")
+        if isinstance(callback, Schedule):
+            raise TypeError(f"callbacks: expected LearningRateScheduler({callback!r}), got the schedule alone")
+        _refuse_other_hooks(callback)
         if not callable(callback) and not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
             raise TypeError(f"callbacks: expected functions or objects with on_epoch_end, got {shown(callback)}")
     schedulers = sum(hasattr(callback, "learning_rates") for callback in callbacks)
     if schedulers > 1:
         raise ValueError(f"callbacks: expected at most one LearningRateScheduler, got {schedulers}")
     return callbacks
+
+
+def _refuse_other_hooks(callback):
+    """Raise TypeError for a method whose name is nearly one of HOOKS, or is a hook elsewhere: nothing would call it."""
+    for name in dir(callback):
+        if name.startswith("on_") and name not in HOOKS and (meant := did_you_mean(name, HOOKS)):
+            raise TypeError(
+                f"callbacks: expected methods of the names {', '.join(HOOKS)}, each of (trainer, history), got {name} "
+                f"of {shown(callback)}{meant}"
+            )
 
 
 def call(callback, hook, trainer, history):

@@ -66,6 +66,15 @@ _MEANT = {
     "layernormalization": "layer",
     "batchnorm": "batch",
     "batchnormalization": "batch",
+    # methods of callbacks
+    "onepochbegin": "on_fit_begin on_epoch_end",
+    "ontrainbegin": "on_fit_begin",
+    "ontrainstart": "on_fit_begin",
+    "onfitstart": "on_fit_begin",
+    "ontrainend": "on_fit_end",
+    "ontrainepochend": "on_epoch_end",
+    "onbatchend": "on_batches_end",
+    "ontrainbatchend": "on_batches_end",
     # metrics, and what an epoch has of them
     "acc": "accuracy",
     "valacc": "val_accuracy",

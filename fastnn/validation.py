@@ -286,10 +286,21 @@ def _labels(y, out_features, dtype):
     if y.dtype.kind == "f":
         with np.errstate(all="ignore"):
             _refuse_where(y != np.floor(y), y, "y: labels must be whole numbers")
-    _refuse_where((y < 0) | (y >= out_features), y, f"y: labels must lie in 0 .. {out_features - 1}")
+    # A class more than outputs is what two classes have with the one output of binary_cross_entropy.
+    among = " of a network with one output (binary_cross_entropy has two classes there)" if out_features == 1 else ""
+    _refuse_where((y < 0) | (y >= out_features), y, f"y: labels{among} must lie in 0 .. {out_features - 1}")
     if dtype == np.float32 and out_features > FLOAT32_WHOLE_NUMBERS:
         raise ValueError(f"y: float32 cannot hold labels of {out_features} classes; use dtype float64")
     return np.ascontiguousarray(converted(y.reshape(-1, 1), dtype))
+
+
+def _targets_array(y, loss):
+    try:
+        return real_array(y, "y")
+    except TypeError as error:
+        if loss not in (Loss.SOFTMAX_CROSS_ENTROPY, Loss.BINARY_CROSS_ENTROPY):
+            raise
+        raise TypeError(f"{error}; numpy.unique(y, return_inverse=True) numbers classes that have names") from None
 
 
 def as_targets(y, rows, out_features, loss, dtype):
@@ -305,7 +316,7 @@ def as_targets(y, rows, out_features, loss, dtype):
     usual = type(y) is np.ndarray and y.dtype is dtype and y.shape == (rows, out_features)
     if usual and loss in UNBOUNDED and y.flags.c_contiguous and y.flags.aligned:
         return y
-    array = real_array(y, "y")
+    array = _targets_array(y, loss)
     if array.ndim not in (1, 2):
         raise wrong_shape("y", shape_text(rows, out_features), array)
     if array.shape[0] != rows:
@@ -314,8 +325,10 @@ def as_targets(y, rows, out_features, loss, dtype):
     if loss == Loss.SOFTMAX_CROSS_ENTROPY and column:
         return _labels(array, out_features, dtype)
     if out_features != (1 if column else array.shape[1]):
-        labels = f" or {shape_text(rows)} labels" if loss == Loss.SOFTMAX_CROSS_ENTROPY else ""
-        raise wrong_shape("y", shape_text(rows, out_features) + labels, array)
+        more = f" or {shape_text(rows)} labels" if loss == Loss.SOFTMAX_CROSS_ENTROPY else ""
+        if loss == Loss.BINARY_CROSS_ENTROPY and column:
+            more = ", for labels are targets of softmax_cross_entropy"
+        raise wrong_shape("y", shape_text(rows, out_features) + more, array)
     if loss in (Loss.BINARY_CROSS_ENTROPY, Loss.SOFTMAX_CROSS_ENTROPY):
         message = f"y: targets of {loss.name.lower()} must lie in 0 .. 1"
         _refuse_where(~((array >= 0) & (array <= 1)), array, message)

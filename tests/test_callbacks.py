@@ -584,3 +584,35 @@ def test_a_resumed_fit_notes_the_same_numbers(data):
     assert train.epochs == 2
     history = train.resume(*data, callbacks=other, **given)
     assert {len(numbers) for numbers in history.metrics.values()} == {4}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("on_epoch_begin", "'on_fit_begin' or 'on_epoch_end'"),
+        ("on_train_begin", "'on_fit_begin'"),
+        ("on_train_batch_end", "'on_batches_end'"),
+        ("on_epochs_end", "'on_epoch_end'"),
+        ("on_Fit_End", "'on_fit_end'"),
+    ],
+)
+def test_a_method_that_nothing_would_call_is_refused(data, name, meant):
+    for hooks in ([name], [name, "on_epoch_end"]):
+        callback = type("Other", (), dict.fromkeys(hooks, lambda *_: None))()
+        message = (
+            rf"callbacks: expected methods of the names on_fit_begin, .*, got {name} of .*; did you mean {meant}\?"
+        )
+        with pytest.raises(TypeError, match=message):
+            make().fit(*data, callbacks=[callback])
+    callback = type("Own", (), dict.fromkeys(["on_my_way", "on_epoch_end"], lambda *_: None))()
+    make().fit(*data, callbacks=[callback])
+
+
+def test_a_schedule_needs_its_scheduler(data):
+    with pytest.raises(
+        TypeError, match=r"callbacks: expected LearningRateScheduler\(Step\(.*\)\), got the schedule alone"
+    ):
+        make().fit(*data, callbacks=[schedules.Step(2)])
+    for rate in (schedules.Step(2), lambda t: 0.1):
+        with pytest.raises(TypeError, match=r"learning_rate: expected a real number, got .*; a schedule goes into the"):
+            fastnn.Adam(rate)
