@@ -21,6 +21,7 @@ from .callbacks import (
 from .checkpoint import read_checkpoint, write_checkpoint
 from .class_weights import weighted
 from .fit_task import (
+    all_finite,
     check_batches,
     divided,
     make_task,
@@ -29,6 +30,7 @@ from .fit_task import (
     rows_held_back,
     training_data,
     weighted_task,
+    why_not_finite,
 )
 from .history import History
 from .interrupts import Interrupts
@@ -286,7 +288,8 @@ class Trainer:
 
         Raises:
             RuntimeError: this trainer is in a fit: a callback, a metric, a schedule or another thread has called.
-            FloatingPointError: a loss is nan or inf. Parameters, optimizer, moments and `steps` are then those from
+            FloatingPointError: a loss is nan or inf, or after an epoch a parameter; the message says which number of
+                the data is to blame, if one is. Parameters, optimizer, moments and `steps` are then those from
                 before its epoch, or from where `resume` took it up; from there its attribute `trainer` can resume.
             ValueError, TypeError: an argument is not what it should be, or overlaps the parameters; the message
                 names it.
@@ -570,7 +573,7 @@ class Trainer:
                 now = time.perf_counter()
                 if loss.custom:
                     found[:] = value
-                self._check(found, first, before)
+                self._check(found, first, before, task, order)
                 position.advance(found, now - mark, rates)
                 if not loss.custom:
                     self._batches_a_call = max(1, int(count * min(MOST_GROWTH, CALL_SECONDS / max(now - began, 1e-9))))
@@ -578,6 +581,8 @@ class Trainer:
             bar.update(count, self.epochs + 1, found[-1])
             for callback in callbacks:
                 call(callback, "on_batches_end", self, self.history)
+        with held:
+            self._check_parameters(before, task, order)
         numbers = {"loss": self._mean_loss(task.data[2], order)}
         for prefix, part in task.watched.items():
             numbers |= self._watch(prefix, part, task)
@@ -672,15 +677,26 @@ class Trainer:
                 plan.numbers[RATES] = 0
         return batch_losses
 
-    def _check(self, found, first, before):
+    def _check(self, found, first, before, task, order):
         """Take the updates back and raise FloatingPointError if a loss is not finite."""
         bad = np.flatnonzero(~np.isfinite(found))
         if bad.size:
-            self._take_back(before)
-            raise FloatingPointError(
-                f"loss is {found[bad[0]]} in epoch {self.epochs + 1} (batch {first + bad[0] + 1}): the data hold nan "
-                "or inf, or the steps are too long; lower the learning rate, scale the data or set clip_norm"
-            )
+            batch = first + int(bad[0])
+            what = f"loss is {found[bad[0]]} in epoch {self.epochs + 1} (batch {batch + 1})"
+            self._fail(what, batch, before, task, order)
+
+    def _check_parameters(self, before, task, order):
+        """As `_check`, of what the last update has left behind, whose loss was that before it."""
+        if not all_finite(self.net.network.parameters):
+            what = f"parameters are nan or inf after epoch {self.epochs + 1}"
+            self._fail(what, self._position.batches - 1, before, task, order)
+
+    def _fail(self, what, batch, before, task, order):
+        self._take_back(before)
+        rows, size = np.arange(self._position.rows) if order is None else order, self._position.batch_size
+        # Where activations saturate, a batch has a finite loss and an update that is not.
+        seen = np.r_[rows[batch * size : (batch + 1) * size], rows[: batch * size]]
+        raise FloatingPointError(f"{what}: {why_not_finite(task, self.net.network.parameters, seen)}")
 
     def _watch(self, prefix, data, task):
         """Loss of validation data, and metrics, of the network as it is."""
