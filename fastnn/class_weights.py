@@ -82,6 +82,8 @@ def _by_class(class_weight, labels, classes):
             f"class_weight: expected a dict, an array with a weight for each of {classes} classes or 'balanced', got "
             f"{shown(class_weight)}"
         )
+    # A masked array is refused there, whose mask would be lost.
+    weights = real_array(class_weight, "class_weight")
     if weights.shape != (classes,):
         raise wrong_shape("class_weight", shape_text(classes), weights)
     # Of classes without rows too: one that is no weight is a mistake.

@@ -204,6 +204,7 @@ def each_way(net, x, y, loss, class_weight, **more):
             TypeError,
             "class_weight: expected a dict, an array with a weight for each of 3 classes or 'balanced', got",
         ),
+        (np.ma.array([1, 2, 3]), TypeError, "class_weight: expected an array of real numbers, got a masked array"),
         ([{0: 1}] * 3, TypeError, "class_weight: expected a dict, an array"),
         ([1e300, 1, 1], ValueError, "class_weight: weights must be 0 or within the normal numbers of float32, got 1e"),
     ],
