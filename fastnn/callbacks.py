@@ -22,7 +22,9 @@ from collections import namedtuple
 import numpy as np
 
 from .files import check_writable
-from .schedules import ReduceOnPlateau, Schedule
+from .metrics import RESERVED
+from .other_names import did_you_mean
+from .schedules import ReduceOnPlateau, Schedule, check_monitor
 from .validation import choice, file_path, flag, listed, real_number, shown, whole_number
 
 __all__ = ["CSVLogger", "Checkpoint", "EarlyStopping", "LearningRateScheduler"]
@@ -36,12 +38,25 @@ def callback_list(callbacks):
     for callback in callbacks:
         if isinstance(callback, type):
             raise TypeError(f"callbacks: expected an object, got the class {callback.__name__}; call it")
+        if isinstance(callback, Schedule):
+            raise TypeError(f"callbacks: expected LearningRateScheduler({callback!r}), got the schedule alone")
+        _refuse_other_hooks(callback)
         if not callable(callback) and not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
             raise TypeError(f"callbacks: expected functions or objects with on_epoch_end, got {shown(callback)}")
     schedulers = sum(hasattr(callback, "learning_rates") for callback in callbacks)
     if schedulers > 1:
         raise ValueError(f"callbacks: expected at most one LearningRateScheduler, got {schedulers}")
     return callbacks
+
+
+def _refuse_other_hooks(callback):
+    """Raise TypeError for a method whose name is nearly one of HOOKS, or is a hook elsewhere: nothing would call it."""
+    for name in dir(callback):
+        if name.startswith("on_") and name not in HOOKS and (meant := did_you_mean(name, HOOKS)):
+            raise TypeError(
+                f"callbacks: expected methods of the names {', '.join(HOOKS)}, each of (trainer, history), got {name} "
+                f"of {shown(callback)}{meant}"
+            )
 
 
 def call(callback, hook, trainer, history):
@@ -94,11 +109,49 @@ def matching_states(states, callbacks):
     return [state for _, state in states]
 
 
+def refuse_missing(callbacks, names):
+    """Raise ValueError before a fit if one of this module's callbacks will look for a number that there will not be.
+
+    names: of the numbers that the fit notes after every epoch.
+    """
+    for i, callback in enumerate(callbacks):
+        monitor = callback.monitor if isinstance(callback, (EarlyStopping, LearningRateScheduler)) else None
+        if monitor in RESERVED or not any_foreign(callbacks[: i + 1]):
+            _refuse_unknown(monitor, names)
+
+
+def refuse_other_numbers(history, names, callbacks):
+    """Raise ValueError if a fit that resumes would note other numbers than those in its history.
+
+    names: as in `refuse_missing`; the learning rate is left to `matching_states`.
+    """
+    if not history.epochs:
+        return
+    had, get = (set(found) - {"learning_rate"} for found in (history.metrics, names))
+    lost = had - get if not any_foreign(callbacks) else (had - get) & RESERVED
+    if lost or get - had:
+        raise ValueError(
+            f"validation_data, metrics: expected those of the fit, which give {', '.join(history.metrics)}, got those "
+            f"that give {', '.join(names)}"
+        )
+
+
+def any_foreign(callbacks):
+    """Whether one of them is the user's own, which may note numbers of its own in the history."""
+    own = EarlyStopping, Checkpoint, LearningRateScheduler, CSVLogger
+    return any(type(callback) not in own for callback in callbacks)
+
+
+def _refuse_unknown(monitor, names):
+    if monitor is not None and monitor not in names:
+        no_validation = str(monitor).startswith("val_") and "val_loss" not in names
+        hint = "; a fit with validation data has it" if no_validation else did_you_mean(monitor, names)
+        raise ValueError(f"monitor: expected one of {', '.join(names)}, got {shown(monitor)}{hint}")
+
+
 def monitored(history, name):
     """A number of the epoch that was just done."""
-    if name not in history.metrics:
-        hint = "; a fit with validation data has it" if str(name).startswith("val_") else ""
-        raise ValueError(f"monitor: expected one of {', '.join(history.metrics)}, got {shown(name)}{hint}")
+    _refuse_unknown(name, history.metrics)
     return history.metrics[name][-1]
 
 
@@ -124,7 +177,8 @@ class EarlyStopping:
         best, best_epoch: the best number and its epoch; None before there is one. NaN is never best.
 
     Raises:
-        ValueError, TypeError: an argument is not what it should be; in a fit, there is no number of that name.
+        ValueError, TypeError: an argument is not what it should be, or mode is "min" for an accuracy or a score; in a
+            fit, there is no number of that name, which is told before the first batch.
 
     >>> import numpy as np, fastnn
     >>> x = np.linspace(-1, 1, 64)[:, None]
@@ -149,6 +203,7 @@ class EarlyStopping:
         self.min_delta = real_number(min_delta, "min_delta", 0)
         self.mode = mode
         self._sign = choice(mode, {"min": 1.0, "max": -1.0}, "mode")
+        check_monitor(monitor, mode)
         self.baseline = None if baseline is None else real_number(baseline, "baseline")
         self.restore_best = flag(restore_best, "restore_best")
         self.on_fit_begin(None, None)
@@ -299,6 +354,11 @@ class LearningRateScheduler:
                 "per: expected 'epoch' for ReduceOnPlateau, which looks at numbers of epochs, got 'update'"
             )
         self.on_fit_begin(None, None)
+
+    @property
+    def monitor(self):
+        """The number that the schedule looks at, None for one that goes by the time alone."""
+        return self.schedule.monitor if isinstance(self.schedule, ReduceOnPlateau) else None
 
     def on_fit_begin(self, trainer, history):
         """Forget earlier fits."""

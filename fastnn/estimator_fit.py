@@ -2,7 +2,7 @@
 
 import time
 
-from .callbacks import call, callback_list, ends_fit, scheduled_rates, scheduler_among
+from .callbacks import call, callback_list, ends_fit, refuse_missing, scheduled_rates, scheduler_among
 from .history import History
 from .position import Position
 from .progress import progress_bar
@@ -33,6 +33,7 @@ class EstimatorFit:
             raise ValueError(
                 f"learning_rate: expected 'constant' with a schedule of fastnn's, got {estimator.learning_rate!r}"
             )
+        refuse_missing(self._callbacks, self._numbers())
         self._position = Position(rows, batch_size, estimator.shuffle, estimator.max_iter)
         self._position.epoch = self.epochs
         self._after_change = after_change
@@ -43,6 +44,13 @@ class EstimatorFit:
 
     epochs = property(lambda self: len(self.history.epochs))
     steps = property(lambda self: self.optimizer.steps)
+
+    def _numbers(self):
+        """Names of the numbers that the history gets after every epoch, in their order."""
+        scored = self.estimator.early_stopping
+        validated = scored or self.estimator._own_validation is not None
+        there = {"loss": True, "val_loss": validated, "val_score": scored, "learning_rate": self._scheduler is not None}
+        return [*(name for name, is_there in there.items() if is_there), "seconds"]
 
     def learning_rates(self, count):
         """Those of the next `count` updates, float64 (count,), or None for the optimizer's."""

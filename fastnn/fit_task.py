@@ -4,13 +4,17 @@ from collections import namedtuple
 
 import numpy as np
 
-from .callbacks import callback_list
+from .callbacks import callback_list, scheduler_among
+from .class_weights import weighted
 from .kernels.compilation import aside
 from .metrics import named
 from .validation import as_training_data, flag, real_number, refuse_overlap, shown
 
 # So many rows take longer to shuffle than Ctrl-C should have to wait.
 MANY_ROWS = 2**20
+
+# So many rows are looked at together for what is not finite.
+LOOKED_AT = 2**14
 
 # data: (x, y, sample_weight) to train on. watched: data by prefix, functions: by name, with which to watch them.
 Task = namedtuple("Task", "loss data watched functions callbacks progress")
@@ -76,6 +80,21 @@ def divided(task, held_back):
     return task._replace(data=data, watched=watched)
 
 
+def weighted_task(task, net, class_weight, sample_weight):
+    """A task that trains by the weights of classes too; its numbers of validation data and its metrics stay without.
+
+    sample_weight: that of the user, whose first rows are those that the task trains on.
+    """
+    return task._replace(data=weighted(task.data, class_weight, sample_weight, net, task.loss))
+
+
+def numbers_of(task):
+    """Names of the numbers that the history gets after every epoch, in their order."""
+    watched = [(prefix, ["loss"] * bool(prefix) + list(task.functions)) for prefix in task.watched]
+    rate = [] if scheduler_among(task.callbacks) is None else ["learning_rate"]
+    return ["loss", *(prefix + name for prefix, names in watched for name in names), *rate, "seconds"]
+
+
 def check_batches(net, rows, batch_size):
     """Refuse batches of fewer rows than the network can be trained on, of which an epoch's last is the shortest."""
     least, shortest = net.least_rows, rows % batch_size or batch_size
@@ -84,6 +103,38 @@ def check_batches(net, rows, batch_size):
             f"batch_size: expected batches of at least {least} rows for batch normalization, got one of {shortest} "
             f"where {rows} rows are taken {batch_size} at a time"
         )
+
+
+def all_finite(parameters):
+    """Whether none of them is nan or inf."""
+    # What is largest and least is found without an array beside them.
+    with np.errstate(invalid="ignore"):
+        return bool(np.isfinite(parameters.max()) and np.isfinite(parameters.min()))
+
+
+def why_not_finite(task, parameters, rows):
+    """What a message says of a fit in which a number has become nan or inf.
+
+    Args:
+        parameters: those before the epoch.
+        rows: the numbers of those that it has been trained on since.
+    """
+    if not all_finite(parameters):
+        return "parameters were nan or inf before it"
+    for name, array in zip("xy", task.data[:2], strict=True):
+        # In pieces: a batch may be all of the data, which memory may not hold twice.
+        for first in range(0, rows.size, LOOKED_AT):
+            piece = rows[first : first + LOOKED_AT]
+            bad = np.argwhere(~np.isfinite(array[piece]))
+            if bad.size:
+                row, column = piece[bad[0][0]], bad[0][1]
+                where = f"row {row}" + (f", column {column}" if array.shape[1] > 1 else "")
+                return f"{name} holds {array[row, column]} at {where}, in {array.dtype}"
+    or_else = " or the function gives it" if task.loss.custom else ""
+    return (
+        f"x and y are finite, so the steps are too long or the numbers too large{or_else}; lower the learning "
+        "rate, scale the data or set clip_norm"
+    )
 
 
 def order_of_rows(rows, seed, epoch):

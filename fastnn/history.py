@@ -53,7 +53,9 @@ class History:
             if name not in ("seconds", "learning_rate"):
                 ax.plot(self.epochs, numbers, label=name)
         ax.set_xlabel("epoch")
-        ax.legend()
+        # Of no epochs there is nothing to name.
+        if self.epochs:
+            ax.legend()
         return ax
 
     def __repr__(self):

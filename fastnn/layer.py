@@ -13,6 +13,7 @@ from .validation import (
     as_parameters,
     as_samples,
     enum_member,
+    flag,
     float_dtype,
     real_number,
     seed_number,
@@ -116,6 +117,23 @@ class Dense:
     activation = property(lambda self: self._activation, doc="A `fastnn.Activation`.")
     normalization = property(lambda self: self._normalization, doc="A `fastnn.Normalization`, or None.")
     dropout = property(lambda self: self._dropout, doc="The probability with which training drops a unit.")
+
+    @property
+    def trainable(self):
+        """True: a fit moves the parameters of all layers.
+
+        To keep some as they are, train a model of those behind them on what these give, as docs/training.md shows.
+        """
+        return True
+
+    @trainable.setter
+    def trainable(self, value):
+        # Keras' way to freeze a layer: nothing would come of it, and nobody would know.
+        if not flag(value, "trainable"):
+            raise ValueError(
+                "trainable: expected True, since a fit moves all layers of its model, got False; train a model of the "
+                "other layers on what those that are to stay predict"
+            )
 
     @property
     def parameter_count(self):

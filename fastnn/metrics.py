@@ -6,10 +6,12 @@ import numpy as np
 
 from . import losses
 from .kernels.codes import Loss
+from .other_names import did_you_mean
 from .validation import UNBOUNDED, listed, shown
 
 # Names that a history may have anyway.
 RESERVED = frozenset({"loss", "val_loss", "learning_rate", "seconds"})
+LOSS_NAMES = [member.name.lower() for member in Loss]
 # Multiply-adds that one call does at most, some hundredths of a second: Ctrl-C waits for its end.
 CALL_WORK = 2**30
 
@@ -65,7 +67,7 @@ def _name(function):
 def _as_loss(metric):
     """The loss that a metric is, by name or as an object; or None."""
     if isinstance(metric, str):
-        return losses.get(metric) if metric.upper() in Loss.__members__ else None
+        return losses.get(metric) if metric in LOSS_NAMES else None
     return metric if isinstance(metric, losses.KIND) else None
 
 
@@ -103,6 +105,6 @@ def named(metrics, loss):
         else:
             raise ValueError(
                 "metrics: expected 'accuracy', a loss by name or as an object of fastnn.losses, or a function (y, "
-                f"prediction) -> float, got {shown(metric)}"
+                f"prediction) -> float, got {shown(metric)}{did_you_mean(metric, ['accuracy', *LOSS_NAMES])}"
             )
     return functions

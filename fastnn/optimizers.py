@@ -64,8 +64,17 @@ def _factor(value, name):
     return real_number(value, name, 0, below=1)
 
 
+def _learning_rate(value, name):
+    if callable(value):
+        raise TypeError(
+            f"{name}: expected a real number, got {shown(value)}; a schedule goes into the callbacks of a fit, in a "
+            "LearningRateScheduler"
+        )
+    return real_number(value, name, 0)
+
+
 _CHECKS = {
-    "learning_rate": lambda value, name: real_number(value, name, 0),
+    "learning_rate": _learning_rate,
     "momentum": _factor,
     "alpha": _factor,
     "beta1": _factor,

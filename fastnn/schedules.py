@@ -14,9 +14,12 @@ from collections import namedtuple
 
 import numpy as np
 
-from .validation import choice, flag, real_number, whole_number
+from .validation import choice, flag, real_number, shown, whole_number
 
 __all__ = ["Cosine", "Exponential", "OneCycle", "ReduceOnPlateau", "Step"]
+
+# Numbers of a history of which more is better, whatever the data.
+_SCORES = frozenset({"accuracy", "val_accuracy", "val_score"})
 
 
 class Schedule:
@@ -28,6 +31,14 @@ class Schedule:
         for name, check in _CHECKS.items():
             if hasattr(self, name):
                 object.__setattr__(self, name, check(getattr(self, name), name))
+
+
+def check_monitor(monitor, mode):
+    """Raise TypeError or ValueError unless monitor names a number that mode, "min" or "max", can be meant for."""
+    if not isinstance(monitor, str):
+        raise TypeError(f"monitor: expected the name of a number in History.metrics, got {shown(monitor)}")
+    if monitor in _SCORES and mode == "min":
+        raise ValueError(f"mode: expected 'max' with monitor={monitor!r}, of which more is better, got 'min'")
 
 
 def _optional(value, name):
@@ -216,6 +227,10 @@ class ReduceOnPlateau(Schedule):
     cooldown: int = 0
     minimum: float = 0.0
     eps: float = 1e-8
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_monitor(self.monitor, self.mode)
 
     # learning_rate is None, for the optimizer's, up to the first reduction; best is None before the first number.
     State = namedtuple("State", "learning_rate best bad cooldown")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import initializers, losses
+from .class_weights import weighted
 from .history import History
 from .kernels.codes import Activation, Normalization
 from .kernels.custom_training import batch_outputs
@@ -219,7 +220,7 @@ class Sequential:
 
     __call__ = predict
 
-    def loss_and_gradient(self, x, y, loss="mse", sample_weight=None) -> tuple[float, np.ndarray]:
+    def loss_and_gradient(self, x, y, loss="mse", sample_weight=None, *, class_weight=None) -> tuple[float, np.ndarray]:
         """The loss of a batch, and its gradient with respect to the parameters.
 
         A function of its arguments and the parameters alone: nothing is dropped, and batch normalization goes by the
@@ -232,6 +233,10 @@ class Sequential:
             loss: a name, a `fastnn.Loss`, an object of `fastnn.losses` or a function of your own, which says what y is
                 then: see `fastnn.losses.Custom`.
             sample_weight: (rows,) of at least 0: the loss is then the weighted mean over rows. All zero gives 0.
+            class_weight: for cross-entropies, weights of classes by which those of the rows are multiplied: a dict
+                from class, a whole number from 0 on, to weight, 1 where it has none; an array with one for each class;
+                or "balanced", rows / (classes * rows of the class) as in scikit-learn, of the rows that are given.
+                Targets must be of one class each: labels, rows with a single 1, or 0 and 1 for a single output.
 
         Returns:
             (loss, gradient): a float and a new flat array in the order of `parameters`.
@@ -246,7 +251,7 @@ class Sequential:
         (1.0, [6.0, 2.0])
         """
         loss = losses.get(loss)
-        data = as_training_data(x, y, sample_weight, self, loss)
+        data = weighted(as_training_data(x, y, sample_weight, self, loss), class_weight, sample_weight, self, loss)
         enough_rows(data[0].shape[0], self._least_rows)
         if loss.custom:
             x, y, none = data
@@ -283,13 +288,15 @@ class Sequential:
         )
         return value, gradient
 
-    def evaluate(self, x, y, loss="mse", sample_weight=None, *, metrics=()) -> dict[str, float]:
+    def evaluate(self, x, y, loss="mse", sample_weight=None, *, class_weight=None, metrics=()) -> dict[str, float]:
         """Loss and metrics of the network in use, by its `predict`: what a fit reports of its validation data.
 
         `loss_and_gradient` is the loss to train by, which with batch normalization goes by the batch.
 
         Args:
-            x, y, loss, sample_weight: as in `loss_and_gradient`; one row will do.
+            x, y, loss, sample_weight, class_weight: as in `loss_and_gradient`; one row will do. Metrics count by these
+                weights too: by "balanced" the accuracy is the mean of those of the classes. A fit reports its
+                validation data by sample_weight alone.
             metrics: as in `Trainer.fit`.
 
         Returns:
@@ -304,7 +311,7 @@ class Sequential:
         1.0
         """
         loss = losses.get(loss)
-        data = as_training_data(x, y, sample_weight, self, loss)
+        data = weighted(as_training_data(x, y, sample_weight, self, loss), class_weight, sample_weight, self, loss)
         return measured(self, data, loss, named(metrics, loss))
 
     def fit(
@@ -319,6 +326,7 @@ class Sequential:
         shuffle=True,
         seed=None,
         sample_weight=None,
+        class_weight=None,
         validation_data=None,
         validation_split=None,
         callbacks=(),
@@ -345,6 +353,7 @@ class Sequential:
             shuffle=shuffle,
             seed=seed,
             sample_weight=sample_weight,
+            class_weight=class_weight,
             validation_data=validation_data,
             validation_split=validation_split,
             callbacks=callbacks,
@@ -569,7 +578,11 @@ def MLP(
     if len(activations) != hidden:
         raise ValueError(f"activation: expected one for each of {hidden} hidden layers, got {len(activations)}")
     activations.append(enum_member(output_activation, Activation, "output_activation"))
-    more = [{"normalization": normalization, "dropout": dropout}] * hidden + [{}]
+    of_hidden = {"normalization": normalization, "dropout": dropout}
+    if not hidden:
+        # There is no layer that would find a wrong one.
+        Dense(1, 1, *([] if isinstance(activation, (list, tuple)) else [activation]), **of_hidden)
+    more = [of_hidden] * hidden + [{}]
     each = zip(sizes[:-1], sizes[1:], activations, more, strict=True)
     layers = [Dense(*given, **options) for *given, options in each]
     if flag(standardize, "standardize"):

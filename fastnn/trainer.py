@@ -9,9 +9,29 @@ from collections import namedtuple
 import numpy as np
 
 from . import losses, optimizers
-from .callbacks import call, ends_fit, matching_states, scheduled_rates, scheduler_among
+from .callbacks import (
+    call,
+    ends_fit,
+    matching_states,
+    refuse_missing,
+    refuse_other_numbers,
+    scheduled_rates,
+    scheduler_among,
+)
 from .checkpoint import read_checkpoint, write_checkpoint
-from .fit_task import check_batches, divided, make_task, order_of_rows, rows_held_back, training_data
+from .class_weights import weighted
+from .fit_task import (
+    all_finite,
+    check_batches,
+    divided,
+    make_task,
+    numbers_of,
+    order_of_rows,
+    rows_held_back,
+    training_data,
+    weighted_task,
+    why_not_finite,
+)
 from .history import History
 from .interrupts import Interrupts
 from .kernels.custom_training import update_by_gradient, update_outputs
@@ -24,7 +44,7 @@ from .metrics import measured
 from .position import BATCHES, DONE, Position
 from .progress import progress_bar
 from .sequential import Sequential
-from .validation import as_parameters, enough_rows, flag, seed_number, whole_number
+from .validation import as_parameters, enough_rows, flag, seed_number, shown, whole_number
 
 # One call of the kernel should last about this many seconds: Ctrl-C, checkpoints and progress wait for its end.
 CALL_SECONDS = 0.05
@@ -149,11 +169,13 @@ class Trainer:
         self._optimizer, self._optimization, self._states, self._steps = optimizer, optimization, states, steps
         self._planned = None
 
-    def step(self, x, y, sample_weight=None) -> float:
+    def step(self, x, y, sample_weight=None, *, class_weight=None) -> float:
         """One update on one batch.
 
         Args:
             x, y, sample_weight: as in `Sequential.loss_and_gradient`.
+            class_weight: a dict or an array as there; not "balanced", for a batch does not tell how many rows of each
+                class all of the data have.
 
         Returns:
             The loss before the update, a float; not checked for nan or inf.
@@ -171,7 +193,13 @@ class Trainer:
         array([1. , 0.6])
         """
         loss = self._loss
+        if isinstance(class_weight, str):
+            raise ValueError(
+                f"class_weight: expected a dict or an array, since a step does not see all of the data, got "
+                f"{shown(class_weight)}; numpy.bincount counts their labels"
+            )
         data = training_data(self.net, loss, x, y, sample_weight)
+        data = weighted(data, class_weight, sample_weight, self.net, loss)
         rows = data[0].shape[0]
         enough_rows(rows, self.net.least_rows)
         if self._regularized and not self.net.adapted:
@@ -231,6 +259,7 @@ class Trainer:
         shuffle=True,
         seed=None,
         sample_weight=None,
+        class_weight=None,
         validation_data=None,
         validation_split=None,
         callbacks=(),
@@ -239,10 +268,12 @@ class Trainer:
     ) -> History:
         """Train for some epochs. Rows are read where they lie: the data are not copied unless their dtype differs.
 
-        A `Standardize` that has learned no mean and scale yet learns those of x first, by sample_weight.
+        A `Standardize` that has learned no mean and scale yet learns those of x first, by the weights of its rows.
 
         Args:
             x, y, sample_weight: as in `Sequential.loss_and_gradient`.
+            class_weight: as there, "balanced" of the rows that are trained on. It is what training counts by: "loss"
+                has it; validation data and metrics, on the training data too, have sample_weight alone, as in Keras.
             batch_size: rows of a batch; the last of an epoch may have fewer, but with batch normalization none may have
                 one alone. None takes all rows.
             epochs: how often to go through the data.
@@ -265,7 +296,8 @@ class Trainer:
 
         Raises:
             RuntimeError: this trainer is in a fit: a callback, a metric, a schedule or another thread has called.
-            FloatingPointError: a loss is nan or inf. Parameters, optimizer, moments and `steps` are then those from
+            FloatingPointError: a loss is nan or inf, or after an epoch a parameter; the message says which number of
+                the data is to blame, if one is. Parameters, optimizer, moments and `steps` are then those from
                 before its epoch, or from where `resume` took it up; from there its attribute `trainer` can resume.
             ValueError, TypeError: an argument is not what it should be, or overlaps the parameters; the message
                 names it.
@@ -283,7 +315,7 @@ class Trainer:
         """
         task = self._task(x, y, sample_weight, validation_data, callbacks, metrics, progress)
         held_back = rows_held_back(validation_split, task.data[0].shape[0])
-        task = divided(task, held_back)
+        task = weighted_task(divided(task, held_back), self.net, class_weight, sample_weight)
         rows = task.data[0].shape[0]
         batch_size = rows if batch_size is None else min(rows, whole_number(batch_size, "batch_size", 1))
         check_batches(self.net, rows, batch_size)
@@ -291,11 +323,21 @@ class Trainer:
         shuffle = flag(shuffle, "shuffle")
         seed = seed_number(seed)
         position = Position(rows, batch_size, shuffle, epochs, held_back)
+        refuse_missing(task.callbacks, numbers_of(task))
         history = History(seed=secrets.randbits(63) if seed is None else seed)
         return self._go_on(task, position, history)
 
     def resume(
-        self, x, y, *, sample_weight=None, validation_data=None, callbacks=(), progress=None, metrics=()
+        self,
+        x,
+        y,
+        *,
+        sample_weight=None,
+        class_weight=None,
+        validation_data=None,
+        callbacks=(),
+        progress=None,
+        metrics=(),
     ) -> History:
         """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
 
@@ -303,7 +345,7 @@ class Trainer:
         shuffle, seed and validation_split are those of the fit; what a file cannot hold has to be given again.
 
         Args:
-            x, y, sample_weight, validation_data, metrics: what the fit was given.
+            x, y, sample_weight, class_weight, validation_data, metrics: what the fit was given.
             callbacks: as many as the fit was given and of the same kinds; they take up the states of those.
             progress: as in `fit`.
 
@@ -311,7 +353,8 @@ class Trainer:
             The `History` of the whole fit. Resuming one that is finished changes nothing.
 
         Raises:
-            ValueError: there is no fit to resume, or x has not its number of rows, or callbacks are not its kinds.
+            ValueError: there is no fit to resume, or x has not its number of rows, or callbacks are not its kinds, or
+                other numbers would follow those of its history: validation data or metrics are missing, or new.
             RuntimeError, FloatingPointError, TypeError, KeyboardInterrupt: as `fit`.
 
         >>> import numpy as np
@@ -335,8 +378,11 @@ class Trainer:
         expected, got = position.rows + position.held_back, task.data[0].shape[0]
         if got != expected:
             raise ValueError(f"x: expected the fit's {expected} rows, got {got}")
-        task = divided(task, position.held_back)
+        task = weighted_task(divided(task, position.held_back), self.net, class_weight, sample_weight)
         check_batches(self.net, position.rows, position.batch_size)
+        names = numbers_of(task)
+        refuse_missing(task.callbacks, names)
+        refuse_other_numbers(history, names, task.callbacks)
         return self._go_on(task, position, history)
 
     def save(self, path) -> None:
@@ -535,7 +581,7 @@ class Trainer:
                 now = time.perf_counter()
                 if loss.custom:
                     found[:] = value
-                self._check(found, first, before)
+                self._check(found, first, before, task, order)
                 position.advance(found, now - mark, rates)
                 if not loss.custom:
                     self._batches_a_call = max(1, int(count * min(MOST_GROWTH, CALL_SECONDS / max(now - began, 1e-9))))
@@ -543,6 +589,8 @@ class Trainer:
             bar.update(count, self.epochs + 1, found[-1])
             for callback in callbacks:
                 call(callback, "on_batches_end", self, self.history)
+        with held:
+            self._check_parameters(before, task, order)
         numbers = {"loss": self._mean_loss(task.data[2], order)}
         for prefix, part in task.watched.items():
             numbers |= self._watch(prefix, part, task)
@@ -637,15 +685,26 @@ class Trainer:
                 plan.numbers[RATES] = 0
         return batch_losses
 
-    def _check(self, found, first, before):
+    def _check(self, found, first, before, task, order):
         """Take the updates back and raise FloatingPointError if a loss is not finite."""
         bad = np.flatnonzero(~np.isfinite(found))
         if bad.size:
-            self._take_back(before)
-            raise FloatingPointError(
-                f"loss is {found[bad[0]]} in epoch {self.epochs + 1} (batch {first + bad[0] + 1}): the data hold nan "
-                "or inf, or the steps are too long; lower the learning rate, scale the data or set clip_norm"
-            )
+            batch = first + int(bad[0])
+            what = f"loss is {found[bad[0]]} in epoch {self.epochs + 1} (batch {batch + 1})"
+            self._fail(what, batch, before, task, order)
+
+    def _check_parameters(self, before, task, order):
+        """As `_check`, of what the last update has left behind, whose loss was that before it."""
+        if not all_finite(self.net.network.parameters):
+            what = f"parameters are nan or inf after epoch {self.epochs + 1}"
+            self._fail(what, self._position.batches - 1, before, task, order)
+
+    def _fail(self, what, batch, before, task, order):
+        self._take_back(before)
+        rows, size = np.arange(self._position.rows) if order is None else order, self._position.batch_size
+        # Where activations saturate, a batch has a finite loss and an update that is not.
+        seen = np.r_[rows[batch * size : (batch + 1) * size], rows[: batch * size]]
+        raise FloatingPointError(f"{what}: {why_not_finite(task, self.net.network.parameters, seen)}")
 
     def _watch(self, prefix, data, task):
         """Loss of validation data, and metrics, of the network as it is."""

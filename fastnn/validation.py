@@ -13,6 +13,7 @@ import numpy as np
 
 from .kernels.codes import Loss
 from .kernels.whole_numbers import as_int
+from .other_names import did_you_mean
 
 # Labels travel to the kernels as floats: beyond this float32 cannot tell neighbours apart.
 FLOAT32_WHOLE_NUMBERS = 2**24
@@ -120,8 +121,9 @@ def seed_number(seed):
 
 def choice(value, options, name):
     """The entry of `options`, a mapping by name, that a string means."""
-    if value not in options:
-        raise ValueError(f"{name}: expected one of {', '.join(options)}, got {shown(value)}")
+    if not isinstance(value, str) or value not in options:
+        meant = did_you_mean(value, options)
+        raise ValueError(f"{name}: expected one of {', '.join(options)}, got {shown(value)}{meant}")
     return options[value]
 
 
@@ -132,10 +134,12 @@ def enum_member(value, enum, name, instead=""):
     """
     if isinstance(value, enum):
         return value
+    members = {member.name.lower(): member for member in enum}
     if isinstance(value, str):
-        return choice(value, {member.name.lower(): member for member in enum}, name)
-    names = ", ".join(member.name.lower() for member in enum)
-    raise TypeError(f"{name}: expected one of {names}, or a member of {enum.__name__}{instead}, got {shown(value)}")
+        return choice(value, members, name)
+    meant = did_you_mean(getattr(value, "__name__", str(value)), members) if value is None or callable(value) else ""
+    expected = f"{', '.join(members)}, or a member of {enum.__name__}{instead}"
+    raise TypeError(f"{name}: expected one of {expected}, got {shown(value)}{meant}")
 
 
 def _numbers_of(column):
@@ -282,10 +286,21 @@ def _labels(y, out_features, dtype):
     if y.dtype.kind == "f":
         with np.errstate(all="ignore"):
             _refuse_where(y != np.floor(y), y, "y: labels must be whole numbers")
-    _refuse_where((y < 0) | (y >= out_features), y, f"y: labels must lie in 0 .. {out_features - 1}")
+    # A class more than outputs is what two classes have with the one output of binary_cross_entropy.
+    among = " of a network with one output (binary_cross_entropy has two classes there)" if out_features == 1 else ""
+    _refuse_where((y < 0) | (y >= out_features), y, f"y: labels{among} must lie in 0 .. {out_features - 1}")
     if dtype == np.float32 and out_features > FLOAT32_WHOLE_NUMBERS:
         raise ValueError(f"y: float32 cannot hold labels of {out_features} classes; use dtype float64")
     return np.ascontiguousarray(converted(y.reshape(-1, 1), dtype))
+
+
+def _targets_array(y, loss):
+    try:
+        return real_array(y, "y")
+    except TypeError as error:
+        if loss not in (Loss.SOFTMAX_CROSS_ENTROPY, Loss.BINARY_CROSS_ENTROPY):
+            raise
+        raise TypeError(f"{error}; numpy.unique(y, return_inverse=True) numbers classes that have names") from None
 
 
 def as_targets(y, rows, out_features, loss, dtype):
@@ -301,7 +316,7 @@ def as_targets(y, rows, out_features, loss, dtype):
     usual = type(y) is np.ndarray and y.dtype is dtype and y.shape == (rows, out_features)
     if usual and loss in UNBOUNDED and y.flags.c_contiguous and y.flags.aligned:
         return y
-    array = real_array(y, "y")
+    array = _targets_array(y, loss)
     if array.ndim not in (1, 2):
         raise wrong_shape("y", shape_text(rows, out_features), array)
     if array.shape[0] != rows:
@@ -310,8 +325,10 @@ def as_targets(y, rows, out_features, loss, dtype):
     if loss == Loss.SOFTMAX_CROSS_ENTROPY and column:
         return _labels(array, out_features, dtype)
     if out_features != (1 if column else array.shape[1]):
-        labels = f" or {shape_text(rows)} labels" if loss == Loss.SOFTMAX_CROSS_ENTROPY else ""
-        raise wrong_shape("y", shape_text(rows, out_features) + labels, array)
+        more = f" or {shape_text(rows)} labels" if loss == Loss.SOFTMAX_CROSS_ENTROPY else ""
+        if loss == Loss.BINARY_CROSS_ENTROPY and column:
+            more = ", for labels are targets of softmax_cross_entropy"
+        raise wrong_shape("y", shape_text(rows, out_features) + more, array)
     if loss in (Loss.BINARY_CROSS_ENTROPY, Loss.SOFTMAX_CROSS_ENTROPY):
         message = f"y: targets of {loss.name.lower()} must lie in 0 .. 1"
         _refuse_where(~((array >= 0) & (array <= 1)), array, message)
@@ -334,21 +351,21 @@ def _any_targets(y, rows, dtype):
     return np.ascontiguousarray(converted(array.reshape(rows, columns), dtype))
 
 
-def as_sample_weight(sample_weight, rows, dtype):
+def as_sample_weight(sample_weight, rows, dtype, name="sample_weight"):
     """(rows,) finite weights of at least 0, contiguous; an empty array for None."""
     if sample_weight is None:
         return np.empty(0, dtype)
-    array = real_array(sample_weight, "sample_weight")
+    array = real_array(sample_weight, name)
     if array.shape != (rows,):
-        raise wrong_shape("sample_weight", shape_text(rows), array)
-    _refuse_where(~((array >= 0) & np.isfinite(array)), array, "sample_weight: weights must be finite and at least 0")
+        raise wrong_shape(name, shape_text(rows), array)
+    _refuse_where(~((array >= 0) & np.isfinite(array)), array, f"{name}: weights must be finite and at least 0")
     weights = np.ascontiguousarray(converted(array, dtype))
     lost = ~np.isfinite(weights) | ((weights < np.finfo(dtype).tiny) & (array > 0))
-    _refuse_where(lost, array, f"sample_weight: weights must be 0 or within the normal numbers of {dtype}")
+    _refuse_where(lost, array, f"{name}: weights must be 0 or within the normal numbers of {dtype}")
     with np.errstate(over="ignore"):
         total = weights.sum()
     if not np.isfinite(total):
-        raise ValueError(f"sample_weight: expected a sum within {dtype}, got weights of up to {weights.max()}")
+        raise ValueError(f"{name}: expected a sum within {dtype}, got weights of up to {weights.max()}")
     return weights
 
 

@@ -440,7 +440,7 @@ def test_resume_refuses_what_does_not_fit(data):
         train.fit(x, y, epochs=3, callbacks=[interrupt])
     with pytest.raises(ValueError, match="x: expected the fit's 50 rows, got 49"):
         train.resume(x[1:], y[1:], callbacks=[interrupt])
-    for callbacks, got in ([], ""), ([EarlyStopping()], "EarlyStopping"):
+    for callbacks, got in ([], ""), ([EarlyStopping("loss")], "EarlyStopping"):
         with pytest.raises(ValueError, match=rf"callbacks: expected those of the fit, \[function\], got \[{got}\]"):
             train.resume(x, y, callbacks=callbacks)
     assert train.resume(x, y, callbacks=[lambda *_: None]).epochs == [1, 2, 3]
@@ -506,3 +506,113 @@ def test_checkpoints_pickle(unit, tmp_path):
     restored = fastnn.Trainer.restore(tmp_path / "training.safetensors")
     assert (loaded.unit, loaded.every, restored.epochs) == (unit, 2, 3)
     assert restored.net.parameters.tobytes() == net.parameters.tobytes()
+
+
+# ---- Numbers that are not there, found before the first batch
+
+
+def watching(monitor="val_loss"):
+    plateau = fastnn.LearningRateScheduler(fastnn.schedules.ReduceOnPlateau(monitor=monitor, mode="max"))
+    return [EarlyStopping(monitor, mode="max"), plateau]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_number_that_will_be_missing_is_told_before_the_first_batch(data, which):
+    train = make()
+    before = train.net.parameters.copy()
+    names = ["loss, seconds", "loss, learning_rate, seconds"][which]
+    with pytest.raises(ValueError, match=f"monitor: expected one of {names}, got 'val_loss'; a fit with validation"):
+        # A function may add numbers to the history, but not this one.
+        train.fit(*data, callbacks=[lambda trainer, history: None, watching()[which]])
+    with pytest.raises(
+        ValueError, match=r"monitor: expected one of loss, mae, val_loss, val_mae, (learning_rate, )?seconds"
+    ):
+        train.fit(*data, callbacks=[watching("val_mse")[which]], validation_split=0.5, metrics=["mae"])
+    assert train.steps == 0
+    assert train.history is None
+    np.testing.assert_array_equal(train.net.parameters, before)
+
+
+def test_a_number_of_a_callback_of_ones_own_can_be_watched(data):
+    def note(trainer, history):
+        history.metrics.setdefault("norm", []).append(float(np.abs(trainer.net.parameters).sum()))
+
+    class Noting(EarlyStopping):
+        def on_epoch_end(self, trainer, history):
+            note(trainer, history)
+            return super().on_epoch_end(trainer, history)
+
+    for callbacks in ([note, EarlyStopping("norm", patience=1)], [Noting("norm", patience=1)]):
+        history = make().fit(*data, epochs=3, callbacks=callbacks)
+        assert len(history.metrics["norm"]) == len(history.epochs)
+    with pytest.raises(ValueError, match="monitor: expected one of loss, seconds, got 'norm'"):
+        make().fit(*data, callbacks=[EarlyStopping("norm"), note])
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "val_accuracy", "val_score"])
+def test_of_an_accuracy_more_is_better(monitor):
+    for kind in (EarlyStopping, fastnn.schedules.ReduceOnPlateau):
+        with pytest.raises(ValueError, match=f"mode: expected 'max' with monitor='{monitor}'"):
+            kind(monitor=monitor)
+        assert kind(monitor=monitor, mode="max").monitor == monitor
+        with pytest.raises(TypeError, match=r"monitor: expected the name of a number in .*, got None"):
+            kind(monitor=None)
+
+
+def test_a_resumed_fit_notes_the_same_numbers(data):
+    ends = iter([False, True])
+
+    def interrupt(trainer, history):
+        if next(ends, False):
+            raise KeyboardInterrupt
+
+    train, given = make(), {"validation_data": data, "metrics": ["mae"]}
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(*data, epochs=4, seed=0, callbacks=[EarlyStopping(), interrupt], **given)
+    own, other = [EarlyStopping(), CSVLogger("never.csv")], [EarlyStopping(), interrupt]
+    message = (
+        "validation_data, metrics: expected those of the fit, which give loss, mae, val_loss, val_mae, seconds, got"
+    )
+    for callbacks, lacking in ((own, {"validation_data": data}), (other, {**given, "metrics": ["mae", "huber"]})):
+        with pytest.raises(ValueError, match=message):
+            train.resume(*data, callbacks=callbacks, **lacking)
+    with pytest.raises(ValueError, match="monitor: expected one of loss, mae, seconds, got 'val_loss'"):
+        train.resume(*data, callbacks=other, metrics=["mae"])
+    callbacks = [EarlyStopping("loss"), interrupt]
+    with pytest.raises(ValueError, match=message):
+        train.resume(*data, callbacks=callbacks, metrics=["mae"])
+    assert train.epochs == 2
+    history = train.resume(*data, callbacks=other, **given)
+    assert {len(numbers) for numbers in history.metrics.values()} == {4}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("on_epoch_begin", "'on_fit_begin' or 'on_epoch_end'"),
+        ("on_train_begin", "'on_fit_begin'"),
+        ("on_train_batch_end", "'on_batches_end'"),
+        ("on_epochs_end", "'on_epoch_end'"),
+        ("on_Fit_End", "'on_fit_end'"),
+    ],
+)
+def test_a_method_that_nothing_would_call_is_refused(data, name, meant):
+    for hooks in ([name], [name, "on_epoch_end"]):
+        callback = type("Other", (), dict.fromkeys(hooks, lambda *_: None))()
+        message = (
+            rf"callbacks: expected methods of the names on_fit_begin, .*, got {name} of .*; did you mean {meant}\?"
+        )
+        with pytest.raises(TypeError, match=message):
+            make().fit(*data, callbacks=[callback])
+    callback = type("Own", (), dict.fromkeys(["on_my_way", "on_epoch_end"], lambda *_: None))()
+    make().fit(*data, callbacks=[callback])
+
+
+def test_a_schedule_needs_its_scheduler(data):
+    with pytest.raises(
+        TypeError, match=r"callbacks: expected LearningRateScheduler\(Step\(.*\)\), got the schedule alone"
+    ):
+        make().fit(*data, callbacks=[schedules.Step(2)])
+    for rate in (schedules.Step(2), lambda t: 0.1):
+        with pytest.raises(TypeError, match=r"learning_rate: expected a real number, got .*; a schedule goes into the"):
+            fastnn.Adam(rate)

@@ -834,3 +834,20 @@ def test_the_network_of_an_estimator_predicts_what_it_does(make, targets, given,
     net.parameters[:] = 0
     np.testing.assert_array_equal(model.predict(X), model.predict(X.copy()))
     assert all(coef.any() for coef in model.coefs_)
+
+
+def test_a_number_that_will_be_missing_is_told_before_the_first_batch(data):
+    batches = type("Batches", (), {"on_batches_end": lambda self, fit, history: pytest.fail("a batch was trained on")})
+    plateau = {"schedule": ReduceOnPlateau(), "callbacks": [batches()]}
+    for settings, names in (
+        ({"callbacks": [fastnn.EarlyStopping(), batches()]}, "loss, seconds"),
+        (plateau, "loss, learning_rate, seconds"),
+        (
+            {"callbacks": [fastnn.EarlyStopping("val_mae"), batches()], "early_stopping": True},
+            "loss, val_loss, val_score",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"monitor: expected one of {names}"):
+            MLPRegressor(max_iter=2, **settings).fit(*data)
+    model = MLPRegressor(max_iter=2, random_state=0, schedule=ReduceOnPlateau(), callbacks=[fastnn.EarlyStopping()])
+    assert len(model.fit(*data, X_val=data[0], y_val=data[1]).history_.metrics["val_loss"]) == 2

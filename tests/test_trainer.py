@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, History, Trainer, trainer
+from fastnn import SGD, Adam, History, Trainer, fit_task, trainer
 from fastnn.fit_task import order_of_rows
 from fastnn.kernels import reference
 
@@ -320,9 +320,49 @@ def test_a_loss_that_is_not_finite_raises(data, bad):
     y = y.copy()
     y[20] = bad
     train = make()
-    with pytest.raises(FloatingPointError, match=rf"loss is {bad} in epoch 1 \(batch 3\): .* lower the learning rate"):
+    with pytest.raises(
+        FloatingPointError, match=rf"loss is {bad} in epoch 1 \(batch 3\): y holds {bad} at row 20, in float32"
+    ):
         train.fit(x, y, batch_size=10, shuffle=False)
     assert train.history.epochs == []
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_what_is_not_finite_is_told(data, shuffle, monkeypatch):
+    x, y = data
+    for looked_at in (3, fit_task.LOOKED_AT):
+        monkeypatch.setattr(fit_task, "LOOKED_AT", looked_at)
+        for batch_size in (8, None):
+            holed = x.astype(np.float64)
+            holed[37, 2] = -1e300
+            with pytest.raises(FloatingPointError, match="x holds -inf at row 37, column 2, in float32"):
+                make().fit(holed, y, batch_size=batch_size, shuffle=shuffle, seed=0)
+    with pytest.raises(FloatingPointError, match=r"x and y are finite, so the steps .* too large; lower the learning"):
+        make(optimizer=SGD(learning_rate=1e30)).fit(x, y, epochs=3, shuffle=shuffle, seed=0)
+    with pytest.raises(FloatingPointError, match=r"x and y are finite, .* or the function gives it; lower the"):
+        make(loss=lambda y, prediction: (math.nan, prediction)).fit(x, y, shuffle=shuffle, seed=0)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_the_last_update_of_a_fit_is_looked_at_too(data, epochs):
+    """Its loss is one from before it, and finite."""
+    x, y = data
+    train = make(optimizer=Adam(learning_rate=1e-3))
+    train.fit(x, y, batch_size=None, epochs=epochs - 1, seed=0)
+    before, moments = train.net.parameters.copy(), [moment.copy() for moment in train.moments]
+    train.optimizer = Adam(learning_rate=1e39)
+    message = rf"parameters are nan or inf after epoch {epochs}: x and y are finite, so the steps are too long"
+    with pytest.raises(FloatingPointError, match=message):
+        train.fit(x, y, batch_size=None, seed=0)
+    np.testing.assert_array_equal(train.net.parameters, before)
+    np.testing.assert_array_equal(train.moments, moments)
+    train.optimizer = Adam(learning_rate=1e-3)
+    assert train.resume(x, y).epochs == [epochs]
+    train.net.parameters[3] = np.nan
+    with pytest.raises(
+        FloatingPointError, match=r"loss is nan in epoch . \(batch 1\): parameters were nan or inf before it"
+    ):
+        train.fit(x, y)
 
 
 @pytest.mark.parametrize("twin", [copy.deepcopy, lambda train: pickle.loads(pickle.dumps(train))])
@@ -491,3 +531,44 @@ def test_a_loss_that_would_make_probabilities_of_probabilities_is_told(activatio
         if warned:
             assert re.match("loss: .*_cross_entropy takes logits", str(found[0].message))
             assert found[0].filename == __file__ or "fit" in inspect.getsource(call)
+
+
+def test_layers_are_kept_by_training_others_on_what_they_predict(data, rng):
+    """The recipe of docs/training.md is a loop of steps that copies the first layer back after each."""
+    x, y = data[0].astype(np.float64), data[1]
+    stepped = fastnn.MLP([3, 8, 1], activation="tanh", dtype="float64", seed=0)
+    kept, last = (fastnn.Sequential([copy.deepcopy(layer)], dtype="float64") for layer in stepped.layers)
+    last.fit(kept.predict(x), y, "mse", "adam", batch_size=10, epochs=4, shuffle=False)
+    whole = fastnn.Sequential(copy.deepcopy([*kept.layers, *last.layers]), dtype="float64")
+    train, weight, bias = Trainer(stepped, "mse", "adam"), stepped[0].weight.copy(), stepped[0].bias.copy()
+    for _ in range(4):
+        for first in range(0, 50, 10):
+            train.step(x[first : first + 10], y[first : first + 10])
+            stepped[0].weight, stepped[0].bias = weight, bias
+    # The same steps, in kernels for other shapes: 20 updates of about eps each.
+    np.testing.assert_allclose(whole.parameters, stepped.parameters, rtol=1e-12, atol=1e-13)
+    assert not np.allclose(whole[1].weight, fastnn.MLP([3, 8, 1], activation="tanh", dtype="float64", seed=0)[1].weight)
+
+
+def test_no_layer_says_that_it_is_frozen():
+    layer = fastnn.MLP([2, 3, 1], seed=0)[0]
+    layer.trainable = True
+    with pytest.raises(
+        ValueError, match="trainable: expected True, since a fit moves all layers of its model, got False"
+    ):
+        layer.trainable = False
+    with pytest.raises(TypeError, match="trainable: expected True or False, got 'no'"):
+        layer.trainable = "no"
+    assert layer.trainable is True
+
+
+def test_a_history_draws_its_numbers_if_it_has_some(data):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("agg")
+    history = make().fit(*data, epochs=3, validation_split=0.2, metrics=["mae"])
+    lines = {line.get_label(): line for line in history.plot().lines}
+    assert lines.keys() == {"loss", "val_loss", "mae", "val_mae"}
+    np.testing.assert_array_equal(lines["val_mae"].get_xydata(), np.c_[[1, 2, 3], history.metrics["val_mae"]])
+    axes = pyplot.subplots()[1]
+    assert make().fit(*data, epochs=0).plot(axes) is axes
+    pyplot.close("all")

@@ -201,3 +201,38 @@ def test_dtypes_other_than_two_are_refused(bad):
         return
     with pytest.raises(ValueError, match="dtype: expected float32 or float64, got "):
         validation.float_dtype(bad)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "y", "message"),
+    [
+        (
+            "softmax_cross_entropy",
+            1,
+            [0, 1],
+            r"y: labels of a network with one output \(binary_cross_entropy has .*\) must lie in 0 .. 0, got 1",
+        ),
+        (
+            "softmax_cross_entropy",
+            2,
+            ["a", "b"],
+            r"y: expected an array .*; numpy.unique\(y, return_inverse=True\) numbers",
+        ),
+        (
+            "binary_cross_entropy",
+            1,
+            ["a", "b"],
+            r"y: expected an array .*; numpy.unique\(y, return_inverse=True\) numbers",
+        ),
+        (
+            "binary_cross_entropy",
+            3,
+            [0, 2],
+            r"y: expected shape \(2, 3\), for labels are targets of softmax_cross_entropy, got \(2,\)",
+        ),
+        ("mse", 1, ["a", "b"], "y: expected an array of real numbers, got dtype <U1$"),
+    ],
+)
+def test_messages_lead_from_one_form_of_targets_to_another(loss, outputs, y, message):
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        fastnn.MLP([1, outputs], seed=0).fit([[1.0], [2.0]], y, loss)
