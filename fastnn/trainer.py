@@ -144,7 +144,7 @@ class Trainer:
             size = self.net.parameter_count
             states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
             steps = 0
-        optimization = Optimization(int(optimizer.code), optimizer.hyper(), *states)
+        optimization = Optimization(int(optimizer.code), optimizers.hyper_of(optimizer), *states)
         # Nothing is called any more: no interrupt falls between these.
         self._optimizer, self._optimization, self._states, self._steps = optimizer, optimization, states, steps
         self._planned = None

@@ -403,6 +403,42 @@ def test_subclasses_keep_what_kernels_go_by(x, y):
     assert make(optimizer=Named()).step(x, y) == make().step(x, y)
 
 
+def test_subclasses_with_other_numbers(x, y):
+    """An update reads so many hyper-parameters, a loss so many levels, however many there were."""
+
+    class Single(SGD):
+        hyper = lambda self: super().hyper().astype(np.float32)
+
+    numbers = SGD().hyper()
+
+    class Fixed(SGD):
+        hyper = lambda self: numbers
+
+    for optimizer in (Single(), Fixed()):
+        assert make(optimizer=optimizer).step(x, y) == make(optimizer="sgd").step(x, y)
+    # A schedule puts its rates into the array that updates read.
+    halve = fastnn.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    make(optimizer=Fixed()).fit(x, y, callbacks=[halve])
+    assert Fixed().hyper().tobytes() == SGD().hyper().tobytes()
+
+    class Short(SGD):
+        hyper = lambda self: np.ones(2)
+
+    with pytest.raises(ValueError, match=r"optimizer: hyper: expected shape \(12,\), got \(2,\)"):
+        make(optimizer=Short())
+
+    class OneForAll(fastnn.losses.Quantile):
+        repeats = False
+
+    class Nothing(fastnn.losses.Huber):
+        parameter = np.empty(0)
+
+    for loss, name in ((OneForAll([0.1, 0.9]), "repeats"), (Nothing(), "parameter")):
+        with pytest.raises(TypeError, match=f"loss: expected the {name} of its base class"):
+            make(loss=loss, sizes=(3, 5))
+    assert make(loss=type("Named", (fastnn.losses.Quantile,), {"name": "mine"})()).loss.name == "mine"
+
+
 @pytest.mark.parametrize("rates", [np.ones(0), np.ones((2, 1)), [0.1, 0.1, 0.1]])
 def test_learning_rates_of_another_shape_are_refused(rates, x, y):
     class Schedules:
@@ -411,6 +447,33 @@ def test_learning_rates_of_another_shape_are_refused(rates, x, y):
 
     with pytest.raises(ValueError, match=r"learning_rates: expected shape \(1,\), got"):
         make().fit(x, y, batch_size=20, callbacks=[Schedules()])
+
+
+@pytest.mark.parametrize("rate", [np.nan, np.inf, -1e-9])
+def test_learning_rates_that_are_none_are_refused(rate, x, y):
+    """The last update of a fit is followed by no loss that would tell."""
+
+    class Schedules:
+        on_epoch_end = staticmethod(lambda *_: None)
+        learning_rates = staticmethod(lambda base, position, count: np.full(count, rate))
+
+    trainer = make()
+    before = trainer.net.parameters.copy()
+    with pytest.raises(ValueError, match="learning_rates: expected finite numbers of at least 0, got"):
+        trainer.fit(x, y, callbacks=[Schedules()])
+    np.testing.assert_array_equal(trainer.net.parameters, before)
+
+
+@pytest.mark.parametrize("mode", ["warn", "raise"])
+def test_schedules_that_leave_the_floats(mode, x, y):
+    growing = fastnn.LearningRateScheduler(fastnn.schedules.Exponential(1e200))
+    falling = fastnn.LearningRateScheduler(fastnn.schedules.Exponential(1e-200))
+    with np.errstate(all=mode):
+        assert make().fit(x, y, epochs=4, seed=0, callbacks=[falling]).metrics["learning_rate"][-1] == 0
+        # Labels of their own make each loss 0, so that no step is too long before.
+        trainer = make(optimizer=SGD(learning_rate=1e-100), dtype="float64")
+        with pytest.raises(ValueError, match="learning_rates: expected finite numbers of at least 0, got inf"):
+            trainer.fit(x, trainer.net.predict(x), epochs=4, seed=0, callbacks=[growing])
 
 
 def test_learning_rates_of_another_dtype_are_converted(x, y):
