@@ -551,6 +551,14 @@ def _mean(y, prediction):
     return prediction.mean()
 
 
+def test_a_loss_below_the_smallest_numbers_ends_no_fit():
+    net = fastnn.MLP([1, 1], dtype="float64", seed=0)
+    net.parameters = [0, 0]
+    with np.errstate(all="raise"):
+        history = net.fit(np.zeros((3, 1)), np.full(3, 1e-160), batch_size=2, epochs=2, optimizer="adam", seed=0)
+    assert history.epochs == [1, 2]
+
+
 def test_the_mean_loss_of_an_epoch_does_not_overflow():
     net = fastnn.MLP([1, 1], dtype="float64", seed=0)
     history = net.fit(np.ones((4, 1)), np.full((4, 1), 1.2e154), batch_size=1, optimizer=SGD(learning_rate=0), seed=0)
@@ -563,6 +571,40 @@ def test_weights_whose_sum_overflows_are_refused(dtype, weight):
     net = fastnn.MLP([1, 1], dtype=dtype, seed=0)
     with pytest.raises(ValueError, match="sample_weight: expected a sum within"):
         net.loss_and_gradient([[1.0], [1.0]], [[1.0], [1.0]], sample_weight=[weight, weight])
+
+
+@pytest.mark.parametrize("loss", ["mse", "log_cosh", "softmax_cross_entropy"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_any_size_give_the_same_bits(dtype, loss):
+    """Beside a loss of 1e-6 the smallest were subnormal, the largest inf; twice the largest sum made the loss 0."""
+    limits, net = np.finfo(dtype), fastnn.MLP([3, 5, 2], dtype=dtype, seed=0)
+    x = np.linspace(-1, 1, 24).reshape(8, 3).astype(dtype)
+    near = fastnn.activations.softmax(net.predict(x)) if loss.startswith("softmax") else net.predict(x) * 1.001
+    weights = np.linspace(1, 2, 8).astype(dtype)
+    for y in near, near * 1e4 if loss == "mse" else near:
+        value, gradient = net.loss_and_gradient(x, y, loss, weights)
+        straight = fastnn.Trainer(net.copy(), loss, "adam")
+        history = straight.fit(x, y, batch_size=3, epochs=2, seed=0, sample_weight=weights)
+        for exponent in (limits.minexp, limits.minexp + 9, -40, 40, limits.maxexp - 6, limits.maxexp - 5):
+            scaled = np.ldexp(weights, exponent)
+            found = net.loss_and_gradient(x, y, loss, scaled)
+            assert found[0] == value
+            assert found[1].tobytes() == gradient.tobytes()
+            trainer = fastnn.Trainer(net.copy(), loss, "adam")
+            again = trainer.fit(x, y, batch_size=3, epochs=2, seed=0, sample_weight=scaled)
+            assert again.metrics["loss"] == history.metrics["loss"]
+            assert trainer.net.parameters.tobytes() == straight.net.parameters.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_all_sizes_at_once(dtype):
+    """The smallest are a batch of their own."""
+    limits, x, y = np.finfo(dtype), np.ones((4, 1)), np.array([1.0, 2.0, 3.0, 4.0])
+    for least, most in ((limits.tiny, 1.0), (2**20 * limits.tiny, limits.max / 2**20), (1.0, limits.max / 4)):
+        trainer = fastnn.Trainer(fastnn.MLP([1, 1], dtype=dtype, seed=0), optimizer=SGD(learning_rate=0))
+        trainer.net.parameters = [0, 0]
+        trainer.fit(x, y, batch_size=2, shuffle=False, seed=0, sample_weight=[least, least, most, most])
+        np.testing.assert_allclose(trainer.position().losses, [2.5, 12.5], rtol=1e-6)
 
 
 def test_a_metric_that_is_no_number_is_named(x, y):
