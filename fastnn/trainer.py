@@ -553,8 +553,10 @@ class Trainer:
         visited = weight if order is None else weight[order]
         starts = np.arange(0, position.rows, position.batch_size)
         total = np.add.reduceat(visited, starts, dtype=np.float64)
-        # Shares of the whole first: sums of losses or of weights could overflow, where the mean does not.
-        return float((position.losses * (total / total.sum())).sum()) if total.any() else 0.0
+        # Shares of the whole first: sums of losses or of weights could overflow, where the mean does not. What falls
+        # below the smallest numbers is nothing to raise for, whatever np.seterr says.
+        with np.errstate(under="ignore"):
+            return float((position.losses * (total / total.sum())).sum()) if total.any() else 0.0
 
     def _part(self, data, order, first, count):
         """(x, y, weights, order) of `count` batches of the data from batch `first` on."""
