@@ -159,11 +159,11 @@ class Trainer:
             The loss before the update, a float; not checked for nan or inf.
 
         Raises:
-            ValueError, TypeError: as `Sequential.loss_and_gradient`; an argument overlaps the parameters; or the model
-                begins with a `Standardize` that has learned nothing yet.
+            ValueError, TypeError: as `Sequential.loss_and_gradient`; an argument overlaps parameters or moments; or the
+                model begins with a `Standardize` that has learned nothing yet.
         """
         loss = self._loss
-        data = training_data(self.net, loss, x, y, sample_weight)
+        data = training_data(self.net, loss, self._states, x, y, sample_weight)
         rows = data[0].shape[0]
         enough_rows(rows, self.net.least_rows)
         if self._regularized and not self.net.adapted:
@@ -259,8 +259,8 @@ class Trainer:
             RuntimeError: this trainer is in a fit: a callback, a metric, a schedule or another thread has called.
             FloatingPointError: a loss is nan or inf. Parameters, optimizer, moments and `steps` are then those from
                 before its epoch, or from where `resume` took it up; from there its attribute `trainer` can resume.
-            ValueError, TypeError: an argument is not what it should be, or overlaps the parameters; the message
-                names it.
+            ValueError, TypeError: an argument is not what it should be, or overlaps the parameters or the moments; the
+                message names it.
             KeyboardInterrupt: passed on between two updates, after some 0.05 s unless one update takes longer. Its
                 attribute `trainer` has the `history` so far, and its `resume` goes on.
 
@@ -408,7 +408,7 @@ class Trainer:
         """The `Task` that the arguments of a fit make."""
         if "_fit_under_way" in self.__dict__:
             raise RuntimeError(IN_A_FIT)
-        return make_task(self.net, self._loss, *arguments)
+        return make_task(self.net, self._loss, self._states, *arguments)
 
     def _go_on(self, task, position, history):
         """Run a fit from where it stands to its end; what ends it sooner tells which trainer can go on with it."""

@@ -103,6 +103,17 @@ def test_training_on_the_parameters_themselves_is_refused(x, y, name):
     trainer.net.predict(flat[:12].reshape(4, 3))
 
 
+def test_training_on_the_moments_is_refused(y):
+    trainer = make()
+    trainer.step(np.ones((4, 3)), y[:4])
+    for moment in trainer.moments:
+        before = moment.copy()
+        for train in (trainer.step, trainer.fit):
+            with pytest.raises(ValueError, match=r"x: expected memory of its own, .* overlaps the optimizer's moments"):
+                train(moment[:12].reshape(4, 3), y[:4])
+        np.testing.assert_array_equal(moment, before)
+
+
 def test_a_result_does_not_go_into_the_parameters(x):
     net = make().net
     before = net.parameters.copy()
@@ -401,6 +412,16 @@ def test_subclasses_keep_what_kernels_go_by(x, y):
         name = "mine"
 
     assert make(optimizer=Named()).step(x, y) == make().step(x, y)
+
+
+@pytest.mark.parametrize("name", ["parameter_count", "statistics_count"])
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_layers_that_count_for_themselves(name, count):
+    Odd = type("Odd", (Dense,), {name: count})
+    with pytest.raises((TypeError, ValueError)):
+        fastnn.Sequential([Odd(3, 2, normalization="batch"), Dense(2, 1)])
+    Named = type("Named", (Dense,), {})
+    assert fastnn.Sequential([Named(3, 2, normalization="batch"), Dense(2, 1)]).predict(np.ones(3)).shape == (1,)
 
 
 def test_subclasses_with_other_numbers(x, y):
