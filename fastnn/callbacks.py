@@ -87,7 +87,8 @@ def scheduled_rates(scheduler, base, position, count):
         float64 (count,); None without a scheduler.
 
     Raises:
-        ValueError: the scheduler, which may be the user's own, has given another number of them.
+        ValueError: the scheduler, which may be the user's own, has given another number of them; or one is not a finite
+            number of at least 0, as those of a schedule that grows are at some time.
     """
     if scheduler is None:
         return None
@@ -96,6 +97,9 @@ def scheduled_rates(scheduler, base, position, count):
     rates = np.ascontiguousarray(rates, np.float64)
     if rates.shape != (count,):
         raise ValueError(f"learning_rates: expected shape ({count},), got {rates.shape}")
+    bad = ~((rates >= 0) & (rates < math.inf))
+    if bad.any():
+        raise ValueError(f"learning_rates: expected finite numbers of at least 0, got {rates[bad][0]}")
     return rates
 
 
@@ -380,7 +384,9 @@ class LearningRateScheduler:
 
     def _at(self, t, base, total):
         if isinstance(self.schedule, Schedule):
-            return self.schedule(t, base, total)
+            # Rates fall below the smallest numbers, or rise beyond the largest, whatever np.seterr says.
+            with np.errstate(all="ignore"):
+                return self.schedule(t, base, total)
         return [real_number(self.schedule(int(i), base), "schedule: learning_rate", 0) for i in t]
 
     def on_epoch_end(self, trainer, history):

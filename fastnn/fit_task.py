@@ -20,7 +20,7 @@ LOOKED_AT = 2**14
 Task = namedtuple("Task", "loss data watched functions callbacks progress")
 
 
-def training_data(net, loss, x, y, sample_weight):
+def training_data(net, loss, moments, x, y, sample_weight):
     """What `as_training_data` returns, in memory that training does not change."""
     data = as_training_data(x, y, sample_weight, net, loss)
     for name, array in zip(("x", "y", "sample_weight"), data, strict=True):
@@ -28,6 +28,8 @@ def training_data(net, loss, x, y, sample_weight):
         if array.base is not None:
             refuse_overlap(array, net.network.parameters, name, "the parameters")
             refuse_overlap(array, net.statistics, name, "the statistics")
+            for moment in moments:
+                refuse_overlap(array, moment, name, "the optimizer's moments")
     return data
 
 
@@ -42,10 +44,10 @@ def _validation_data(net, loss, given):
         raise type(error)(f"validation_data: {error}") from error
 
 
-def make_task(net, loss, x, y, sample_weight, validation_data, callbacks, metrics, progress):
-    """The `Task` that the arguments of a fit make."""
+def make_task(net, loss, moments, x, y, sample_weight, validation_data, callbacks, metrics, progress):
+    """The `Task` that the arguments of a fit make; moments: those of its optimizer."""
     # Views, of which nobody else can set the shape.
-    data = tuple(array[:] for array in training_data(net, loss, x, y, sample_weight))
+    data = tuple(array[:] for array in training_data(net, loss, moments, x, y, sample_weight))
     functions = named(metrics, loss)
     watched = {"": data} if functions else {}
     if validation_data is not None:

@@ -309,6 +309,8 @@ _BY_CODE = {kind.code: kind() for kind in _KINDS}
 
 # What objects of this module are.
 KIND = _Loss
+# What subclasses of users leave as it is.
+_KEPT = "custom", "parameter", "repeats", "repeated", "refuse_others"
 
 
 def get(loss):
@@ -316,9 +318,14 @@ def get(loss):
     if isinstance(loss, Custom):
         return loss
     if isinstance(loss, _Loss):
-        # By it kernels and checks of y know what y holds: a subclass may not have another.
-        if not isinstance(loss, type(_BY_CODE.get(loss.code))):
+        # By it kernels and checks of y know what y holds: a subclass may not have another. By the rest they know how
+        # many numbers the parameter has.
+        kind = type(_BY_CODE.get(loss.code))
+        if not isinstance(loss, kind):
             raise TypeError(f"loss: expected the code of its base class, got {shown(loss)}")
+        for name in _KEPT if type(loss) is not kind else ():
+            if getattr(type(loss), name, None) is not getattr(kind, name, None):
+                raise TypeError(f"loss: expected the {name} of its base class, got {shown(loss)}")
         return loss
     if callable(loss) and not isinstance(loss, type):
         return Custom(loss)

@@ -26,7 +26,7 @@ import numpy as np
 
 from .kernels import optimizer as layout
 from .kernels.codes import Optimizer
-from .validation import enum_member, flag, real_number, shown
+from .validation import enum_member, flag, real_array, real_number, shape_text, shown, wrong_shape
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
@@ -247,3 +247,11 @@ def get(optimizer):
     if optimizer is None:
         return SGD()
     return _BY_CODE[enum_member(optimizer, Optimizer, "optimizer", ", or an object of fastnn.optimizers")]()
+
+
+def hyper_of(optimizer):
+    """The hyper-parameters of an optimizer, an array of its own for kernels: those of a subclass may be any."""
+    hyper = np.array(real_array(optimizer.hyper(), "optimizer: hyper"), np.float64)
+    if hyper.shape != (layout.HYPER_SIZE,):
+        raise wrong_shape("optimizer: hyper", shape_text(layout.HYPER_SIZE), hyper)
+    return hyper

@@ -14,7 +14,7 @@ from .kernels.dropout import rate_threshold
 from .kernels.network import Network, NormalizedNetwork, make_table
 from .kernels.normalization import EPS
 from .kernels.regularized_training import gradient_sweeps
-from .kernels.table import has_batch_normalization, has_normalization
+from .kernels.table import has_batch_normalization, has_normalization, statistics_count
 from .kernels.training import loss_and_gradient_parallel
 from .layer import Dense
 from .metrics import measured, named
@@ -89,13 +89,16 @@ class Sequential:
         self._parameters = aligned_empty(sum(layer.parameter_count for layer in layers), dtype, "parameters")
         averages = sum(layer.statistics_count for layer in layers)
         self._statistics = aligned_empty(averages + standardized, dtype, "statistics")
-        self._table = make_table(
+        self._table, count = make_table(
             sizes,
             [layer.activation for layer in layers],
             [layer.normalization or 0 for layer in layers],
             [rate_threshold(layer.dropout) for layer in layers],
             standardized > 0,
-        )[0]
+        )
+        # Kernels go by the table: a subclass of Dense may not count for itself.
+        if (self._parameters.size, self._statistics.size) != (count, statistics_count(self._table)):
+            raise TypeError("layers: expected layers with the parameters and statistics of their base class")
         # Kernels follow it without a check.
         self._table.flags.writeable = False
         parts = list(

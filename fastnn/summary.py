@@ -16,9 +16,14 @@ def summary(net):
     if net.standardize is not None:
         columns["activation"][0] = "standardize"
     cells = [[name, *map(str, column)] for name, column in columns.items() if any(map(str, column))]
-    aligned = [[cell.rjust(max(map(len, column))) for cell in column] for column in cells]
-    lines = ["  ".join(row) for row in zip(*aligned, strict=True)]
+    lines = ["  ".join(row) for row in zip(*map(_aligned, cells), strict=True)]
     return "\n".join([*lines, f"{net.parameter_count} parameters, {net.dtype}, {net.parameters.nbytes} bytes"])
+
+
+def _aligned(column):
+    """Texts brought to the width of the longest."""
+    width = max(map(len, column))
+    return [cell.rjust(width) for cell in column]
 
 
 def _name(layer, attribute):

@@ -164,7 +164,7 @@ class Trainer:
             size = self.net.parameter_count
             states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
             steps = 0
-        optimization = Optimization(int(optimizer.code), optimizer.hyper(), *states)
+        optimization = Optimization(int(optimizer.code), optimizers.hyper_of(optimizer), *states)
         # Nothing is called any more: no interrupt falls between these.
         self._optimizer, self._optimization, self._states, self._steps = optimizer, optimization, states, steps
         self._planned = None
@@ -181,8 +181,8 @@ class Trainer:
             The loss before the update, a float; not checked for nan or inf.
 
         Raises:
-            ValueError, TypeError: as `Sequential.loss_and_gradient`; an argument overlaps the parameters; or the model
-                begins with a `Standardize` that has learned nothing yet.
+            ValueError, TypeError: as `Sequential.loss_and_gradient`; an argument overlaps parameters or moments; or the
+                model begins with a `Standardize` that has learned nothing yet.
 
         >>> from fastnn import MLP, SGD
         >>> net = MLP([1, 1], dtype="float64", seed=0)
@@ -198,7 +198,7 @@ class Trainer:
                 f"class_weight: expected a dict or an array, since a step does not see all of the data, got "
                 f"{shown(class_weight)}; numpy.bincount counts their labels"
             )
-        data = training_data(self.net, loss, x, y, sample_weight)
+        data = training_data(self.net, loss, self._states, x, y, sample_weight)
         data = weighted(data, class_weight, sample_weight, self.net, loss)
         rows = data[0].shape[0]
         enough_rows(rows, self.net.least_rows)
@@ -299,8 +299,8 @@ class Trainer:
             FloatingPointError: a loss is nan or inf, or after an epoch a parameter; the message says which number of
                 the data is to blame, if one is. Parameters, optimizer, moments and `steps` are then those from
                 before its epoch, or from where `resume` took it up; from there its attribute `trainer` can resume.
-            ValueError, TypeError: an argument is not what it should be, or overlaps the parameters; the message
-                names it.
+            ValueError, TypeError: an argument is not what it should be, or overlaps the parameters or the moments; the
+                message names it.
             KeyboardInterrupt: passed on between two updates, after some 0.05 s unless one update takes longer. Its
                 attribute `trainer` has the `history` so far, and its `resume` goes on.
 
@@ -462,7 +462,7 @@ class Trainer:
         """The `Task` that the arguments of a fit make."""
         if "_fit_under_way" in self.__dict__:
             raise RuntimeError(IN_A_FIT)
-        return make_task(self.net, self._loss, *arguments)
+        return make_task(self.net, self._loss, self._states, *arguments)
 
     def _go_on(self, task, position, history):
         """Run a fit from where it stands to its end; what ends it sooner tells which trainer can go on with it."""
@@ -609,8 +609,10 @@ class Trainer:
         visited = weight if order is None else weight[order]
         starts = np.arange(0, position.rows, position.batch_size)
         total = np.add.reduceat(visited, starts, dtype=np.float64)
-        # Shares of the whole first: sums of losses or of weights could overflow, where the mean does not.
-        return float((position.losses * (total / total.sum())).sum()) if total.any() else 0.0
+        # Shares of the whole first: sums of losses or of weights could overflow, where the mean does not. What falls
+        # below the smallest numbers is nothing to raise for, whatever np.seterr says.
+        with np.errstate(under="ignore"):
+            return float((position.losses * (total / total.sum())).sum()) if total.any() else 0.0
 
     def _part(self, data, order, first, count):
         """(x, y, weights, order) of `count` batches of the data from batch `first` on."""

@@ -351,8 +351,25 @@ def _any_targets(y, rows, dtype):
     return np.ascontiguousarray(converted(array.reshape(rows, columns), dtype))
 
 
+def _moderate(weights):
+    """Weights times a power of two, so that their products with losses are neither subnormal nor inf.
+
+    Weighted means stay the same to the bit. Usual weights are returned as they are.
+    """
+    exponents = np.frexp(weights[weights > 0])[1]
+    if exponents.size == 0:
+        return weights
+    limits, least, most = np.finfo(weights.dtype), exponents.min(), exponents.max()
+    low, high = limits.minexp * 3 // 4, limits.maxexp // 4
+    if least >= low and most <= high:
+        return weights
+    shift = min(max(low - least, -most), high - most)
+    # Of a wide range the smallest stay normal numbers: they may be all that a batch has.
+    return np.ldexp(weights, max(shift, limits.minexp + 1 - least))
+
+
 def as_sample_weight(sample_weight, rows, dtype, name="sample_weight"):
-    """(rows,) finite weights of at least 0, contiguous; an empty array for None."""
+    """(rows,) finite weights of at least 0, contiguous, or these times a power of two; an empty array for None."""
     if sample_weight is None:
         return np.empty(0, dtype)
     array = real_array(sample_weight, name)
@@ -366,7 +383,7 @@ def as_sample_weight(sample_weight, rows, dtype, name="sample_weight"):
         total = weights.sum()
     if not np.isfinite(total):
         raise ValueError(f"{name}: expected a sum within {dtype}, got weights of up to {weights.max()}")
-    return weights
+    return _moderate(weights)
 
 
 def as_training_data(x, y, sample_weight, network, loss):

@@ -82,13 +82,18 @@ def driver(signature):
         return dispatcher.get_overload(signature(numba.from_dtype(dtype)))
 
     def register(function):
-        dispatcher = _compile(function)
+        # Another one compiles. Were the dispatcher itself to compile for a second dtype, it would meanwhile do so for
+        # the arguments of other threads' calls too, or raise that it may not.
+        dispatcher, compiler = _compile(function), _compile(function)
 
         def compile_for(dtype):
+            arguments = signature(numba.from_dtype(dtype))
             with global_compiler_lock, without_collector():
-                dispatcher.disable_compile(False)
-                dispatcher.compile(signature(numba.from_dtype(dtype)))
-                dispatcher.disable_compile()
+                compiler.compile(arguments)
+                # Of two threads that come at once the second one finds it there; twice there, it would be ambiguous.
+                if arguments not in dispatcher.overloads:
+                    dispatcher.add_overload(compiler.overloads[arguments])
+                    dispatcher.disable_compile()
 
         dispatcher.ready = functools.cache(lambda dtype: aside(compile_for, dtype))
         dispatcher.entry_point = lambda dtype: entry_point(dispatcher, dtype)

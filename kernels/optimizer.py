@@ -21,7 +21,7 @@ import numpy as np
 from .codes import Optimizer
 from .jit import inner, kernel
 from .reductions import lane_sum_of_squares
-from .simd import advance, by_type, constant, flat_pointer, fma, lanes_of, load_vector, select, store_vector
+from .simd import advance, by_type, constant, flat_pointer, fma, lanes_of, load, load_vector, select, store_vector
 
 SGD = int(Optimizer.SGD)
 RMSPROP = int(Optimizer.RMSPROP)
@@ -40,6 +40,8 @@ HYPER_SIZE = 12
 
 # The smallest normal numbers.
 TINY32, TINY64 = 2.0**-126, 2.0**-1022
+# A sum of squares as large as this has lost nothing to squares that are subnormal.
+LEAST_SQUARES = 2.0**-960
 
 # One update's constants, worked out once a step in float64. `decay` p + `l1` sign(p) is added to the gradient; `keep`
 # multiplies p.
@@ -319,9 +321,27 @@ def adamw(parameters, gradient, state1, state2, step, hyper):
 
 
 @inner
+def _norm(gradient, count):
+    """The 2-norm."""
+    squares = lane_sum_of_squares(gradient, count)
+    if (squares >= LEAST_SQUARES and squares < np.inf) or squares != squares:
+        return math.sqrt(squares)
+    # Again with numbers divided by the largest: no square overflows or underflows.
+    largest, total = 0.0, 0.0
+    for i in range(count):
+        largest = max(largest, abs(np.float64(load(gradient, i))))
+    if largest == 0.0 or largest == np.inf:
+        return largest
+    for i in range(count):
+        share = np.float64(load(gradient, i)) / largest
+        total += share * share
+    return largest * math.sqrt(total)
+
+
+@inner
 def clip_elements_by_norm(gradient, limit, count):
     """Scale to the norm `limit` if the norm is larger; returns the norm before."""
-    norm = math.sqrt(lane_sum_of_squares(gradient, count))
+    norm = _norm(gradient, count)
     if norm > limit:
         for i in range(0, count, lanes_of(gradient)):
             g = load_vector(gradient, i, count)

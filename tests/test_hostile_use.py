@@ -103,6 +103,17 @@ def test_training_on_the_parameters_themselves_is_refused(x, y, name):
     trainer.net.predict(flat[:12].reshape(4, 3))
 
 
+def test_training_on_the_moments_is_refused(y):
+    trainer = make()
+    trainer.step(np.ones((4, 3)), y[:4])
+    for moment in trainer.moments:
+        before = moment.copy()
+        for train in (trainer.step, trainer.fit):
+            with pytest.raises(ValueError, match=r"x: expected memory of its own, .* overlaps the optimizer's moments"):
+                train(moment[:12].reshape(4, 3), y[:4])
+        np.testing.assert_array_equal(moment, before)
+
+
 def test_a_result_does_not_go_into_the_parameters(x):
     net = make().net
     before = net.parameters.copy()
@@ -403,6 +414,52 @@ def test_subclasses_keep_what_kernels_go_by(x, y):
     assert make(optimizer=Named()).step(x, y) == make().step(x, y)
 
 
+@pytest.mark.parametrize("name", ["parameter_count", "statistics_count"])
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_layers_that_count_for_themselves(name, count):
+    Odd = type("Odd", (Dense,), {name: count})
+    with pytest.raises((TypeError, ValueError)):
+        fastnn.Sequential([Odd(3, 2, normalization="batch"), Dense(2, 1)])
+    Named = type("Named", (Dense,), {})
+    assert fastnn.Sequential([Named(3, 2, normalization="batch"), Dense(2, 1)]).predict(np.ones(3)).shape == (1,)
+
+
+def test_subclasses_with_other_numbers(x, y):
+    """An update reads so many hyper-parameters, a loss so many levels, however many there were."""
+
+    class Single(SGD):
+        hyper = lambda self: super().hyper().astype(np.float32)
+
+    numbers = SGD().hyper()
+
+    class Fixed(SGD):
+        hyper = lambda self: numbers
+
+    for optimizer in (Single(), Fixed()):
+        assert make(optimizer=optimizer).step(x, y) == make(optimizer="sgd").step(x, y)
+    # A schedule puts its rates into the array that updates read.
+    halve = fastnn.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    make(optimizer=Fixed()).fit(x, y, callbacks=[halve])
+    assert Fixed().hyper().tobytes() == SGD().hyper().tobytes()
+
+    class Short(SGD):
+        hyper = lambda self: np.ones(2)
+
+    with pytest.raises(ValueError, match=r"optimizer: hyper: expected shape \(12,\), got \(2,\)"):
+        make(optimizer=Short())
+
+    class OneForAll(fastnn.losses.Quantile):
+        repeats = False
+
+    class Nothing(fastnn.losses.Huber):
+        parameter = np.empty(0)
+
+    for loss, name in ((OneForAll([0.1, 0.9]), "repeats"), (Nothing(), "parameter")):
+        with pytest.raises(TypeError, match=f"loss: expected the {name} of its base class"):
+            make(loss=loss, sizes=(3, 5))
+    assert make(loss=type("Named", (fastnn.losses.Quantile,), {"name": "mine"})()).loss.name == "mine"
+
+
 @pytest.mark.parametrize("rates", [np.ones(0), np.ones((2, 1)), [0.1, 0.1, 0.1]])
 def test_learning_rates_of_another_shape_are_refused(rates, x, y):
     class Schedules:
@@ -411,6 +468,33 @@ def test_learning_rates_of_another_shape_are_refused(rates, x, y):
 
     with pytest.raises(ValueError, match=r"learning_rates: expected shape \(1,\), got"):
         make().fit(x, y, batch_size=20, callbacks=[Schedules()])
+
+
+@pytest.mark.parametrize("rate", [np.nan, np.inf, -1e-9])
+def test_learning_rates_that_are_none_are_refused(rate, x, y):
+    """The last update of a fit is followed by no loss that would tell."""
+
+    class Schedules:
+        on_epoch_end = staticmethod(lambda *_: None)
+        learning_rates = staticmethod(lambda base, position, count: np.full(count, rate))
+
+    trainer = make()
+    before = trainer.net.parameters.copy()
+    with pytest.raises(ValueError, match="learning_rates: expected finite numbers of at least 0, got"):
+        trainer.fit(x, y, callbacks=[Schedules()])
+    np.testing.assert_array_equal(trainer.net.parameters, before)
+
+
+@pytest.mark.parametrize("mode", ["warn", "raise"])
+def test_schedules_that_leave_the_floats(mode, x, y):
+    growing = fastnn.LearningRateScheduler(fastnn.schedules.Exponential(1e200))
+    falling = fastnn.LearningRateScheduler(fastnn.schedules.Exponential(1e-200))
+    with np.errstate(all=mode):
+        assert make().fit(x, y, epochs=4, seed=0, callbacks=[falling]).metrics["learning_rate"][-1] == 0
+        # Labels of their own make each loss 0, so that no step is too long before.
+        trainer = make(optimizer=SGD(learning_rate=1e-100), dtype="float64")
+        with pytest.raises(ValueError, match="learning_rates: expected finite numbers of at least 0, got inf"):
+            trainer.fit(x, trainer.net.predict(x), epochs=4, seed=0, callbacks=[growing])
 
 
 def test_learning_rates_of_another_dtype_are_converted(x, y):
@@ -488,6 +572,14 @@ def _mean(y, prediction):
     return prediction.mean()
 
 
+def test_a_loss_below_the_smallest_numbers_ends_no_fit():
+    net = fastnn.MLP([1, 1], dtype="float64", seed=0)
+    net.parameters = [0, 0]
+    with np.errstate(all="raise"):
+        history = net.fit(np.zeros((3, 1)), np.full(3, 1e-160), batch_size=2, epochs=2, optimizer="adam", seed=0)
+    assert history.epochs == [1, 2]
+
+
 def test_the_mean_loss_of_an_epoch_does_not_overflow():
     net = fastnn.MLP([1, 1], dtype="float64", seed=0)
     history = net.fit(np.ones((4, 1)), np.full((4, 1), 1.2e154), batch_size=1, optimizer=SGD(learning_rate=0), seed=0)
@@ -500,6 +592,40 @@ def test_weights_whose_sum_overflows_are_refused(dtype, weight):
     net = fastnn.MLP([1, 1], dtype=dtype, seed=0)
     with pytest.raises(ValueError, match="sample_weight: expected a sum within"):
         net.loss_and_gradient([[1.0], [1.0]], [[1.0], [1.0]], sample_weight=[weight, weight])
+
+
+@pytest.mark.parametrize("loss", ["mse", "log_cosh", "softmax_cross_entropy"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_any_size_give_the_same_bits(dtype, loss):
+    """Beside a loss of 1e-6 the smallest were subnormal, the largest inf; twice the largest sum made the loss 0."""
+    limits, net = np.finfo(dtype), fastnn.MLP([3, 5, 2], dtype=dtype, seed=0)
+    x = np.linspace(-1, 1, 24).reshape(8, 3).astype(dtype)
+    near = fastnn.activations.softmax(net.predict(x)) if loss.startswith("softmax") else net.predict(x) * 1.001
+    weights = np.linspace(1, 2, 8).astype(dtype)
+    for y in near, near * 1e4 if loss == "mse" else near:
+        value, gradient = net.loss_and_gradient(x, y, loss, weights)
+        straight = fastnn.Trainer(net.copy(), loss, "adam")
+        history = straight.fit(x, y, batch_size=3, epochs=2, seed=0, sample_weight=weights)
+        for exponent in (limits.minexp, limits.minexp + 9, -40, 40, limits.maxexp - 6, limits.maxexp - 5):
+            scaled = np.ldexp(weights, exponent)
+            found = net.loss_and_gradient(x, y, loss, scaled)
+            assert found[0] == value
+            assert found[1].tobytes() == gradient.tobytes()
+            trainer = fastnn.Trainer(net.copy(), loss, "adam")
+            again = trainer.fit(x, y, batch_size=3, epochs=2, seed=0, sample_weight=scaled)
+            assert again.metrics["loss"] == history.metrics["loss"]
+            assert trainer.net.parameters.tobytes() == straight.net.parameters.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_all_sizes_at_once(dtype):
+    """The smallest are a batch of their own."""
+    limits, x, y = np.finfo(dtype), np.ones((4, 1)), np.array([1.0, 2.0, 3.0, 4.0])
+    for least, most in ((limits.tiny, 1.0), (2**20 * limits.tiny, limits.max / 2**20), (1.0, limits.max / 4)):
+        trainer = fastnn.Trainer(fastnn.MLP([1, 1], dtype=dtype, seed=0), optimizer=SGD(learning_rate=0))
+        trainer.net.parameters = [0, 0]
+        trainer.fit(x, y, batch_size=2, shuffle=False, seed=0, sample_weight=[least, least, most, most])
+        np.testing.assert_allclose(trainer.position().losses, [2.5, 12.5], rtol=1e-6)
 
 
 def test_a_metric_that_is_no_number_is_named(x, y):

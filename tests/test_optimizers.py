@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from fastnn import SGD, Adagrad, Adam, AdamW, RMSprop, optimizers
+from fastnn import MLP, SGD, Adagrad, Adam, AdamW, RMSprop, Trainer, kernels, optimizers
 from fastnn.kernels import optimizer as layout
+from fastnn.kernels import reference
 from fastnn.kernels.codes import Optimizer
 
 
@@ -94,3 +95,29 @@ def test_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Adam().eps = 1
     assert dataclasses.replace(Adam(beta1=0.5), learning_rate=2) == Adam(beta1=0.5, learning_rate=2)
+
+
+@pytest.mark.parametrize("size", [3e200, 1e160, 3e-170, 1e-200, 5e-324])
+def test_norms_whose_squares_leave_the_floats(size):
+    """A gradient that has exploded was clipped to 0, not to the limit; one below 1e-162 was never clipped."""
+    gradient = size * np.array([3.0, -4.0, 0.0, 1.0])
+    for limit in (size / 3, size * 100):
+        found, expected = gradient.copy(), gradient.copy()
+        assert kernels.clip_by_norm(found, limit) == pytest.approx(reference.clip_by_norm(expected, limit), rel=1e-14)
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+    trainer = Trainer(MLP([1, 2], dtype="float64", seed=0), optimizer=SGD(learning_rate=1, clip_norm=1))
+    trainer.net.parameters = np.zeros(4)
+    trainer.apply_gradient(gradient)
+    reference.clip_by_norm(gradient, 1.0)
+    np.testing.assert_allclose(trainer.net.parameters, -gradient, rtol=1e-14)
+
+
+@pytest.mark.parametrize("odd", [[np.inf, 1.0], [-np.inf, 1e200], [np.nan, 1e200], [np.nan, np.inf], [0.0, 0.0], []])
+def test_norms_of_odd_gradients(odd):
+    for dtype in (np.float32, np.float64):
+        with np.errstate(over="ignore"):
+            found = np.array(odd).astype(dtype)
+        expected = found.copy()
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_equal(kernels.clip_by_norm(found, 0.5), reference.clip_by_norm(expected, 0.5))
+        np.testing.assert_array_equal(found, expected)

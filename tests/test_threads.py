@@ -39,6 +39,40 @@ def test_sixteen_threads_on_the_same_networks(layer):
     assert re.search(rf"16 threads x {CALLS} calls", run("hammer", CALLS, layer))
 
 
+def test_calls_while_another_dtype_is_compiled():
+    """Arguments that have to be converted once made such a call compile for itself, or raise that it may not."""
+    from fastnn.kernels import jit
+
+    @jit.driver(lambda t: (jit.read_only(t, 1), t[::1]))
+    def twice(x, out):
+        for i in range(x.size):
+            out[i] = x[i] + x[i]
+
+    for _ in range(2):  # as of two threads that both find it missing
+        twice.ready.__wrapped__(np.dtype(np.float32))
+    x, out, errors, calls, stop = np.ones(3, np.float32), np.empty(3, np.float32), [], [], threading.Event()
+
+    def call():
+        while not stop.is_set():
+            try:
+                twice(x, out)
+            except Exception as error:
+                errors.append(error)
+            calls.append(0)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    while len(calls) < 10:
+        time.sleep(0.001)
+    twice.ready(np.dtype(np.float64))
+    stop.set()
+    caller.join()
+    assert not errors
+    assert len(twice.signatures) == 2
+    twice(np.ones(3), result := np.empty(3))
+    assert result.tolist() == [2, 2, 2]
+
+
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
