@@ -131,6 +131,9 @@ def _position(*, rows, batch_size, shuffle, epochs, phase, epoch, batch, losses,
     if phase not in PHASES or epoch > epochs or not 0 <= whole_number(batch, "batch", 0) <= batches:
         raise ValueError(f"no such position: {shown(phase)}, epoch {epoch}, batch {batch}")
     states, rate, held_back = rest.pop("states"), rest.pop("learning_rate"), rest.pop("held_back", 0)
+    reports = rest.pop("reports", None)
+    if reports is not None and not (isinstance(reports, list) and all(isinstance(name, str) for name in reports)):
+        raise ValueError(f"reports: expected names, got {shown(reports)}")
     if rest:
         raise ValueError(f"unknown: {', '.join(rest)}")
     return Position(
@@ -148,4 +151,5 @@ def _position(*, rows, batch_size, shuffle, epochs, phase, epoch, batch, losses,
         callbacks_done=whole_number(callbacks_done, "callbacks_done", 0),
         stop=flag(stop, "stop"),
         states=None if states is None else [(str(kind), state) for kind, state in states],
+        reports=reports,
     )

@@ -78,6 +78,12 @@ def divided(task, held_back):
     return task._replace(data=data, watched=watched)
 
 
+def reported(task):
+    """Names of the numbers that validation data and metrics give the history, in its order."""
+    names = ["loss", *task.functions]
+    return [prefix + name for prefix in task.watched for name in (names if prefix else names[1:])]
+
+
 def check_batches(net, rows, batch_size):
     """Refuse batches of fewer rows than the network can be trained on, of which an epoch's last is the shortest."""
     least, shortest = net.least_rows, rows % batch_size or batch_size

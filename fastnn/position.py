@@ -25,6 +25,7 @@ class Position:
         callbacks_done: callbacks that have been called in this phase.
         stop: whether one of them has asked for the end.
         states: the callbacks' states when the fit was left, or None.
+        reports: names of the numbers that validation data and metrics give the history, or None if that is not known.
     """
 
     rows: int
@@ -41,6 +42,7 @@ class Position:
     callbacks_done: int = 0
     stop: bool = False
     states: list | None = field(default=None, repr=False)
+    reports: list | None = field(default=None, repr=False)
 
     def __post_init__(self):
         if self.losses is None:

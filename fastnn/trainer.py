@@ -11,7 +11,7 @@ import numpy as np
 from . import losses, optimizers
 from .callbacks import call, ends_fit, matching_states, scheduled_rates, scheduler_among
 from .checkpoint import read_checkpoint, write_checkpoint
-from .fit_task import check_batches, divided, make_task, order_of_rows, rows_held_back, training_data
+from .fit_task import check_batches, divided, make_task, order_of_rows, reported, rows_held_back, training_data
 from .history import History
 from .interrupts import Interrupts
 from .kernels.custom_training import update_by_gradient, update_outputs
@@ -21,7 +21,7 @@ from .kernels.sweeps import Optimization, flat_update_worker
 from .kernels.table import is_regularized
 from .kernels.training import RATES, train_planned
 from .metrics import measured
-from .position import BATCHES, DONE, Position
+from .position import BATCHES, DONE, EPOCH_END, Position
 from .progress import progress_bar
 from .sequential import Sequential
 from .validation import as_parameters, enough_rows, flag, seed_number, whole_number
@@ -282,7 +282,7 @@ class Trainer:
         epochs = whole_number(epochs, "epochs", 0)
         shuffle = flag(shuffle, "shuffle")
         seed = seed_number(seed)
-        position = Position(rows, batch_size, shuffle, epochs, held_back)
+        position = Position(rows, batch_size, shuffle, epochs, held_back, reports=reported(task))
         history = History(seed=secrets.randbits(63) if seed is None else seed)
         return self._go_on(task, position, history)
 
@@ -303,7 +303,8 @@ class Trainer:
             The `History` of the whole fit. Resuming one that is finished changes nothing.
 
         Raises:
-            ValueError: there is no fit to resume, or x has not its number of rows, or callbacks are not its kinds.
+            ValueError: there is no fit to resume, or x has not its number of rows, or callbacks are not its kinds, or
+                validation data and metrics do not give its numbers.
             RuntimeError, FloatingPointError, TypeError, KeyboardInterrupt: as `fit`.
 
         >>> import numpy as np
@@ -328,6 +329,13 @@ class Trainer:
         if got != expected:
             raise ValueError(f"x: expected the fit's {expected} rows, got {got}")
         task = divided(task, position.held_back)
+        expected, got = position.reports, reported(task)
+        # Else the history would have gaps, and no checkpoint could be read. What has no epoch left adds nothing.
+        if expected not in (None, got) and position.phase in (BATCHES, EPOCH_END):
+            raise ValueError(
+                f"validation_data, metrics: expected those of the fit, which give [{', '.join(expected)}], got "
+                f"[{', '.join(got)}]"
+            )
         check_batches(self.net, position.rows, position.batch_size)
         return self._go_on(task, position, history)
 

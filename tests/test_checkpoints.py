@@ -119,6 +119,41 @@ def test_kills_lose_nothing(tmp_path, rng):
     assert expected.startswith("done ")
 
 
+@pytest.mark.parametrize("change", ["no validation", "no metric", "one more", "another"])
+def test_a_fit_resumes_with_the_numbers_that_it_reported(change, data, path):
+    """Its history had gaps otherwise, and the next checkpoint could not be read."""
+
+    def mean(y, prediction):
+        return prediction.mean()
+
+    def stop(trainer, history):
+        if trainer.epochs == 2:
+            raise KeyboardInterrupt
+
+    given = {"validation_data": data, "metrics": ["mae", mean]}
+    trainer = make(optimizer="adam")
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(*data, epochs=4, seed=0, **given, callbacks=[Checkpoint(path), stop])
+    wrong = {
+        "no validation": {"validation_data": None},
+        "no metric": {"metrics": ["mae"]},
+        "one more": {"metrics": ["mae", mean, "huber"]},
+        "another": {"metrics": ["huber", mean]},
+    }[change]
+    go_on = lambda trainer, **given: trainer.resume(*data, **given, callbacks=[Checkpoint(path), lambda *_: None])
+    # The history has the epoch in which the callback interrupted, the file too.
+    for stopped in (Trainer.restore(path), trainer):
+        before = stopped.net.parameters.copy()
+        with pytest.raises(ValueError, match=r"validation_data, metrics: .* which give \[mae, mean, val_loss, val_mae"):
+            go_on(stopped, **given | wrong)
+        np.testing.assert_array_equal(stopped.net.parameters, before)
+        history = go_on(stopped, **given)
+        assert {len(numbers) for numbers in history.metrics.values()} == {4}
+        assert Trainer.restore(path).history == history
+    # Finished, it has nothing more to report.
+    assert go_on(trainer) == history
+
+
 def test_a_fit_that_holds_rows_back_resumes_with_the_same_rows(data, path, rng, monkeypatch):
     monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
     weight = rng.uniform(0.5, 2, 50)
