@@ -16,7 +16,7 @@ from conftest import DTYPES
 
 import fastnn
 from fastnn import MLP, Activation, Dense, Loss, Sequential, Standardize, activations, kernels
-from fastnn.kernels import reference
+from fastnn.kernels import codes, reference
 from fastnn.kernels.catalog import CATALOG
 from fastnn.kernels.digest import SOURCE_DIGEST
 
@@ -27,7 +27,8 @@ MODULES = [
     *KERNEL_MODULES,
 ]
 # What the docstrings of `kernels` and `kernels.reference` say that examples take as read.
-TAKEN_AS_READ = {"np": np, "fastnn": fastnn, "kernels": kernels, "reference": reference}
+CODES = {name: getattr(codes, name) for name in ("Activation", "Loss", "Normalization")}
+TAKEN_AS_READ = {"np": np, "fastnn": fastnn, "kernels": kernels, "reference": reference, **CODES}
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_every_public_function_has_an_example():
     named = [
         (thing.__module__, thing.__name__.partition("_" + SOURCE_DIGEST)[0]) for thing in public if callable(thing)
     ]
-    named += [(reference.__name__, row.name) for row in CATALOG]
+    named += [(getattr(reference, row.name).__module__, row.name) for row in CATALOG]
     finder = doctest.DocTestFinder()
     found = {test.name for module in MODULES for test in finder.find(importlib.import_module(module)) if test.examples}
     assert not [place for place in map(".".join, named) if place not in found]
