@@ -21,6 +21,7 @@ from .layer import Dense
 from .sequential import Sequential
 from .sparse_rows import dense_rows, output_of, pieces
 from .standardize import Standardize
+from .validation import shape_text, wrong_shape
 
 # The losses of scikit-learn's that belong to an output activation.
 BY_OUTPUT = {
@@ -107,7 +108,10 @@ class EstimatorNetwork:
                 networks.copies[key] = net, self._views(net)
             net, views = networks.copies[key]
             for name, arrays in views.items():
-                for view, array in zip(arrays, getattr(self, name), strict=True):
+                for i, (view, array) in enumerate(zip(arrays, getattr(self, name), strict=True)):
+                    # One row would go to all; intercepts scikit-learn spreads so itself.
+                    if name == "coefs_" and array.shape != view.shape:
+                        raise wrong_shape(f"coefs_[{i}]", shape_text(*view.shape), array)
                     view[...] = array
         if self._standardized:
             layer = net.standardize

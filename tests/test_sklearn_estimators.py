@@ -253,6 +253,17 @@ def test_arrays_that_were_put_aside_stay_as_they_are(iris):
     assert all(map(np.shares_memory, model.coefs_, [model._network(np.dtype(np.float64)).parameters] * 4))
 
 
+def test_weights_of_one_row_are_not_spread_over_all(iris):
+    X, y = iris
+    for Estimator in (MLPClassifier, sklearn.neural_network.MLPClassifier):
+        model = Estimator((5,), max_iter=2, random_state=0).fit(X, y)
+        model.intercepts_[0] = model.intercepts_[0][:1]  # as NumPy adds it
+        assert model.predict(X).shape == y.shape
+        model.coefs_[1] = model.coefs_[1][:1]
+        with pytest.raises(ValueError, match=r"coefs_\[1\]: expected shape \(5, 3\), got \(1, 3\)|matmul: "):
+            model.predict(X)
+
+
 def test_a_view_in_another_shape_may_be_replaced(iris):
     X, y = iris
     model = MLPClassifier(6, max_iter=2, random_state=0).fit(X, y)
