@@ -1,6 +1,7 @@
 """ONNX graphs as other writers make them: ONNX Runtime and the network that `load` makes of them agree."""
 
 import json
+import math
 import random
 import warnings
 
@@ -248,7 +249,7 @@ def test_the_table_of_formulas_is_of_functions():
     """Each form, worked out number by number, is the activation; so none of the constants in the table is wrong."""
     x = np.linspace(-4, 4, 41)
     functions = {
-        "Erf": lambda v: 2 * reference._normal_cdf(v * np.sqrt(2)) - 1,
+        "Erf": np.vectorize(math.erf),
         "Tanh": np.tanh, "Exp": np.exp, "Log": np.log, "Reciprocal": np.reciprocal, "Greater": np.greater,
         "Clip": np.clip,
     }  # fmt: skip
