@@ -110,7 +110,7 @@ def cell_of(m, n, threads, cell, nr, whole_rows):
 def linear_cell(x, weight, bias, activation, m, k, n, out, row_stride, buffer, scratch):
     """f(x @ weight + bias) for m x n elements of a result; x and weight are Operands at its first row and column.
 
-    buffer holds a row for log_softmax.
+    buffer holds a row for softmax and log_softmax.
     """
     epilogue = Activate(activation, out, row_stride, False, out, buffer)
     if m == 1 and weight.column_stride == 1:
@@ -141,7 +141,7 @@ def linear_part(x, weight, bias, activation, out, index, parts):
             c1 - c0,
             advance(p, r0 * n + c0),
             n,
-            # The last n elements of scratch are a row for log_softmax.
+            # The last n elements of scratch are a row for softmax and log_softmax.
             advance(q, scratch.size - (c1 - c0)),
             q,
         )

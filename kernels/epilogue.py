@@ -25,7 +25,7 @@ from .softmax import softmax_rows, softmax_rows_backward
 
 # out = product
 Store = namedtuple("Store", "out row_stride")
-# out = f(product); the product itself is kept in z if keep; buffer holds a row for log_softmax
+# out = f(product); the product itself is kept in z if keep; buffer holds a row for the softmax family
 Activate = namedtuple("Activate", "activation out row_stride keep z buffer")
 # out = product * f'(saved); a saved_row_stride of 0 has one saved row for all
 ActivateBackward = namedtuple("ActivateBackward", "activation saved saved_row_stride out row_stride")

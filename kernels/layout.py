@@ -59,7 +59,7 @@ def training_scratch(table, rows, size, nr):
         # Through the first layer only the gradient with respect to the input goes back.
         whole_rows = layer > 0 and table[layer - 1, ACTIVATION] >= SOFTMAX
         most = max(most, product_scratch(min(rows, ROWS), k, n, size, nr, False, whole_rows))
-    # A row for log_softmax lies before the scratch of the products.
+    # A row for softmax and log_softmax lies before the scratch of the products.
     return widest(table) + most + 16
 
 

@@ -89,8 +89,10 @@ def judge(state, now, answer):
     rests as a trial, and in the next look what one thread took is compared. While it is better, rests last twice as
     long from one to the next, in time and in launches.
 
-    Small networks lose all turns to busy processes. Large ones lose theirs to a library of linear algebra in the same
-    process too, whose threads keep their cores for 20 ms after a call.
+    Where one of two parts takes six times as long as the other, as if it had lost its turn, one thread is taken for
+    better too: it then takes a sixth more time at most. Small networks lose all turns to busy processes. Large ones
+    lose theirs to a library of linear algebra in the same process too, whose threads keep their cores for 20 ms after a
+    call.
 
     Mere smallness is no reason: each trial of work that two threads do twice as fast costs 4 ms, so that a second went
     by between trials, too long for what lasts a second.
