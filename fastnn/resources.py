@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 
-from .kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN, GRAIN, grain_of
+from .kernels.dense import FEW_ROWS, GRAIN, grain_of
 from .kernels.inference import forward_driver
 from .kernels.layout import ROWS, workspace_size
 from .kernels.normalized_inference import forward_plan_of
@@ -62,20 +62,20 @@ class Resources:
         self._size = self._parameters.size
         self._largest = int((self._table[:, IN] * self._table[:, OUT]).max())
         # So many rows are never shared, whatever the limit.
-        self._serial_rows = (2 * FEW_ROWS_GRAIN - 1) // self._largest
+        self._serial_rows = (2 * grain_of(FEW_ROWS, self._parameters.itemsize) - 1) // self._largest
         if self._serial_rows >= FEW_ROWS:
             self._serial_rows = (2 * GRAIN - 1) // self._size
         self._scratch = _Scratch()
 
     def threads(self, rows, most):
         """Threads worth launching for a batch that they share by rows, at most `most` unless that is None."""
-        return _limited(threads_for(rows * self._size, grain_of(rows)), most)
+        return _limited(threads_for(rows * self._size, grain_of(rows, self._parameters.itemsize)), most)
 
     def _inference_threads(self, rows, most):
         if rows > FEW_ROWS:
             return self.threads(rows, most)
         # Shared layer by layer: the largest has to be worth it.
-        return _limited(threads_for(rows * self._largest, FEW_ROWS_GRAIN), most)
+        return _limited(threads_for(rows * self._largest, grain_of(rows, self._parameters.itemsize)), most)
 
     def inference(self, rows, most):
         """(function, address of its plan, memory) for a forward pass on at most `most` threads.

@@ -12,7 +12,7 @@ from collections import namedtuple
 from .activation import copy_elements
 from .epilogue import finish, landing
 from .jit import glue, plain
-from .microkernel import DEPTH, MR, panel_columns, row_step, row_steps, row_tile, tile
+from .microkernel import DEPTH, MR, panel_columns, row_step, row_steps, row_tile, row_tile_columns, tile
 from .packing import pack_b
 from .simd import advance, aligned, constant, itemsize, load, store
 from .symbols import shared
@@ -117,13 +117,14 @@ def multiply_block(m, n, k, a, a_row, a_k, b, b_k, b_sliver, init, init_row, out
 def row_product(n, k, x, x_k, b, b_k, init, out):
     """out = init + x @ b for one row: memory-bound, so b is read once and in the order in which it lies.
 
-    A row of no more columns than a tile has stays in registers. A wider one grows in L1 by DEPTH rows of b at a time;
-    tile after tile instead, each step of k jumped by a whole row of b: 1024-1024-1024-10 took 177 us, now 74 on two
-    threads and 109 on one (77 GB/s; DEPTH 4 to 12 and prefetching were no faster). Two threads reach 107 GB/s on halves
-    of rows, which are half a page each, and 180 on a copy where each one's columns lie together: in place, where a user
-    may change a weight at any time, the hardware's prefetching begins anew with every row.
+    A row of no more columns than a `row_tile` has stays in registers. A wider one grows in L1 by DEPTH rows of b at a
+    time; tile after tile instead, each step of k jumped by a whole row of b: 1024-1024-1024-10 took 177 us, now 74 on
+    two threads and 109 on one (Zen 4, 77 GB/s; DEPTH 4 to 12 and prefetching were no faster; Zen 5: 2 instead of 8 took
+    3 to 17 % longer). Two threads reach 107 GB/s on halves of rows, which are half a page each, and 180 on a copy where
+    each one's columns lie together: in place, where a user may change a weight at any time, the hardware's prefetching
+    begins anew with every row.
     """
-    if n <= panel_columns(out):
+    if n <= row_tile_columns(out):
         row_tile(1, n, k, x, 0, x_k, b, b_k, init, 0, out, n)
         return
     copy_elements(init, out, n)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import carray, int64, intp, types
 
 from .activation import SOFTMAX
-from .dense import FEW_ROWS, FEW_ROWS_GRAIN, linear_cell, operand, part, shifted
+from .dense import FEW_ROWS, grain_of, linear_cell, operand, part, shifted
 from .gemm import Operand
 from .jit import driver, glue, kernel, read_only, serial_in_njit
 from .launch import run
@@ -192,7 +192,7 @@ def forward_shared(plan, x, out):
     # One launch in the source: each one would be compiled, for a third of a second.
     for layer in range(1 if by_rows else table.shape[0]):
         work = x.shape[0] * table[layer, IN] * table[layer, OUT]
-        count = threads if by_rows else min(threads, max(1, work // FEW_ROWS_GRAIN))
+        count = threads if by_rows else min(threads, max(1, work // grain_of(x.shape[0], out.itemsize)))
         run(numbers[ROWS_WORKER if by_rows else LAYER_WORKER], (*arguments, layer), count)
 
 

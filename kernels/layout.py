@@ -111,7 +111,7 @@ def row_workspace(table):
 
 
 def threads_that_fit(table, parameters, rows, workspace, which):
-    threads = threads_for(rows * parameters.size, grain_of(rows))
+    threads = threads_for(rows * parameters.size, grain_of(rows, parameters.itemsize))
     while threads > 1 and workspace_size(table, parameters, rows, threads)[which] > workspace.size:
         threads -= 1
     return threads

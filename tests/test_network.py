@@ -9,7 +9,7 @@ from fastnn import kernels
 from fastnn.kernels import inference, layout, network, reference, sweeps, training
 from fastnn.kernels.catalog_training import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Optimizer
-from fastnn.kernels.dense import FEW_ROWS, FEW_ROWS_GRAIN
+from fastnn.kernels.dense import FEW_ROWS, grain_of
 from fastnn.kernels.loss import parameter_array
 from fastnn.kernels.microkernel import tile_columns
 from fastnn.kernels.network import make_table
@@ -175,10 +175,10 @@ def test_few_rows_share_columns_with_the_same_bits(last, dtype, rng):
     # One column more than whole slivers: a thread may have to itself a single one of many.
     odd = tile_columns(np.dtype(dtype).itemsize) + 1
     net = make_network(
-        (300, 820, 333, 2100, odd), (Activation.GELU, Activation.TANH, Activation.RELU, last), dtype, rng
+        (450, 820, 333, 2100, odd), (Activation.GELU, Activation.TANH, Activation.RELU, last), dtype, rng
     )
-    assert 3 * FEW_ROWS_GRAIN < 300 * 820, "too small to be shared by three threads"
-    x = np.asfortranarray(rng.standard_normal((FEW_ROWS + 1, 300)).astype(dtype))
+    assert 3 * grain_of(FEW_ROWS, 4) < 450 * 820, "too small to be shared by three threads"
+    x = np.asfortranarray(rng.standard_normal((FEW_ROWS + 1, 450)).astype(dtype))
     whole = np.empty((len(x), odd), dtype)
     kernels.forward(net.table, net.parameters, x, whole, make_workspace(net, len(x), 1, dtype))
     for rows in range(1, len(x) + 1):
