@@ -149,6 +149,16 @@ def update_worker(given, optimization, number, index, parts):
     sweep_weights(step, sink, bias_sink, index, parts, scratch_of(step, index))
 
 
+@worker(lambda t: (given_type(t), optimization_type(t), intp))
+def step_worker(given, optimization, number):
+    """Both sweeps on this thread: with a call for each, which both plan the step, 4-32-32-1 took 5 % longer."""
+    step = plan_step(given)
+    scratch = scratch_of(step, 0)
+    sink, bias_sink = update_sinks(given, optimization, number)
+    sweep_rows(step, 0, step.rows, scratch)
+    sweep_weights(step, sink, bias_sink, 0, 1, scratch)
+
+
 @worker(lambda t: (int64[:, ::1], t[::1], float64, t[::1], optimization_type(t), intp, intp, intp))
 def flat_update_worker(table, parameters, weight, gradient, optimization, number, index, parts):
     """One thread's part of an update from a gradient in memory; weight: of the batch that it is of."""

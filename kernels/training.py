@@ -21,6 +21,7 @@ from .sweeps import (
     flat_update_worker,
     gradient_worker,
     rows_worker,
+    step_worker,
     update_worker,
 )
 from .table import CONTEXT, IN, NUMBERS, OUT, TABLE_COLUMNS, WEIGHT
@@ -28,13 +29,13 @@ from .workers import call
 
 # The places of a training plan: addresses of workers, 0 for those that are not called; for each array its address, and
 # its size in the place behind; numbers.
-ROWS_SWEEP, UPDATE_SWEEP, GRADIENT_SWEEP, FLAT_UPDATE = range(4)
-TABLE_AT, PARAMETERS_AT, HYPER_AT, STATE1_AT, STATE2_AT, WORKSPACE_AT, LOSS_PARAMETER_AT = range(4, 18, 2)
-OPTIMIZER, LOSS, THREADS = range(18, 21)
+ROWS_SWEEP, UPDATE_SWEEP, GRADIENT_SWEEP, FLAT_UPDATE, BOTH_SWEEPS = range(5)
+TABLE_AT, PARAMETERS_AT, HYPER_AT, STATE1_AT, STATE2_AT, WORKSPACE_AT, LOSS_PARAMETER_AT = range(5, 19, 2)
+OPTIMIZER, LOSS, THREADS = range(19, 22)
 # Here may be the address of an array with a learning rate for each update; 0 means that of hyper. A call runs many
 # updates: an array costs an update 8 bytes to read, a call for each of them a microsecond and more.
-RATES = 21
-PLAN_SIZE = 22
+RATES = 22
+PLAN_SIZE = 23
 
 
 @inner
@@ -189,9 +190,11 @@ def training_plan(network, optimization, loss, workspace, threads, loss_paramete
     # Workers that will not be called are not compiled.
     rows, gradient, update = sweeps or (rows_worker, gradient_worker, update_worker)
     if optimization.hyper[CLIP_NORM] > 0:
-        workers = rows.address(dtype), 0, gradient.address(dtype), flat_update_worker.address(dtype)
+        workers = rows.address(dtype), 0, gradient.address(dtype), flat_update_worker.address(dtype), 0
+    elif threads == 1 and sweeps is None:
+        workers = 0, 0, 0, 0, step_worker.address(dtype)
     else:
-        workers = rows.address(dtype), update.address(dtype), 0, 0
+        workers = rows.address(dtype), update.address(dtype), 0, 0, 0
     parameter = parameter_array(loss, None) if loss_parameter is None else loss_parameter
     arrays = (network.table, network.parameters, *optimization[1:], workspace, parameter)
     spans = [number for array in arrays for number in (array.ctypes.data, array.size)]
@@ -245,14 +248,17 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
             hyper[LEARNING_RATE] = load(pointer_to(numbers[RATES], losses), number)
         update = first_step + number
         penalty = penalty_in_loss(table, parameters, hyper, weight)
-        run(rows_address, (given,), callers(table, threads))
-        if clip > 0.0:
-            # The norm needs the whole gradient, so here it does travel through memory.
-            run(gradient_address, (given, gradient), threads)
-            clip_elements_by_norm(flat_pointer(gradient), clip, gradient.size)
-            run(flat_address, (table, parameters, weight, gradient, optimization, update), threads)
+        if numbers[BOTH_SWEEPS] != 0:
+            call(numbers[BOTH_SWEEPS], (given, optimization, update))
         else:
-            run(update_address, (given, optimization, update), threads)
+            run(rows_address, (given,), callers(table, threads))
+            if clip > 0.0:
+                # The norm needs the whole gradient, so here it does travel through memory.
+                run(gradient_address, (given, gradient), threads)
+                clip_elements_by_norm(flat_pointer(gradient), clip, gradient.size)
+                run(flat_address, (table, parameters, weight, gradient, optimization, update), threads)
+            else:
+                run(update_address, (given, optimization, update), threads)
         losses[number] = batch_loss(given) + penalty
     if numbers[RATES] != 0:
         hyper[LEARNING_RATE] = own_rate
