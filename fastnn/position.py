@@ -60,9 +60,14 @@ class Position:
         self.seconds += seconds
         self.learning_rate = None if rates is None else float(rates[-1])
 
-    def take_back(self, earlier):
+    @property
+    def place(self):
+        """Where it stands in its epoch."""
+        return self.batch, self.seconds, self.learning_rate
+
+    def take_back(self, place):
         """Updates count as not done: stand where this position stood earlier in its epoch."""
-        self.batch, self.seconds, self.learning_rate = earlier.batch, earlier.seconds, earlier.learning_rate
+        self.batch, self.seconds, self.learning_rate = place
 
     def end_epoch(self):
         """All batches of an epoch are done, and noted."""

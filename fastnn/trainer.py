@@ -56,8 +56,8 @@ IN_A_FIT = "this trainer is in a fit: until its end no callback, metric or threa
 
 # numbers: from `training_plan`; the rest keeps alive what they point to, and tells whether they still fit.
 _Plan = namedtuple("_Plan", "key network numbers address")
-# What updates change, as it was: attributes of the trainer, its position, and copies of the arrays.
-_Snapshot = namedtuple("_Snapshot", "attributes position arrays copies")
+# What updates change, as it was: attributes of the trainer, its place in the epoch, and copies of the arrays.
+_Snapshot = namedtuple("_Snapshot", "attributes place arrays copies")
 
 
 class Trainer:
@@ -550,14 +550,14 @@ class Trainer:
         for copy, array in zip(copies, arrays, strict=True):
             copy[:] = array
         attributes = {name: self.__dict__[name] for name in ("_optimizer", "_optimization", "_states", "_steps")}
-        return _Snapshot(attributes, dataclasses.replace(self._position), arrays, copies)
+        return _Snapshot(attributes, self._position.place, arrays, copies)
 
     def _take_back(self, before):
         """Stand where the snapshot was taken."""
         for array, copy in zip(before.arrays, before.copies, strict=True):
             array[:] = copy
         self.__dict__.update(before.attributes)
-        self._position.take_back(before.position)
+        self._position.take_back(before.place)
 
     def _epoch(self, task, before, bar, held):
         """What is left of an epoch: its batches, and the numbers that history keeps of it."""
