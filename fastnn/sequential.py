@@ -200,14 +200,14 @@ class Sequential:
         """
         # One small sample is where these checks, not the kernel, take the time: the usual arrays go first and fast.
         usual = type(x) is np.ndarray and x.dtype is self._dtype and x.flags.carray
-        if usual and x.ndim == 2 and x.shape[1] == self._in_features:
-            samples, single = x, False
-        elif usual and x.shape == self._sample_shape:
-            samples, single = x[None], True
+        given = x.shape if usual else ()
+        if len(given) == 2 and given[1] == self._in_features:
+            samples, single, rows = x, False, given[0]
+        elif given == self._sample_shape:
+            samples, single, rows = x[None], True, 1
         else:
             x, single = as_samples(x, self._in_features, self._dtype)
-            samples = x
-        rows = samples.shape[0]
+            samples, rows = x, x.shape[0]
         shape = (self._out_features,) if single else (rows, self._out_features)
         if out is None:
             out = np.empty(shape, self._dtype)
