@@ -4,6 +4,7 @@ import platform
 import sys
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 
@@ -14,12 +15,13 @@ from .kernels.threads import container_quota, get_num_threads, physical_cores
 
 
 def cpu_model():
-    """The CPU's name as the system gives it."""
+    """The CPU's name as the system gives it, which may tell no more than the maker, and LLVM's for its generation."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+            name = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        name = platform.processor() or platform.machine()
+    return f"{name} ({llvm.get_host_cpu_name()})"
 
 
 def threading_layer():
@@ -38,7 +40,7 @@ def facts():
         ("Python", f"{sys.version.split()[0]} ({platform.system()} {platform.machine()})"),
         ("NumPy", np.__version__),
         ("Numba", f"{numba.__version__} (llvmlite {llvmlite.__version__})"),
-        ("CPU", f"{cpu_model()} (compiled for {simd.cpu_name()})"),
+        ("CPU", f"{cpu_model()}, compiled for {simd.cpu_name()}"),
         ("vectors", f"{8 * simd.VECTOR_BYTES} bits"),
         ("register tile", ", ".join(f"{microkernel.MR} x {n} {name}" for name, n in columns.items())),
         (

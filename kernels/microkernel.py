@@ -146,10 +146,10 @@ class _Emitter:
             self._store(results[i], row(out, out_row, i), mask)
 
 
-def _tile_of(heights, widest, twins, name, doc):
+def _tile_of(heights, widest, twins_from, name, doc):
     """An intrinsic with a variant of the tile for every height and every width in vectors up to these.
 
-    twins: the widths that have a twin without masks, for columns that fill their vectors.
+    Widths from `twins_from` on have a twin without masks, for columns that fill their vectors.
     """
 
     def tile(typingctx, rows, columns, k, a, a_row, a_k, b, b_k, init, init_row, out, out_row):
@@ -164,12 +164,13 @@ def _tile_of(heights, widest, twins, name, doc):
             width = INDEX(emitter.width)
             vectors = builder.sdiv(builder.add(columns, builder.sub(width, INDEX(1))), width)
             shape = vectors
-            for twin in twins:
-                full = builder.icmp_signed("==", columns, INDEX(twin * emitter.width))
-                shape = builder.select(full, INDEX(widest + twin), shape)
+            if twins_from <= widest:
+                fills = builder.icmp_signed("==", columns, builder.mul(vectors, width))
+                full = builder.and_(fills, builder.icmp_signed(">=", vectors, INDEX(twins_from)))
+                shape = builder.select(full, builder.add(vectors, INDEX(widest)), vectors)
             finished = builder.append_basic_block("tile.finished")
             switch = builder.switch(builder.add(builder.mul(shape, INDEX(heights + 1)), rows), finished)
-            for code in (*range(1, widest + 1), *(widest + twin for twin in twins)):
+            for code in (*range(1, widest + 1), *range(widest + twins_from, 2 * widest + 1)):
                 for height in range(1, heights + 1):
                     block = builder.append_basic_block(f"tile.{height}x{code}")
                     switch.add_case(INDEX(code * (heights + 1) + height), block)
@@ -189,14 +190,14 @@ def _tile_of(heights, widest, twins, name, doc):
 tile = _tile_of(
     MR,
     NV,
-    [NV] if MASKS_COST else [],
+    NV if MASKS_COST else NV + 1,
     "tile",
     """One tile. Strides are in elements: a[i * a_row + k * a_k], b[k * b_k + j], init and out likewise by row.
 
     init may be out (carry on) and may have a row stride of 0 (the same row, such as a bias, for every row).
     """,
 )
-row_tile = _tile_of(1, ROW_NV, range(1, ROW_NV + 1), "row_tile", "`tile` for one row of up to `row_tile_columns`.")
+row_tile = _tile_of(1, ROW_NV, 1, "row_tile", "`tile` for one row of up to `row_tile_columns`.")
 
 
 def _row_steps_of(depth):
