@@ -19,6 +19,8 @@ from fastnn.kernels.activation import (
 )
 from fastnn.kernels.catalog import CATALOG
 from fastnn.kernels.codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss
+from fastnn.kernels.microkernel import ROW_NV
+from fastnn.kernels.simd import VECTOR_BYTES
 
 PRODUCTS = [row for row in CATALOG if row.name.startswith(("linear", "outer"))]
 ELEMENTWISE = [code for code in Activation if code not in ROW_WISE]
@@ -76,6 +78,29 @@ def test_products_take_any_strides(product, layout, rng):
         arguments[name] = relayout(arguments[name], layout)
     for name, expected in check_against_reference(product, arguments).items():
         assert expected.tobytes() == plain[name].tobytes(), f"bits of {name} depend on the layout"
+
+
+def widths_of_a_row(dtype):
+    """Columns that fill every number of vectors of a tile of one row, one more and one less, and more than a tile."""
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    return [vectors * lanes + more for vectors in range(1, ROW_NV + 2) for more in (-1, 0, 1)]
+
+
+def test_one_row_has_the_bits_that_it_has_among_others(dtype, rng):
+    for n in widths_of_a_row(dtype):
+        x, weight, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((7, 19), (19, n), (n,)))
+        alone, among = np.empty((1, n), dtype), np.empty((7, n), dtype)
+        kernels.linear(x, weight, bias, Activation.IDENTITY, among)
+        kernels.linear(x[3:4], weight, bias, Activation.IDENTITY, alone)
+        assert alone[0].tobytes() == among[3].tobytes(), n
+
+
+def test_a_gradient_of_biases_adds_row_after_row(dtype, rng):
+    for n in widths_of_a_row(dtype):
+        x, dz = rng.standard_normal((37, 1)).astype(dtype), rng.standard_normal((37, n)).astype(dtype)
+        dweight, dbias = np.empty((1, n), dtype), np.empty(n, dtype)
+        kernels.linear_backward_parameters(x, dz, dweight, dbias)
+        assert dbias.tobytes() == np.add.accumulate(dz, axis=0)[-1].tobytes(), n
 
 
 def relayout(array, layout):
