@@ -48,8 +48,10 @@ from .validation import as_parameters, enough_rows, flag, seed_number, shown, wh
 
 # One call of the kernel should last about this many seconds: Ctrl-C, checkpoints and progress wait for its end.
 CALL_SECONDS = 0.05
-# A call may be so many times longer than the one before: the first is short, and slow where it has to compile.
+# A call may be so many times longer than the one before. The first is as long as CALL_SECONDS on a slow core, which
+# does so many operations a second; begun with a single update, a fit of 128 small ones took four calls, 25 us more.
 MOST_GROWTH = 8
+SLOW_CORE = 4e9
 # The order of rows that are taken as they lie.
 NO_ORDER = np.empty(0, np.int64)
 IN_A_FIT = "this trainer is in a fit: until its end no callback, metric or thread can begin another"
@@ -58,6 +60,13 @@ IN_A_FIT = "this trainer is in a fit: until its end no callback, metric or threa
 _Plan = namedtuple("_Plan", "key network numbers address")
 # What updates change, as it was: attributes of the trainer, its place in the epoch, and copies of the arrays.
 _Snapshot = namedtuple("_Snapshot", "attributes place arrays copies")
+
+
+def first_call(parameters, batch_size, loss):
+    """How many updates the first call of a fit does: its function may want to see each batch, else see SLOW_CORE."""
+    # Three products of the data with the parameters, and what an optimizer does to these.
+    operations = parameters * (6 * batch_size + 20)
+    return 1 if loss.custom else max(1, int(CALL_SECONDS * SLOW_CORE / operations))
 
 
 class Trainer:
@@ -206,9 +215,9 @@ class Trainer:
             raise ValueError("net: its Standardize has not learned mean and scale yet; call its adapt with the data")
         part = *data, NO_ORDER
         if not loss.custom:
-            return float(self._run(part, 1, rows, loss, self._seed)[0])
+            return float(self._run(self._plan(rows, loss), part, 1, rows, self._seed)[0])
         part, value = self._evaluated(part, rows, loss, self._seed)
-        self._run(part, 1, rows, loss, self._seed)
+        self._run(self._plan(rows, loss), part, 1, rows, self._seed)
         return value
 
     def apply_gradient(self, gradient) -> None:
@@ -488,8 +497,7 @@ class Trainer:
                 # Those that count until the callbacks have taken them up.
                 states = matching_states(position.states, callbacks)
                 bar = progress_bar(task.progress, position)
-                # Those of an earlier fit may have been a thousand times as fast.
-                self._batches_a_call = 1
+                self._batches_a_call = first_call(self.net.parameter_count, position.batch_size, task.loss)
             if not self.net.adapted:
                 self.net.standardize.learn(task.data[0], task.data[2])
             for callback in callbacks:
@@ -571,13 +579,14 @@ class Trainer:
             rates = scheduled_rates(scheduler, self.optimizer.learning_rate, position, count)
             part = self._part(task.data, order, first, count)
             # Compiles what is not compiled yet: here, where Ctrl-C does not have to wait for the compiler.
-            self._plan(size, loss)
+            plan = self._plan(size, loss)
             if loss.custom:
-                # Nor for the user's function.
+                # Nor for the user's function, which may have given the trainer another optimizer.
                 part, value = self._evaluated(part, size, loss, self.history.seed)
+                plan = self._plan(size, loss)
             with held:
                 began = time.perf_counter()
-                found = self._run(part, count, size, loss, self.history.seed, rates)
+                found = self._run(plan, part, count, size, self.history.seed, rates)
                 now = time.perf_counter()
                 if loss.custom:
                     found[:] = value
@@ -605,14 +614,18 @@ class Trainer:
     def _mean_loss(self, weight, order):
         """The mean of the epoch's losses over samples."""
         position = self._position
-        weight = weight if weight.size else np.ones(position.rows)
-        visited = weight if order is None else weight[order]
-        starts = np.arange(0, position.rows, position.batch_size)
-        total = np.add.reduceat(visited, starts, dtype=np.float64)
+        if weight.size:
+            visited = weight if order is None else weight[order]
+            starts = np.arange(0, position.rows, position.batch_size)
+            batches = np.add.reduceat(visited, starts, dtype=np.float64)
+            total = batches.sum()
+        else:
+            batches, total = np.full(position.batches, float(position.batch_size)), position.rows
+            batches[-1] -= position.batches * position.batch_size - position.rows
         # Shares of the whole first: sums of losses or of weights could overflow, where the mean does not. What falls
         # below the smallest numbers is nothing to raise for, whatever np.seterr says.
         with np.errstate(under="ignore"):
-            return float((position.losses * (total / total.sum())).sum()) if total.any() else 0.0
+            return float((position.losses * (batches / total)).sum()) if total else 0.0
 
     def _part(self, data, order, first, count):
         """(x, y, weights, order) of `count` batches of the data from batch `first` on."""
@@ -659,16 +672,15 @@ class Trainer:
         value, slope = loss.evaluated(y, prediction)
         return (x, slope, none, NO_ORDER), value
 
-    def _run(self, part, count, batch_size, loss, seed, rates=None):
+    def _run(self, plan, part, count, batch_size, seed, rates=None):
         """One call of the kernel: updates on `count` batches; returns their losses.
 
-        part: x, y, weights and order. seed: of what is dropped. rates: a learning rate for each update, float64; None
-        means the optimizer's.
+        plan: that of `_plan` for them. part: x, y, weights and order. seed: of what is dropped. rates: a learning rate
+            for each update, float64; None means the optimizer's.
         """
         # -inf is no loss: what is left of it counts the updates that were not done, should an interrupt come.
         batch_losses = np.empty(count)
         batch_losses.fill(-np.inf)
-        plan = self._plan(batch_size, loss)
         done = self._steps
         if rates is not None:
             plan.numbers[RATES] = rates.ctypes.data
@@ -689,8 +701,9 @@ class Trainer:
 
     def _check(self, found, first, before, task, order):
         """Take the updates back and raise FloatingPointError if a loss is not finite."""
-        bad = np.flatnonzero(~np.isfinite(found))
-        if bad.size:
+        finite = np.isfinite(found)
+        if not finite.all():
+            bad = np.flatnonzero(~finite)
             batch = first + int(bad[0])
             what = f"loss is {found[bad[0]]} in epoch {self.epochs + 1} (batch {batch + 1})"
             self._fail(what, batch, before, task, order)

@@ -466,7 +466,7 @@ def test_learning_rates_of_another_shape_are_refused(rates, x, y):
         on_epoch_end = staticmethod(lambda *_: None)
         learning_rates = staticmethod(lambda base, position, count: rates)
 
-    with pytest.raises(ValueError, match=r"learning_rates: expected shape \(1,\), got"):
+    with pytest.raises(ValueError, match=r"learning_rates: expected shape \(2,\), got"):
         make().fit(x, y, batch_size=20, callbacks=[Schedules()])
 
 

@@ -572,3 +572,21 @@ def test_a_history_draws_its_numbers_if_it_has_some(data):
     axes = pyplot.subplots()[1]
     assert make().fit(*data, epochs=0).plot(axes) is axes
     pyplot.close("all")
+
+
+def test_small_updates_share_a_call_and_large_ones_leave_room_for_an_interrupt(monkeypatch):
+    counts, kernel = [], fastnn.trainer.train_planned
+
+    def counted(*arguments):
+        counts.append(arguments[-1].size)
+        return kernel(*arguments)
+
+    counted.ready = kernel.ready
+    monkeypatch.setattr(fastnn.trainer, "train_planned", counted)
+    x = np.linspace(-1, 1, 256, dtype=np.float32)[:, None]
+    fastnn.MLP([1, 8, 1], seed=0).fit(x, x, batch_size=2, epochs=2, seed=0)
+    assert counts == [128, 128]
+    counts.clear()
+    # Of these updates the first call does no more than a core of 4 GFLOP/s would in 50 ms.
+    fastnn.MLP([1, 600, 600, 1], seed=0).fit(x, x, batch_size=16, seed=0)
+    assert counts[0] == int(0.05 * 4e9 / (362_401 * (6 * 16 + 20))) == 4
