@@ -12,9 +12,20 @@ from collections import namedtuple
 from .activation import copy_elements
 from .epilogue import finish, landing
 from .jit import glue, plain
-from .microkernel import DEPTH, MR, panel_columns, row_step, row_steps, row_tile, row_tile_columns, tile
+from .microkernel import (
+    DEPTH,
+    MR,
+    TALL,
+    panel_columns,
+    row_step,
+    row_steps,
+    row_tile,
+    row_tile_columns,
+    tall_tile,
+    tile,
+)
 from .packing import pack_b
-from .simd import advance, aligned, constant, itemsize, load, store
+from .simd import advance, aligned, constant, itemsize, load, store, vector_lanes
 from .symbols import shared
 
 # Rows of a block: with KC they make a part of `a` that stays in L2. Measured on Zen 4 at 512, 1024 and 4096 x 256
@@ -86,29 +97,23 @@ def multiply_block(m, n, k, a, a_row, a_k, b, b_k, b_sliver, init, init_row, out
     latency of its few accumulators.
     """
     nr = panel_columns(b)
-    tiles = (m + MR - 1) // MR
-    height = m // tiles
-    higher = m - height * tiles
+    lanes = vector_lanes(b)
     sliver = b
     for first in range(0, n, nr):
         columns = min(nr, n - first)
+        most = TALL if columns <= lanes else MR
+        tiles = (m + most - 1) // most
+        height = m // tiles
+        higher = m - height * tiles
         row = 0
         for t in range(tiles):
             rows = height + (1 if t < higher else 0)
-            tile(
-                rows,
-                columns,
-                k,
-                advance(a, row * a_row),
-                a_row,
-                a_k,
-                sliver,
-                b_k,
-                advance(init, row * init_row + first),
-                init_row,
-                advance(out, row * out_row + first),
-                out_row,
-            )
+            here, there = advance(init, row * init_row + first), advance(out, row * out_row + first)
+            left = advance(a, row * a_row)
+            if columns <= lanes:
+                tall_tile(rows, columns, k, left, a_row, a_k, sliver, b_k, here, init_row, there, out_row)
+            else:
+                tile(rows, columns, k, left, a_row, a_k, sliver, b_k, here, init_row, there, out_row)
             row += rows
         sliver = advance(sliver, b_sliver)
 
