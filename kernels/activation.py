@@ -15,6 +15,7 @@ from . import elementary, normal, sigmoids
 from .codes import NEEDS_PRE_ACTIVATION, Activation
 from .jit import driver, inner, kernel, read_only, serial_in_njit
 from .launch import run
+from .lock import let_lock_go, take_lock
 from .simd import (
     address_of,
     advance,
@@ -281,7 +282,7 @@ def activate_serial(x, activation, out):
     activate_array(activation, x, out, out.shape[-1])
 
 
-@driver(lambda t: (intp, read_only(t, 1, "A"), intp, t[::1], intp, intp))
+@driver(lambda t: (intp, read_only(t, 1, "A"), intp, t[::1], intp, intp), nogil=False)
 def activate_flat(worker, x, activation, out, columns, threads):
     """`activate_serial` over flat arrays, rows of `columns` elements shared by threads, if the arrays fit.
 
@@ -292,7 +293,9 @@ def activate_flat(worker, x, activation, out, columns, threads):
     contiguous = x.size == out.size and (x.strides[0] == size or length == 0) and p % size == 0
     fit = contiguous and (p == q or p + length <= q or q + length <= p)
     if fit and length > 0:
+        state = let_lock_go(out.size)
         run(worker, (x, activation, out, columns), threads)
+        take_lock(state)
     return fit
 
 

@@ -13,6 +13,7 @@ from .gemm import Operand
 from .jit import driver, glue, kernel, read_only, serial_in_njit
 from .launch import run
 from .layout import ROWS, layer_scratch, threads_that_fit
+from .lock import let_lock_go, take_lock
 from .microkernel import panel_columns
 from .simd import address_of, advance, flat_pointer, itemsize, pointer_to
 from .table import ACTIVATION, BIAS, IN, NUMBERS, OUT, TABLE_COLUMNS, weights_of, widest
@@ -170,17 +171,20 @@ def _planned(plan, x, out):
     return numbers, table, arguments
 
 
-_driver = driver(lambda t: (intp, read_only(t, 2, "A"), t[:, ::1]))
+def _signature(t):
+    return intp, read_only(t, 2, "A"), t[:, ::1]
 
 
-@_driver
+@driver(_signature, nogil=False)
 def forward_planned(plan, x, out):
     """out = network(x) on this thread; plan: the address of the array from `forward_plan`."""
     numbers, _, arguments = _planned(plan, x, out)
+    state = let_lock_go(x.shape[0] * numbers[PARAMETERS_AT + 1])
     call(numbers[ROWS_WORKER], (*arguments, 0, 0, 1))
+    take_lock(state)
 
 
-@_driver
+@driver(_signature)
 def forward_shared(plan, x, out):
     """`forward_planned` on the plan's threads, which share rows, or layer after layer the columns if rows are few.
 

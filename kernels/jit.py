@@ -22,7 +22,7 @@ if config.DISABLE_JIT:
 
 
 def _compile(function, **options):
-    dispatcher = numba.njit(**OPTIONS, **options)(function)
+    dispatcher = numba.njit(**OPTIONS | options)(function)
     dispatcher._cache = cache_for(function)
     return dispatcher
 
@@ -30,6 +30,11 @@ def _compile(function, **options):
 def kernel(function):
     """Compile a function that Python or a user's compiled code may call."""
     return _compile(function)
+
+
+def locked_kernel(function):
+    """Compile a kernel that Python alone calls, and that lets Python's lock go itself if it lasts (lock.py)."""
+    return _compile(function, nogil=False)
 
 
 def inner(function):
@@ -64,7 +69,7 @@ def read_only(element, dimensions, layout="C"):
     return types.Array(element, dimensions, layout, readonly=True)
 
 
-def driver(signature):
+def driver(signature, **options):
     """Compile a kernel that Python alone calls, with one signature for each dtype; call `ready(dtype)` of it first.
 
     `entry_point(dtype)` of it is what Numba's dispatcher calls when it has looked at the types of the arguments, which
@@ -75,6 +80,7 @@ def driver(signature):
 
     Args:
         signature: the argument types as a function of the element type.
+        options: those in place of OPTIONS.
     """
 
     def entry_point(dispatcher, dtype):
@@ -84,7 +90,7 @@ def driver(signature):
     def register(function):
         # Another one compiles. Were the dispatcher itself to compile for a second dtype, it would meanwhile do so for
         # the arguments of other threads' calls too, or raise that it may not.
-        dispatcher, compiler = _compile(function), _compile(function)
+        dispatcher, compiler = _compile(function, **options), _compile(function, **options)
 
         def compile_for(dtype):
             arguments = signature(numba.from_dtype(dtype))

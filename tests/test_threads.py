@@ -269,9 +269,13 @@ def test_kernels_release_the_interpreters_lock(rng):
         "step": lambda: trainer.step(x, y),
         "activation": lambda: fastnn.activations.gelu(column),
         "layer": lambda: net.layers[1].forward(np.ones((4000, 256), np.float32)),
+        "layer backward": lambda: net.layers[1].backward(np.ones((4000, 256), np.float32), context),
         "apply_into": lambda: fastnn.apply(net.network, x),
     }
-    for call in calls.values():
+    _, context = net.layers[1].forward(np.ones((4000, 256), np.float32))
+    small, row = fastnn.MLP([4, 8, 1], seed=0), np.ones((1, 4), np.float32)
+    short = {"predict": lambda: small.predict(row), "activation": lambda: fastnn.activations.relu(row)}
+    for call in (*calls.values(), *short.values()):
         call()  # compiles
     counter, stop = [0], threading.Event()
 
@@ -298,6 +302,10 @@ def test_kernels_release_the_interpreters_lock(rng):
                     break
             assert moved, f"{name} holds the lock"
         before = counter[0]
+        for _ in range(1000):
+            for call in short.values():
+                call()
+        assert counter[0] == before, "a call of a microsecond lets the lock go"
         sum(range(3_000_000))
         assert counter[0] == before, "the counter would move without a release too: this test shows nothing"
     finally:
