@@ -40,7 +40,7 @@ def _training_outputs(rows_address, table, parameters, x, loss_parameter, worksp
     order, none = table[0, :0], workspace[:0]
     given = Given(table, parameters, x, out, none, order, workspace, LINEAR, loss_parameter, 0, rows, 1.0)
     run(rows_address, (given,), callers(table, threads))
-    step = plan_step(given)
+    step = plan_step(given, 1)
     for i in range(rows):
         row = outputs_of(step, i)
         for j in range(columns):

@@ -120,7 +120,7 @@ def linear_cell(x, weight, bias, activation, m, k, n, out, row_stride, buffer, s
 
     buffer holds a row for softmax and log_softmax.
     """
-    epilogue = Activate(activation, out, row_stride, False, out, buffer)
+    epilogue = Activate(activation, out, row_stride, False, out, buffer, False)
     if m == 1 and weight.column_stride == 1:
         row_product(n, k, x.pointer, x.column_stride, weight.pointer, weight.row_stride, bias, out)
         finish(epilogue, out, row_stride, 0, 0, 1, n)
@@ -350,7 +350,7 @@ def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
             update_elements(rule, p, q, p, p, n)
             last = inputs
         here = advance(flat_pointer(weight), first * n)
-        epilogue = make_update(rule, here, here, here, n)
+        epilogue = make_update(rule, here, here, here, n, False)
         parameters_rows(operand(x), rows_of(dz), first, last, n, batch, epilogue, q)
         keep_alive(scratch)
 

@@ -3,6 +3,8 @@
 Each epilogue is a named tuple whose pointers are those of the whole result's first element. `landing` says where the
 product puts a block (in place, or in scratch), `finish` takes it from there. Both are chosen by the epilogue's type
 when compiling, so a product carries the code of its own epilogue alone.
+
+Some have `contested`: whether another thread has read what is overwritten, see `multiply_block` in gemm.py.
 """
 
 from collections import namedtuple
@@ -26,16 +28,16 @@ from .softmax import softmax_rows, softmax_rows_backward
 # out = product
 Store = namedtuple("Store", "out row_stride")
 # out = f(product); the product itself is kept in z if keep; buffer holds a row for the softmax family
-Activate = namedtuple("Activate", "activation out row_stride keep z buffer")
+Activate = namedtuple("Activate", "activation out row_stride keep z buffer contested")
 # out = product * f'(saved); a saved_row_stride of 0 has one saved row for all
-ActivateBackward = namedtuple("ActivateBackward", "activation saved saved_row_stride out row_stride")
+ActivateBackward = namedtuple("ActivateBackward", "activation saved saved_row_stride out row_stride contested")
 # the product is a gradient: the optimiser's rule, whose fields come first, is applied to parameters and states. Flat,
 # because a parallel loop can't capture a tuple within a tuple.
-Update = namedtuple("Update", (*Rule._fields, "parameters", "state1", "state2", "row_stride"))
+Update = namedtuple("Update", (*Rule._fields, "parameters", "state1", "state2", "row_stride", "contested"))
 
 
 @glue
-def make_update(rule, parameters, state1, state2, row_stride):
+def make_update(rule, parameters, state1, state2, row_stride, contested):
     return Update(
         rule.optimizer,
         rule.rate,
@@ -52,6 +54,7 @@ def make_update(rule, parameters, state1, state2, row_stride):
         state1,
         state2,
         row_stride,
+        contested,
     )
 
 
@@ -62,6 +65,11 @@ def landing(epilogue, block, width, row, column):
 
 def finish(epilogue, source, source_row, row, column, height, width):
     """Take a finished block, height x width at (row, column), from where it landed to where it belongs."""
+    raise NotImplementedError("called from compiled code only")
+
+
+def contest(epilogue, row, column):
+    """(pointer, row stride) of what the block at (row, column) overwrites; the stride -1 if it is not contested."""
     raise NotImplementedError("called from compiled code only")
 
 
@@ -81,6 +89,7 @@ def _move_update(epilogue, offset, row_stride):
         advance(epilogue.state1, offset),
         advance(epilogue.state2, offset),
         row_stride,
+        epilogue.contested,
     )
 
 
@@ -158,9 +167,9 @@ def _activate_backward(epilogue, source, source_row, row, column, height, width)
 
 
 def _update(epilogue, source, source_row, row, column, height, width):
-    # Rejected, both measured on 1024-1024-1024-10 and 784-256-128-10: to prefetch the parameters and states under each
-    # tile while it is computed (1 to 3 % slower), and to update sliver by sliver (2 to 6 % slower): whole rows are long
-    # enough for the hardware's own prefetching, pieces of 256 bytes are not.
+    # Rejected, both measured on 1024-1024-1024-10 and 784-256-128-10: to prefetch parameters and states that no other
+    # thread has read under each tile (1 to 3 % slower, Zen 4), and to update sliver by sliver (2 to 6 % slower): whole
+    # rows are long enough for the hardware's own prefetching, pieces of 256 bytes are not.
     stride = epilogue.row_stride
     rows, columns = _runs(height, width, stride, source_row)
     here = row * stride + column
@@ -175,6 +184,20 @@ def _update(epilogue, source, source_row, row, column, height, width):
         stride,
         source_row,
     )
+
+
+def _contest(epilogue, row, column):
+    stride = epilogue.row_stride
+    return advance(epilogue.out, row * stride + column), stride if epilogue.contested else -1
+
+
+def _contest_update(epilogue, row, column):
+    stride = epilogue.row_stride
+    return advance(epilogue.parameters, row * stride + column), stride if epilogue.contested else -1
+
+
+def _no_contest(epilogue, row, column):
+    return epilogue.out, -1
 
 
 def _by_type(kinds):
@@ -192,5 +215,8 @@ overload(landing, strict=False, jit_options=OPTIONS)(
 )
 overload(finish, strict=False, jit_options=OPTIONS)(
     _by_type({Store: _nothing, Activate: _activate, ActivateBackward: _activate_backward, Update: _update})
+)
+overload(contest, strict=False, jit_options=OPTIONS)(
+    _by_type({Store: _no_contest, Activate: _contest, ActivateBackward: _contest, Update: _contest_update})
 )
 overload(moved, strict=False, jit_options=OPTIONS)(_by_type({Store: _move_store, Update: _move_update}))

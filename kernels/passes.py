@@ -39,6 +39,7 @@ def forward_saving(step, row, m, buffer, scratch):
                 z_record >= 0,
                 rows_at(step.z, step.rows, max(z_record, 0), layer, row, n),
                 buffer,
+                step.contested,
             ),
             scratch,
         )
@@ -66,7 +67,8 @@ def backward_output(step, dy, row, m, each):
     last = step.table.shape[0] - 1
     n, activation = step.table[last, OUT], step.table[last, ACTIVATION]
     dz = dz_of(step, last, row)
-    finish(ActivateBackward(activation, saved_of(step, last, row), n if each else 0, dz, n), dy, n, 0, 0, m, n)
+    saved = saved_of(step, last, row)
+    finish(ActivateBackward(activation, saved, n if each else 0, dz, n, False), dy, n, 0, 0, m, n)
 
 
 @glue
@@ -85,6 +87,6 @@ def backward_hidden(step, row, m, each, scratch):
             below,
             False,
             activation >= SOFTMAX,
-            ActivateBackward(activation, saved_of(step, layer - 1, row), k if each else 0, below, k),
+            ActivateBackward(activation, saved_of(step, layer - 1, row), k if each else 0, below, k, step.contested),
             scratch,
         )

@@ -72,9 +72,9 @@ def standardizes_itself(table):
 
 
 @glue
-def plan_inputs(given):
+def plan_inputs(given, parts):
     """(the Step of `plan_step`, whose x is the standardised rows if there are any, the x of which they are made)"""
-    table, step = given.table, plan_step(given)
+    table, step = given.table, plan_step(given, parts)
     inputs = step.x
     if standardizes_itself(table):
         inputs = Operand(layer_parts(table, given.parameters, given.rows, given.workspace)[4], table[0, IN], 1)
@@ -97,6 +97,7 @@ def plan_inputs(given):
         step.source_y,
         step.source_weights,
         step.indices,
+        step.contested,
     )
     return with_inputs, step.x
 

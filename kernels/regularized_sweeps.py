@@ -46,7 +46,7 @@ from .workers import finder, worker
 @worker(lambda t: (given_type(t), intp, intp, intp, intp))
 def segment_worker(given, start, backward, index, parts):
     """One thread's rows of a segment that starts at a layer normalised over the batch, or forward from x at -1."""
-    step, raw = plan_inputs(given)
+    step, raw = plan_inputs(given, parts)
     table, rows = step.table, step.rows
     regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
     buffer = scratch_of(step, index)
@@ -73,7 +73,7 @@ def segment_worker(given, start, backward, index, parts):
 @worker(lambda t: (given_type(t), intp, intp, intp, intp))
 def columns_worker(given, layer, backward, index, parts):
     """One thread's columns of what a layer normalised over the batch needs of all rows."""
-    step = plan_step(given)
+    step = plan_step(given, parts)
     table, rows = step.table, step.rows
     regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
     n = table[layer, OUT]
@@ -152,7 +152,7 @@ def _sweep_scales(step, regular, sink, index, parts, scratch):
 @worker(lambda t: (given_type(t), t[::1], intp, intp))
 def regularized_gradient_worker(given, gradient, index, parts):
     """One thread's part of the second sweep, the gradient stored."""
-    step, _ = plan_inputs(given)
+    step, _ = plan_inputs(given, parts)
     regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
     sink, scratch = Store(flat_pointer(gradient), 0), scratch_of(step, index)
     sweep_weights(step, sink, sink, index, parts, scratch)
@@ -165,9 +165,9 @@ find_regularized_gradient = finder(regularized_gradient_worker)
 @worker(lambda t: (given_type(t), optimization_type(t), intp, intp, intp))
 def regularized_update_worker(given, optimization, number, index, parts):
     """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
-    step, _ = plan_inputs(given)
+    step, _ = plan_inputs(given, parts)
     regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
-    sink, bias_sink = update_sinks(given, optimization, number)
+    sink, bias_sink = update_sinks(given, optimization, number, parts)
     scratch = scratch_of(step, index)
     sweep_weights(step, sink, bias_sink, index, parts, scratch)
     _sweep_scales(step, regular, bias_sink, index, parts, scratch)

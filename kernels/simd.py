@@ -157,6 +157,23 @@ def store(typingctx, p, index, value):
     return sig, codegen
 
 
+@intrinsic
+def prefetch_to_write(typingctx, p, index):
+    """Have the CPU fetch the line of p[index], and make it its own, so that a later store need not wait for it."""
+    sig = types.void(p, types.intp)
+
+    def codegen(context, builder, signature, args):
+        word = ir.IntType(32)
+        where = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [where.type, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_write, to_all_caches, of_data = word(1), word(3), word(1)
+        builder.call(function, [where, to_write, to_all_caches, of_data])
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
 # ---- Vectors in memory
 
 

@@ -49,11 +49,11 @@ def with_x(given, x):
 
 
 # One batch on its way through the network, in pointers. If `gather`, the rows `indices` of the source arrays are copied
-# into x, target and weights first.
+# into x, target and weights first. contested: whether other threads have read what is overwritten.
 Step = namedtuple(
     "Step",
     "table parameters rows loss loss_parameter scale x batch activations z dz terms scratch "
-    "gather source_x source_y source_weights indices",
+    "gather source_x source_y source_weights indices contested",
 )
 
 
@@ -105,12 +105,13 @@ def plan_rows(table, parameters, x, rows, workspace):
         none,
         none,
         order,
+        False,
     )
 
 
 @glue
-def plan_step(given):
-    """The Step of what is given. The workspace begins with room for a gradient."""
+def plan_step(given, parts):
+    """The Step of what is given, for one thread of so many. The workspace begins with room for a gradient."""
     table, parameters, rows, first, order = given.table, given.parameters, given.rows, given.first, given.order
     inputs, last, columns = table[0, IN], table[table.shape[0] - 1, OUT], given.y.shape[1]
     gather, weighted = order.size > 0, given.weights.size > 0
@@ -145,6 +146,7 @@ def plan_step(given):
         source_y,
         source_weights,
         advance(flat_pointer(order), first if gather else 0),
+        parts > 1,
     )
 
 
