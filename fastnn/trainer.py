@@ -48,9 +48,11 @@ from .validation import as_parameters, enough_rows, flag, seed_number, shown, wh
 
 # One call of the kernel should last about this many seconds: Ctrl-C, checkpoints and progress wait for its end.
 CALL_SECONDS = 0.05
-# A call may be so many times longer than the one before. The first is as long as CALL_SECONDS on a slow core, which
-# does so many operations a second; begun with a single update, a fit of 128 small ones took four calls, 25 us more.
+# A call may be so many times longer than the one before. The first has MOST_AT_FIRST updates, or fewer if a slow core,
+# which does so many operations a second, needs CALL_SECONDS for them; begun with a single one, a fit of 128 small
+# updates took four calls, 25 us more.
 MOST_GROWTH = 8
+MOST_AT_FIRST = 128
 SLOW_CORE = 4e9
 # The order of rows that are taken as they lie.
 NO_ORDER = np.empty(0, np.int64)
@@ -63,10 +65,12 @@ _Snapshot = namedtuple("_Snapshot", "attributes place arrays copies")
 
 
 def first_call(parameters, batch_size, loss):
-    """How many updates the first call of a fit does: its function may want to see each batch, else see SLOW_CORE."""
+    """How many updates the first call of a fit does; with a loss of the user's own, which sees each batch, one."""
+    if loss.custom:
+        return 1
     # Three products of the data with the parameters, and what an optimizer does to these.
     operations = parameters * (6 * batch_size + 20)
-    return 1 if loss.custom else max(1, int(CALL_SECONDS * SLOW_CORE / operations))
+    return max(1, min(MOST_AT_FIRST, int(CALL_SECONDS * SLOW_CORE / operations)))
 
 
 class Trainer:
@@ -617,15 +621,15 @@ class Trainer:
         if weight.size:
             visited = weight if order is None else weight[order]
             starts = np.arange(0, position.rows, position.batch_size)
-            batches = np.add.reduceat(visited, starts, dtype=np.float64)
-            total = batches.sum()
+            weights = np.add.reduceat(visited, starts, dtype=np.float64)
+            total = weights.sum()
         else:
-            batches, total = np.full(position.batches, float(position.batch_size)), position.rows
-            batches[-1] -= position.batches * position.batch_size - position.rows
+            weights, total = np.full(position.batches, float(position.batch_size)), position.rows
+            weights[-1] -= position.batches * position.batch_size - position.rows
         # Shares of the whole first: sums of losses or of weights could overflow, where the mean does not. What falls
         # below the smallest numbers is nothing to raise for, whatever np.seterr says.
         with np.errstate(under="ignore"):
-            return float((position.losses * (batches / total)).sum()) if total else 0.0
+            return float((position.losses * (weights / total)).sum()) if total else 0.0
 
     def _part(self, data, order, first, count):
         """(x, y, weights, order) of `count` batches of the data from batch `first` on."""

@@ -94,13 +94,14 @@ def multiply_block(m, n, k, a, a_row, a_k, b, b_k, b_sliver, init, init_row, out
     """out = init + a @ b for a block: m x k elements of a, slivers of NR columns of b that lie b_sliver apart.
 
     The rows are shared evenly among the tiles: 32 rows are 6 6 5 5 5 5, not 6 6 6 6 6 2, since a low tile wastes the
-    latency of its few accumulators.
+    latency of its few accumulators; 11 11 10 of one vector.
 
-    contested: what the block will overwrite in the end, rows contested_row apart, if other threads have read it, else
-    contested_row is -1. Where two cores share no cache, a line that the other one has read takes 9 ns to write. Fetched
-    under the tile that is being computed, it takes them while the core has other work: steps of 784-256-128-10 on two
-    such cores took 415 us and take 380, of 50-256-128-2 in float64 387 and 347, of 1024-1024-1024-10 with Adam 7.4 and
-    6.9 ms; with a shared cache they take as long as before (Zen 5). On one thread it would cost 4-32-32-1 8 %.
+    contested: what the block will overwrite in the end, rows contested_row apart, if other threads have read it;
+    contested_row is -1 if not, or if it has been fetched before. Where two cores share no cache, a line that the other
+    one has read takes 9 ns to write. Fetched under the tile that is being computed, it takes them while the core has
+    other work: steps of 784-256-128-10 on two such cores took 415 us and take 380, of 50-256-128-2 in float64 387 and
+    347, of 1024-1024-1024-10 with Adam 7.4 and 6.9 ms; with a shared cache they take as long as before (Zen 5). On one
+    thread it would cost 4-32-32-1 8 %.
 
     Rejected: rows of its own for each thread, and copies of what the other needs, which writes a word into each line as
     it reads and so makes it cheap to write again. 50-256-128-2 took 315 us, but 5 % more with a shared cache.

@@ -1,11 +1,11 @@
 """The micro-kernel: one register tile of a matrix product, in explicit vectors.
 
-    out[i, j] = init[i, j] + sum over k of a[i, k] * b[k, j]        i < rows <= MR, j < columns <= NR
+    out[i, j] = init[i, j] + sum over k of a[i, k] * b[k, j]        i < rows, j < columns <= NR
 
 Every element is one chain of fused multiply-adds in the order of k, begun at `init` (a bias, zero, or what earlier
 k-blocks left), so its bits depend neither on the tile's shape nor on the vector width nor on how k was blocked.
 
-Every height from 1 to MR and every width has its own straight-line loop, picked by one switch, so that an edge tile
+Every height from 1 up and every width has its own straight-line loop, picked by one switch, so that an edge tile
 costs what its work costs; the last vector is masked where the columns do not fill it.
 """
 
