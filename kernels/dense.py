@@ -20,7 +20,7 @@ from .optimizer import plain_rule, update_elements
 from .simd import advance, constant, flat_pointer, itemsize, keep_alive, lanes_of, load_vector, pointer, store_vector
 from .symbols import shared
 from .threads import threads_for
-from .workers import worker
+from .workers import finder, worker
 
 # Multiply-adds from which another thread pays for its launch (2 us) and for the part of the operands it packs anew.
 GRAIN = 1 << 17
@@ -167,9 +167,13 @@ def linear_serial(x, weight, bias, activation, out):
     linear_part(x, weight, bias, activation, out, 0, 1)
 
 
+find_linear = finder(linear_worker)
+
+
 @locked_kernel
-def linear_parallel(worker, x, weight, bias, activation, out, threads):
+def linear_parallel(x, weight, bias, activation, out, threads):
     """`linear_serial` with the result cut into one rectangle for each thread."""
+    worker = find_linear(out)
     state = let_lock_go(out.size + x.shape[0] * weight.size)
     run(worker, (x, weight, bias, activation, out), threads)
     take_lock(state)
@@ -199,7 +203,9 @@ def linear(x, weight, bias, activation, out):
     work = x.shape[0] * weight.size
     # Small work, where 0.1 us of Python is much, is not asked about.
     threads = 1 if work < 2 * LEAST_GRAIN else threads_for(work, grain_of(x.shape[0], out.itemsize))
-    linear_parallel(linear_worker.address(out.dtype), x, weight, bias, int(activation), out, threads)
+    # Compiled from here, Ctrl-C does not have to wait for the compiler; so in those below.
+    linear_worker.address(out.dtype)
+    linear_parallel(x, weight, bias, int(activation), out, threads)
 
 
 @glue
@@ -237,9 +243,13 @@ def linear_backward_input_serial(dz, weight, out):
     backward_input_part(dz, weight, out, 0, 1)
 
 
+find_backward_input = finder(backward_input_worker)
+
+
 @locked_kernel
-def linear_backward_input_parallel(worker, dz, weight, out, threads):
+def linear_backward_input_parallel(dz, weight, out, threads):
     """`linear_backward_input_serial` with the result cut into one rectangle for each thread."""
+    worker = find_backward_input(out)
     state = let_lock_go(dz.shape[0] * weight.size)
     run(worker, (dz, weight, out), threads)
     take_lock(state)
@@ -261,7 +271,8 @@ def linear_backward_input(dz, weight, out):
     array([[-1., -2.,  0.]])
     """
     threads = threads_for(dz.shape[0] * weight.size, GRAIN)
-    linear_backward_input_parallel(backward_input_worker.address(out.dtype), dz, weight, out, threads)
+    backward_input_worker.address(out.dtype)
+    linear_backward_input_parallel(dz, weight, out, threads)
 
 
 @glue
@@ -296,9 +307,13 @@ def linear_backward_parameters_serial(x, dz, dweight, dbias):
     backward_parameters_part(x, dz, dweight, dbias, 0, 1)
 
 
+find_backward_parameters = finder(backward_parameters_worker)
+
+
 @locked_kernel
-def linear_backward_parameters_parallel(worker, x, dz, dweight, dbias, threads):
+def linear_backward_parameters_parallel(x, dz, dweight, dbias, threads):
     """`linear_backward_parameters_serial` with the rows of [weight; bias] shared by threads."""
+    worker = find_backward_parameters(dweight)
     state = let_lock_go(dz.shape[0] * dweight.size)
     run(worker, (x, dz, dweight, dbias), threads)
     take_lock(state)
@@ -320,8 +335,8 @@ def linear_backward_parameters(x, dz, dweight, dbias):
     (array([ 1., 12., 30.]), array([11.]))
     """
     threads = threads_for(dz.shape[0] * dweight.size, GRAIN)
-    address = backward_parameters_worker.address(dweight.dtype)
-    linear_backward_parameters_parallel(address, x, dz, dweight, dbias, threads)
+    backward_parameters_worker.address(dweight.dtype)
+    linear_backward_parameters_parallel(x, dz, dweight, dbias, threads)
 
 
 @glue
@@ -355,9 +370,13 @@ def outer_update_serial(x, dz, learning_rate, weight, bias):
     outer_update_part(x, dz, learning_rate, weight, bias, 0, 1)
 
 
+find_outer_update = finder(outer_update_worker)
+
+
 @locked_kernel
-def outer_update_parallel(worker, x, dz, learning_rate, weight, bias, threads):
+def outer_update_parallel(x, dz, learning_rate, weight, bias, threads):
     """`outer_update_serial` with the rows of [weight; bias] shared by threads."""
+    worker = find_outer_update(weight)
     state = let_lock_go(dz.shape[0] * weight.size)
     run(worker, (x, dz, learning_rate, weight, bias), threads)
     take_lock(state)
@@ -380,5 +399,5 @@ def outer_update(x, dz, learning_rate, weight, bias):
     (array([0.5, 0. ]), array([0.5]))
     """
     threads = threads_for(dz.shape[0] * weight.size, GRAIN)
-    address = outer_update_worker.address(weight.dtype)
-    outer_update_parallel(address, x, dz, float(learning_rate), weight, bias, threads)
+    outer_update_worker.address(weight.dtype)
+    outer_update_parallel(x, dz, float(learning_rate), weight, bias, threads)

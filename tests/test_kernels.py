@@ -125,18 +125,18 @@ def relayout(array, layout):
 @pytest.mark.parametrize("product", PRODUCTS, ids=lambda row: row.name)
 def test_same_bits_for_any_thread_count_in_products(product, dtype, rng):
     drivers = {
-        "linear": (dense.linear_parallel, dense.linear_worker),
-        "linear_backward_input": (dense.linear_backward_input_parallel, dense.backward_input_worker),
-        "linear_backward_parameters": (dense.linear_backward_parameters_parallel, dense.backward_parameters_worker),
-        "outer_update": (dense.outer_update_parallel, dense.outer_update_worker),
+        "linear": dense.linear_parallel,
+        "linear_backward_input": dense.linear_backward_input_parallel,
+        "linear_backward_parameters": dense.linear_backward_parameters_parallel,
+        "outer_update": dense.outer_update_parallel,
     }
-    driver, worker = drivers[product.name]
+    driver = drivers[product.name]
     for shape in [(1, 1, 1), (7, 5, 70), (130, 40, 67), (3, 300, 257)]:
         arguments = product.inputs(shape, dtype, rng)
         results = []
         for threads in (1, 2, 3, 8):
             mine = copies(arguments)
-            driver(worker.address(np.dtype(dtype)), *mine.values(), threads)
+            driver(*mine.values(), threads)
             results.append([mine[name].tobytes() for name in product.outputs])
         assert all(result == results[0] for result in results), shape
 
