@@ -7,6 +7,9 @@ from .catalog_row import PRODUCT_SHAPES, ROWS, SPANS, ULP, Row, eps, sample, sum
 from .codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation
 from .normalization import EPS as NORMALIZATION_EPS
 
+# The largest slopes of the activations that are steeper than gelu, whose slope reaches 1.13.
+STEEP = {Activation.SELU: 1.76, Activation.HARDSWISH: 1.5}
+
 
 def activation_rows():
     for code in Activation:
@@ -75,7 +78,16 @@ def linear_rows():
         k = x.shape[1]
         # A sum begins with the bias, so each of its steps may round a number of that size.
         of_sum = sum_bound(x, weight, k, dtype) + (k + 2) * eps(dtype) * np.abs(bias)
-        return {"out": 1.13 * of_sum + ulp_bound(expected["out"], dtype, ULP)}
+        out, ulp = expected["out"], ULP
+        if inputs["activation"] in ROW_WISE:
+            # What a row's largest error does to all its results comes on top; softmax halves both.
+            of_sum = of_sum + of_sum.max(axis=-1, keepdims=True, initial=0)
+        if inputs["activation"] == Activation.LOG_SOFTMAX:
+            # A difference of numbers as large as the sums are.
+            size = np.abs(x).astype(float) @ np.abs(weight) + np.abs(bias)
+            out, ulp = size.max(axis=-1, keepdims=True, initial=0) + 10, ULP + weight.shape[1]
+        slope = STEEP.get(inputs["activation"], 1.13)
+        return {"out": slope * of_sum + ulp_bound(out, dtype, ulp)}
 
     yield Row("linear", linear, ("out",), linear_bound, PRODUCT_SHAPES, timed, flops, "GFLOP/s")
 

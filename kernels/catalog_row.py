@@ -6,7 +6,7 @@ the shape to time, a tolerance and its floating-point operations or bytes.
 Tolerances are bounds on the rounding error, worked out from the inputs themselves:
 
     a sum of k products     (k + 2) eps sum of |a_i b_i|, the worst case of a chain of fused multiply-adds, then
-                            through f, whose slope is at most 1.13, plus its own error
+                            through f by its largest slope, plus its own error
     an elementary function  a number of ULP of the result
 """
 

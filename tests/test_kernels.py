@@ -50,6 +50,13 @@ def test_kernel_matches_reference(row, dtype, rng):
         check_against_reference(row, row.inputs(shape, dtype, rng))
 
 
+@pytest.mark.parametrize("code", list(Activation), ids=lambda code: code.name.lower())
+def test_linear_through_every_activation(code, dtype, rng):
+    linear = next(row for row in PRODUCTS if row.name == "linear")
+    for shape in ((1, 5, 7), (13, 17, 33), (25, 300, 130)):
+        check_against_reference(linear, linear.inputs(shape, dtype, rng, code))
+
+
 def test_kernel_inside_njit(row, dtype, rng):
     kernel = getattr(kernels, row.name)
     arguments = row.inputs(row.shapes[-1], dtype, rng)
