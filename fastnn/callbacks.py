@@ -119,7 +119,8 @@ def refuse_missing(callbacks, names):
     names: of the numbers that the fit notes after every epoch.
     """
     for i, callback in enumerate(callbacks):
-        monitor = callback.monitor if isinstance(callback, (EarlyStopping, LearningRateScheduler)) else None
+        watches = EarlyStopping, Checkpoint, LearningRateScheduler
+        monitor = callback.monitor if isinstance(callback, watches) else None
         if monitor in RESERVED or not any_foreign(callbacks[: i + 1]):
             _refuse_unknown(monitor, names)
 
@@ -157,6 +158,16 @@ def monitored(history, name):
     """A number of the epoch that was just done."""
     _refuse_unknown(name, history.metrics)
     return history.metrics[name][-1]
+
+
+def _direction(mode):
+    """By what a number is multiplied so that smaller ones are better."""
+    return choice(mode, {"min": 1.0, "max": -1.0}, "mode")
+
+
+def _improves(direction, number, than, min_delta=0.0):
+    """Whether a number is better than another by more than min_delta, or than none if that is None. NaN never is."""
+    return direction * number < (math.inf if than is None else direction * than - min_delta)
 
 
 def _settings(callback, *names):
@@ -206,7 +217,7 @@ class EarlyStopping:
         self.patience = whole_number(patience, "patience", 1)
         self.min_delta = real_number(min_delta, "min_delta", 0)
         self.mode = mode
-        self._sign = choice(mode, {"min": 1.0, "max": -1.0}, "mode")
+        self._direction = _direction(mode)
         check_monitor(monitor, mode)
         self.baseline = None if baseline is None else real_number(baseline, "baseline")
         self.restore_best = flag(restore_best, "restore_best")
@@ -226,18 +237,18 @@ class EarlyStopping:
             return last.stop
         best, best_epoch, parameters, statistics = last.best, last.best_epoch, last.parameters, last.statistics
         wait = last.wait + 1
-        if self._better(number, math.inf * self._sign if best is None else best):
+        if self._better(number, best):
             best, best_epoch = number, epoch
             if self.restore_best:
                 parameters, statistics = trainer.net.parameters.copy(), trainer.net.statistics.copy()
-            if self.baseline is None or self._better(number, self.baseline):
+            if self._better(number, self.baseline):
                 wait = 0
         # One assignment: an interrupt finds the old state or the new one.
         self._state = self._State(epoch, best, best_epoch, wait, wait >= self.patience, parameters, statistics)
         return self._state.stop
 
     def _better(self, number, than):
-        return self._sign * number < self._sign * than - self.min_delta
+        return _improves(self._direction, number, than, self.min_delta)
 
     def on_fit_end(self, trainer, history):
         """Take the best parameters."""
@@ -260,17 +271,25 @@ class Checkpoint:
     """Keep a file from which the fit can resume, see `Trainer.restore` and `Trainer.resume`.
 
     The file is always a whole one: a new one takes its place only when it is complete and on the disk. It is written
-    once more when the fit ends.
+    once more when the fit ends; with a monitor only after epochs that are better than all that were looked at before,
+    so that it keeps the best of them.
 
     Args:
         path: of the file; its folder exists.
         every, unit: how often: a number of "epochs", "updates" or "seconds". Updates and seconds are looked at about
             every 0.05 s, so they may be so much more, and the fit resumes in the middle of an epoch.
+        monitor: None, or a name in `History.metrics` by which epochs are better; its unit is "epochs".
+        mode: "min" or "max", whether small or large numbers are good.
+
+    Attributes:
+        best, best_epoch: with a monitor, the number in the file and its epoch; None before there is one. NaN is never
+            best.
 
     Raises:
         OSError: the file cannot be written. The fit ends, before its first batch if the folder is missing or may not be
             written; the trainer can resume when the reason is gone.
-        ValueError, TypeError: an argument is not what it should be.
+        ValueError, TypeError: an argument is not what it should be, or mode is "min" for an accuracy or a score; in a
+            fit, there is no number of the monitor's name, which is told before the first batch.
 
     >>> import pathlib, tempfile, numpy as np, fastnn
     >>> path = pathlib.Path(tempfile.mkdtemp(), "run.safetensors")
@@ -278,6 +297,12 @@ class Checkpoint:
     >>> history = fastnn.MLP([1, 8, 1], seed=0).fit(x, x**2, epochs=5, seed=0, callbacks=[Checkpoint(path, every=2)])
     >>> fastnn.Trainer.restore(path).epochs, fastnn.load(path).parameter_count
     (5, 25)
+    >>> best = Checkpoint(path, monitor="val_loss")
+    >>> history = fastnn.MLP([1, 8, 1], seed=0).fit(
+    ...     x, x**2, epochs=50, seed=0, validation_split=0.2, callbacks=[best]
+    ... )
+    >>> best.best == min(history.metrics["val_loss"]) == fastnn.load(path).evaluate(x[51:], x[51:] ** 2)["loss"]
+    True
     """
 
     _CLOCKS = {  # noqa: RUF012
@@ -286,14 +311,22 @@ class Checkpoint:
         "seconds": lambda trainer: time.monotonic(),
     }
 
-    def __init__(self, path, every=1, unit="epochs"):
+    def __init__(self, path, every=1, unit="epochs", *, monitor=None, mode="min"):
         self.path = file_path(path)
         choice(unit, self._CLOCKS, "unit")
+        if monitor is not None and unit != "epochs":
+            raise ValueError(f"unit: expected 'epochs' with a monitor, whose number an epoch has, got {unit!r}")
         self.unit = unit
         self.every = (
             real_number(every, "every", 0, above=True) if unit == "seconds" else whole_number(every, "every", 1)
         )
+        self.monitor = monitor
+        self.mode = mode
+        self._direction = _direction(mode)
+        if monitor is not None:
+            check_monitor(monitor, mode)
         self._last = 0
+        self.best = self.best_epoch = None
 
     def _clock(self, trainer):
         return self._CLOCKS[self.unit](trainer)
@@ -302,6 +335,7 @@ class Checkpoint:
         """Look whether the file can be written, without touching an old one."""
         check_writable(self.path)
         self._last = self._clock(trainer)
+        self.best = self.best_epoch = None
 
     def on_batches_end(self, trainer, history):
         """Write the file if its time has come within an epoch."""
@@ -309,18 +343,46 @@ class Checkpoint:
             self.on_epoch_end(trainer, history)
 
     def on_epoch_end(self, trainer, history):
-        """Write the file if its time has come."""
+        """Write the file if its time has come, with a monitor if the epoch is the best."""
         # Another optimizer counts its updates from 0 again.
-        if not 0 <= self._clock(trainer) - self._last < self.every:
-            self.on_fit_end(trainer, history)
+        if 0 <= self._clock(trainer) - self._last < self.every:
+            return
+        if self.monitor is None:
+            self._write(trainer)
+        elif _improves(self._direction, number := monitored(history, self.monitor), self.best):
+            self._write(trainer, number, history.epochs[-1])
+        else:
+            self._last = self._clock(trainer)
 
     def on_fit_end(self, trainer, history):
-        """Write the file."""
-        trainer.save(self.path)
-        self._last = self._clock(trainer)
+        """Write the file, unless it is to keep the best."""
+        if self.monitor is None:
+            self._write(trainer)
+
+    def _write(self, trainer, best=None, best_epoch=None):
+        # The file has the state of this callback too. Where it cannot be written, its turn comes again.
+        before = self._last, self.best, self.best_epoch
+        self._last, self.best, self.best_epoch = self._clock(trainer), best, best_epoch
+        try:
+            trainer.save(self.path)
+        except BaseException:
+            self._last, self.best, self.best_epoch = before
+            raise
+
+    def state_dict(self):
+        """When the file was written or looked at, and what was best."""
+        # Another process counts its seconds from elsewhere.
+        last = None if self.unit == "seconds" else self._last
+        return {"last": last, "best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state):
+        """Go on as the callback that had this state."""
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        if state["last"] is not None:
+            self._last = state["last"]
 
     def __repr__(self):
-        return _settings(self, "path", "every", "unit")
+        return _settings(self, "path", "every", "unit", "monitor", "mode")
 
 
 class LearningRateScheduler:

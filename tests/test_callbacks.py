@@ -223,7 +223,9 @@ def test_callbacks_and_trainers_show_their_settings():
     assert repr(EarlyStopping("loss", patience=3)) == (
         "EarlyStopping(monitor='loss', patience=3, min_delta=0.0, mode='min', baseline=None, restore_best=False)"
     )
-    assert repr(fastnn.Checkpoint("a", 2, "updates")) == "Checkpoint(path='a', every=2, unit='updates')"
+    assert repr(fastnn.Checkpoint("a", 2, "updates")) == (
+        "Checkpoint(path='a', every=2, unit='updates', monitor=None, mode='min')"
+    )
     assert repr(LearningRateScheduler(schedules.Step(3))) == (
         "LearningRateScheduler(schedule=Step(size=3, gamma=0.1), per='epoch')"
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -186,6 +187,79 @@ def test_how_often(data, path, monkeypatch, every, unit, written):
     assert Trainer.restore(path).epochs == 4
 
 
+class Scores:
+    """A metric that gives these numbers in turn."""
+
+    __name__ = "score"
+
+    def __init__(self, *scores):
+        self._scores = iter(scores)
+
+    def __call__(self, y, prediction):
+        return next(self._scores)
+
+
+@pytest.mark.parametrize(
+    ("mode", "every", "scores", "best_epoch"),
+    [
+        ("max", 1, (1, 3, 2, 3, 0), 2),
+        ("min", 1, (1, np.nan, 0.5, np.nan, 0.75), 3),
+        ("min", 2, (0, 4, 1, 3, 2), 4),
+        ("min", 1, (np.nan, np.inf, np.nan, np.inf, np.nan), None),
+    ],
+)
+def test_the_best_epoch_is_kept(data, path, mode, every, scores, best_epoch):
+    parameters = {}
+    best = Checkpoint(path, every, monitor="score", mode=mode)
+    keep = lambda trainer, history: parameters.update({trainer.epochs: trainer.net.parameters.copy()})
+    make().fit(*data, epochs=5, seed=1, metrics=[Scores(*scores)], callbacks=[best, keep])
+    assert best.best_epoch == best_epoch
+    assert path.exists() == (best_epoch is not None)
+    if best_epoch:
+        assert best.best == scores[best_epoch - 1]
+        np.testing.assert_array_equal(fastnn.load(path).parameters, parameters[best_epoch])
+        # Another fit has a best epoch of its own.
+        make().fit(*data, epochs=1, seed=1, metrics=[Scores(7)], callbacks=[Checkpoint(path, monitor="score")])
+        assert Trainer.restore(path).epochs == 1
+
+
+def test_a_resumed_fit_knows_its_best_epoch(data, path):
+    """From memory, and from the file of that epoch, after which epochs are done again."""
+    scores = (3.0, 1.0, 2.0, 1.5, 0.5, 0.75)
+    given = {"epochs": 6, "seed": 1}
+    straight = make(optimizer="adam")
+    straight.fit(*data, **given, metrics=[Scores(*scores)], callbacks=[Checkpoint(path, monitor="score")])
+    expected = fastnn.load(path).parameters
+    path.unlink()
+    kills = []
+
+    def killer(trainer, history):
+        if trainer.epochs in kills:
+            kills.remove(trainer.epochs)
+            raise KeyboardInterrupt
+
+    def killed(run, *scores):
+        best = Checkpoint(path, monitor="score")
+        kills.append(4)
+        with pytest.raises(KeyboardInterrupt):
+            run(*data, metrics=[Scores(*scores)], callbacks=[best, killer])
+        assert (best.best, best.best_epoch) == (1.0, 2)
+
+    in_memory = make(optimizer="adam")
+    killed(functools.partial(in_memory.fit, **given), *scores)
+    from_file = Trainer.restore(path)
+    assert from_file.epochs == 2
+    killed(from_file.resume, *scores[2:])
+    for trainer in (in_memory, from_file):
+        path.unlink()
+        best = Checkpoint(path, monitor="score")
+        history = trainer.resume(*data, metrics=[Scores(*scores[4:])], callbacks=[best, killer])
+        assert (best.best, best.best_epoch) == (0.5, 5)
+        assert history.metrics["score"] == list(scores)
+        np.testing.assert_array_equal(fastnn.load(path).parameters, expected)
+        np.testing.assert_array_equal(trainer.net.parameters, straight.net.parameters)
+
+
 def test_everything_comes_back(data, path, dtype):
     optimizer = fastnn.RMSprop(learning_rate=0.01, momentum=0.5, clip_norm=3.0)
     train = Trainer(fastnn.MLP([3, 4, 1], activation="gelu", dtype=dtype, seed=0), "log_cosh", optimizer)
@@ -201,6 +275,24 @@ def test_everything_comes_back(data, path, dtype):
     np.testing.assert_array_equal(other.net.parameters, train.net.parameters)
     for moment, expected in zip(other.moments, train.moments, strict=True):
         np.testing.assert_array_equal(moment, expected)
+
+
+def test_a_best_epoch_that_could_not_be_written_is_written_later(data, path, monkeypatch):
+    train, best = make(), Checkpoint(path, monitor="loss")
+    save = Trainer.save
+
+    def full(trainer, path):
+        raise OSError("full")
+
+    monkeypatch.setattr(Trainer, "save", full)
+    with pytest.raises(OSError, match="full"):
+        train.fit(*data, epochs=2, seed=1, callbacks=[best])
+    assert best.best is None
+    monkeypatch.setattr(Trainer, "save", save)
+    history = train.resume(*data, callbacks=[best])
+    assert history.epochs == [1, 2]
+    assert best.best == min(history.metrics["loss"])
+    assert Trainer.restore(path).epochs == best.best_epoch
 
 
 def test_a_trainer_that_has_not_fitted_comes_back(path):
@@ -383,6 +475,10 @@ def test_what_killed_processes_left_behind_goes(path):
         ({"every": 1.5}, TypeError, "every: expected a whole number, got 1.5"),
         ({"every": 0, "unit": "seconds"}, ValueError, "every: expected a finite number above 0, got 0"),
         ({"unit": "steps"}, ValueError, "unit: expected one of epochs, updates, seconds, got 'steps'"),
+        ({"monitor": "loss", "unit": "updates"}, ValueError, "unit: expected 'epochs' with a monitor"),
+        ({"monitor": "loss", "mode": "least"}, ValueError, "mode: expected one of min, max, got 'least'"),
+        ({"monitor": "val_accuracy"}, ValueError, "mode: expected 'max' with monitor='val_accuracy'"),
+        ({"monitor": 1}, TypeError, r"monitor: expected the name of a number in History.metrics, got 1"),
     ],
 )
 def test_bad_settings(path, arguments, error, message):

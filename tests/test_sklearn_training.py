@@ -235,6 +235,21 @@ def test_callbacks_see_the_fit_and_end_it(data, tmp_path):
         MLPRegressor(callbacks=[3]).fit(X, y)
 
 
+def test_a_file_keeps_the_best_network(data, tmp_path):
+    X, y = data
+    best = fastnn.Checkpoint(tmp_path / "net.safetensors", monitor="val_loss")
+    parameters = {"random_state": 0, "learning_rate_init": 0.3, "n_iter_no_change": 40}
+    curve = (
+        MLPRegressor(callbacks=[best], max_iter=40, **parameters)
+        .fit(X[:40], y[:40], X_val=X[40:], y_val=y[40:])
+        .validation_loss_curve_
+    )
+    assert best.best == min(curve)
+    assert 1 < best.best_epoch == int(np.argmin(curve)) + 1 < 40
+    expected = MLPRegressor(max_iter=best.best_epoch, **parameters).fit(X[:40], y[:40])
+    assert fastnn.load(best.path).predict(X).ravel().tobytes() == expected.predict(X).tobytes()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_callback_brings_back_the_best_parameters(dtype, data):
     X, y = data[0].astype(dtype), data[1]
