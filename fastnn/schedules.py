@@ -41,8 +41,12 @@ def check_monitor(monitor, mode):
         raise ValueError(f"mode: expected 'max' with monitor={monitor!r}, of which more is better, got 'min'")
 
 
+def _count(value, name, at_least=0):
+    return whole_number(value, name, at_least, 63)
+
+
 def _optional(value, name):
-    return None if value is None else whole_number(value, name, 1)
+    return None if value is None else _count(value, name, 1)
 
 
 def _positive(value, name):
@@ -58,10 +62,10 @@ def _at_least_0(value, name):
 
 
 _CHECKS = {
-    "size": lambda value, name: whole_number(value, name, 1),
+    "size": lambda value, name: _count(value, name, 1),
     "gamma": _positive,
     "total": _optional,
-    "warmup": lambda value, name: whole_number(value, name, 0),
+    "warmup": _count,
     "warmup_factor": _positive,
     "minimum": _at_least_0,
     "rising": _share,
@@ -69,11 +73,11 @@ _CHECKS = {
     "end_divisor": _positive,
     "three_phases": flag,
     "factor": _share,
-    "patience": lambda value, name: whole_number(value, name, 0),
+    "patience": _count,
     "threshold": _at_least_0,
     "threshold_mode": lambda value, name: choice(value, {"rel": "rel", "abs": "abs"}, name),
     "mode": lambda value, name: choice(value, {"min": "min", "max": "max"}, name),
-    "cooldown": lambda value, name: whole_number(value, name, 0),
+    "cooldown": _count,
     "eps": _at_least_0,
 }
 

@@ -178,6 +178,7 @@ def test_plateau_settings_by_hand(settings, numbers, expected):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
+        (lambda: Step(10**400), ValueError, r"size: expected below 2\*\*63, got 1000"),
         (lambda: Step(0), ValueError, "size: expected at least 1, got 0"),
         (lambda: Step(1.5), TypeError, "size: expected a whole number, got 1.5"),
         (lambda: Exponential(0), ValueError, "gamma: expected a finite number above 0, got 0"),
