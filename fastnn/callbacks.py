@@ -496,7 +496,7 @@ class CSVLogger:
 
     def __init__(self, path):
         self.path = file_path(path)
-        self._lines = 0
+        self._names, self._lines = [], 0
 
     def on_fit_begin(self, trainer, history):
         """Look whether the file can be written; what an old one holds stays until the next epoch begins it."""
@@ -505,14 +505,16 @@ class CSVLogger:
         self._lines = 0
 
     def on_epoch_end(self, trainer, history):
-        """Write what is not in the file yet: after a resumed epoch all that the history has."""
-        columns = [history.epochs, *history.metrics.values()]
+        """Write what is not in the file yet: after a resumed epoch, or with a new number, all that the history has."""
+        names, columns = ["epoch", *history.metrics], [history.epochs, *history.metrics.values()]
+        if names != self._names:
+            self._lines = 0
         with open(self.path, "a" if self._lines else "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if not self._lines:
-                writer.writerow(["epoch", *history.metrics])
+                writer.writerow(names)
             writer.writerows(zip(*(column[self._lines :] for column in columns), strict=True))
-        self._lines = len(history.epochs)
+        self._names, self._lines = names, len(history.epochs)
 
     def __repr__(self):
         return _settings(self, "path")

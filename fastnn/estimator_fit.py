@@ -1,11 +1,15 @@
 """An estimator's fit as those see it who watch it: callbacks, schedules, the progress bar, scikit-learn's callbacks."""
 
+import math
 import time
 
 from .callbacks import call, callback_list, ends_fit, refuse_missing, scheduled_rates, scheduler_among
 from .history import History
 from .position import Position
 from .progress import progress_bar
+
+# What a fit notes of itself after every epoch if there is such a number, besides loss and seconds.
+NUMBERS = {"val_loss", "val_score", "learning_rate"}
 
 
 class EstimatorFit:
@@ -69,6 +73,8 @@ class EstimatorFit:
         position = self._position
         if self._scheduler is not None:
             numbers["learning_rate"] = position.learning_rate
+        # Of an earlier `partial_fit` or warm start, which was another kind of fit.
+        numbers |= dict.fromkeys(NUMBERS & self.history.metrics.keys() - numbers.keys(), math.nan)
         seconds = position.seconds + time.perf_counter() - self._mark
         self.history.append(self.epochs + 1, numbers | {"seconds": seconds})
         position.end_epoch()

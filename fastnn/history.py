@@ -1,5 +1,6 @@
 """What a fit leaves behind."""
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -10,7 +11,8 @@ class History:
     Attributes:
         epochs: numbers of the epochs, from 1; a trainer goes on counting from fit to fit.
         metrics: lists by name: "loss", "seconds" (wall time), with validation data "val_loss", each metric that was
-            asked for with its "val_" twin, and with a `LearningRateScheduler` "learning_rate", the epoch's last.
+            asked for with its "val_" twin, and with a `LearningRateScheduler` "learning_rate", the epoch's last. NaN
+            stands for a number that was not worked out yet, as in fits of an estimator that differ.
         seed: the seed of the shuffles, drawn if none was given.
 
     As a table: `pandas.DataFrame(history.metrics, index=history.epochs)`.
@@ -29,7 +31,9 @@ class History:
         """Note the numbers of an epoch, a dict by name."""
         self.epochs.append(epoch)
         for name, number in numbers.items():
-            self.metrics.setdefault(name, []).append(number)
+            column = self.metrics.setdefault(name, [])
+            column += [math.nan] * (len(self.epochs) - 1 - len(column))
+            column.append(number)
 
     def plot(self, ax=None):
         """Draw every number but seconds and learning rate against the epochs; needs matplotlib.

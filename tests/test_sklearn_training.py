@@ -316,6 +316,22 @@ def test_early_stopping_with_partial_fit(data):
         model.partial_fit(X, labels, X_val=X, y_val=labels + 5)
 
 
+def test_partial_fits_that_differ_have_one_history(data, tmp_path):
+    """Of a number that a call does not work out there is nan in its epochs: columns are as long as the epochs."""
+    X, y = data
+    model = MLPRegressor(callbacks=[fastnn.CSVLogger(tmp_path / "log.csv")], random_state=0)
+    for validation in ({}, {"X_val": X, "y_val": y}, {}):
+        model.partial_fit(X, y, **validation)
+    history = model.history_
+    assert history.epochs == [1, 2, 3]
+    assert all(len(column) == 3 for column in history.metrics.values())
+    assert np.isnan(history.metrics["val_loss"]).tolist() == [True, False, True]
+    assert history.metrics["val_loss"][1] == model.validation_loss_curve_[0]
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert lines[0] == "epoch,loss,seconds,val_loss"
+    assert [line.split(",")[3] for line in lines[1:]] == ["nan", repr(history.metrics["val_loss"][1]), "nan"]
+
+
 def test_partial_fits_are_the_epochs_of_a_fit_for_callbacks_and_schedules_too(data):
     X, y = data
     parameters = {"random_state": 0, "shuffle": False, "max_iter": 5, "schedule": Cosine(warmup=2)}
