@@ -207,8 +207,20 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             )
         return int(min(self.batch_size, rows))
 
-    def _run_epochs(self, watch, epoch, rows, validation, watched, incremental):
-        """Epochs until one of those that may end the fit does; (whether it has converged, whether Ctrl-C came).
+    def _run_epochs(self, watch, *arguments):
+        """`_epochs_to_do`; (whether it has converged, whether Ctrl-C came). watch: the `EstimatorFit`."""
+        try:
+            self.n_iter_ = 0
+            # No loop here: an interrupt at the end of its turn might not be caught, see `Trainer._phases_to_do`.
+            return self._epochs_to_do(watch, *arguments), False
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+            return False, True
+        finally:
+            watch.close()
+
+    def _epochs_to_do(self, watch, epoch, rows, validation, watched, incremental):
+        """Epochs until one of those that may end the fit does; whether it has converged.
 
         Args:
             watch: the `EstimatorFit`.
@@ -218,49 +230,41 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             validation: (X, y, sample_weight) for the score of early stopping, or None.
             watched: the same as `_loss_data` has it, for the loss.
         """
-        order = np.arange(rows)
-        stop = interrupted = False
-        try:
-            self.n_iter_ = 0
-            for _ in range(self.max_iter):
-                if self._tasks:
-                    self._tasks.begin_epoch()
-                if self.shuffle:
-                    # What sklearn.utils.shuffle draws, without its checks.
-                    permutation = np.arange(rows)
-                    self._random_state.shuffle(permutation)
-                    order = order[permutation]
-                loss = epoch(order if self.shuffle else None)
-                self.n_iter_ += 1
-                self.t_ += rows
-                self.loss_ = loss
-                self.loss_curve_.append(self.loss_)
-                if self.verbose:
-                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                numbers = {"loss": float(self.loss_)}
-                if watched:
-                    numbers["val_loss"] = self._loss_of(*watched)
-                    self.validation_loss_curve_.append(numbers["val_loss"])
-                self._update_no_improvement_count(self.early_stopping, *(validation or (None, None, None)))
-                if self.early_stopping:
-                    numbers["val_score"] = float(self.validation_scores_[-1])
-                stop = self._epoch_ends_the_fit()
-                asked = watch.end_epoch(numbers)
-                if (self._tasks and self._tasks.end_epoch()) or asked or stop or incremental:
-                    break
-                if self.n_iter_ == self.max_iter:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
-                        "hasn't converged yet.",
-                        sklearn.exceptions.ConvergenceWarning,
-                        stacklevel=5,
-                    )
-        except KeyboardInterrupt:
-            interrupted = True
-            warnings.warn("Training interrupted by user.", stacklevel=5)
-        finally:
-            watch.close()
-        return stop, interrupted
+        order, stop = np.arange(rows), False
+        for _ in range(self.max_iter):
+            if self._tasks:
+                self._tasks.begin_epoch()
+            if self.shuffle:
+                # What sklearn.utils.shuffle draws, without its checks.
+                permutation = np.arange(rows)
+                self._random_state.shuffle(permutation)
+                order = order[permutation]
+            loss = epoch(order if self.shuffle else None)
+            self.n_iter_ += 1
+            self.t_ += rows
+            self.loss_ = loss
+            self.loss_curve_.append(self.loss_)
+            if self.verbose:
+                print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+            numbers = {"loss": float(self.loss_)}
+            if watched:
+                numbers["val_loss"] = self._loss_of(*watched)
+                self.validation_loss_curve_.append(numbers["val_loss"])
+            self._update_no_improvement_count(self.early_stopping, *(validation or (None, None, None)))
+            if self.early_stopping:
+                numbers["val_score"] = float(self.validation_scores_[-1])
+            stop = self._epoch_ends_the_fit()
+            asked = watch.end_epoch(numbers)
+            if (self._tasks and self._tasks.end_epoch()) or asked or stop or incremental:
+                break
+            if self.n_iter_ == self.max_iter:
+                warnings.warn(
+                    f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
+                    "hasn't converged yet.",
+                    sklearn.exceptions.ConvergenceWarning,
+                    stacklevel=6,
+                )
+        return stop
 
     def _come_back_to_the_best(self, stop, incremental):
         """With early stopping: take the parameters with the best score where the fit has ended."""

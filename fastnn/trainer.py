@@ -491,7 +491,7 @@ class Trainer:
             raise
 
     def _fit(self, task, position, history, interrupts):
-        callbacks, claim, before, bar = task.callbacks, object(), None, None
+        callbacks, claim, bar = task.callbacks, object(), None
         try:
             with interrupts.held:
                 # One step: two threads may both have found no fit under way, and have worked on their data since.
@@ -504,20 +504,7 @@ class Trainer:
                 self._batches_a_call = first_call(self.net.parameter_count, position.batch_size, task.loss)
             if not self.net.adapted:
                 self.net.standardize.learn(task.data[0], task.data[2])
-            for callback in callbacks:
-                call(callback, "on_fit_begin", self, history)
-            for callback, state in zip(callbacks, states, strict=True):
-                if state is not None:
-                    callback.load_state_dict(state)
-            self._callbacks = callbacks
-            while position.phase != DONE:
-                if position.phase == BATCHES:
-                    before = self._snapshot(before)
-                    self._epoch(task, before, bar, interrupts.held)
-                    continue
-                self._call_all(f"on_{position.phase}", interrupts.held)
-                with interrupts.held:
-                    position.next_phase()
+            self._phases_to_do(task, states, bar, interrupts.held)
             # Whichever way the last block is reached, none of it may be left out.
             interrupts.hold()
         except BaseException:
@@ -528,6 +515,28 @@ class Trainer:
                 if self.__dict__.get("_fit_under_way") is claim:
                     self._leave(bar)
         return history
+
+    def _phases_to_do(self, task, states, bar, held):
+        """What is left of a fit.
+
+        Its loops are not in the `try` above: where a loop's turn ends in a condition, Python 3.12 and 3.13 leave its
+        jump back out of the `try` around it, and an interrupt that comes there would pass by `except` and `finally`.
+        """
+        position, callbacks, before = self._position, task.callbacks, None
+        for callback in callbacks:
+            call(callback, "on_fit_begin", self, self.history)
+        for callback, state in zip(callbacks, states, strict=True):
+            if state is not None:
+                callback.load_state_dict(state)
+        self._callbacks = callbacks
+        while position.phase != DONE:
+            if position.phase == BATCHES:
+                before = self._snapshot(before)
+                self._epoch(task, before, bar, held)
+                continue
+            self._call_all(f"on_{position.phase}", held)
+            with held:
+                position.next_phase()
 
     def _leave(self, bar):
         """Let others begin a fit."""
