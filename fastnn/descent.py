@@ -18,11 +18,11 @@ class Descent:
         schedule: scikit-learn's object.
         scheduler: the `LearningRateScheduler` of a schedule of fastnn's, or None.
         steps: updates done so far.
-        seed: of what dropout drops.
+        seed: of what dropout drops, or None as long as nothing has been dropped.
     """
 
-    def __init__(self, schedule, scheduler=None, seed=0):
-        self.schedule, self.scheduler, self.seed = schedule, scheduler, seed
+    def __init__(self, schedule, scheduler=None):
+        self.schedule, self.scheduler, self.seed = schedule, scheduler, None
         self.steps = 0
         self._states = None
 
@@ -89,7 +89,7 @@ class Descent:
         first, self.steps = self.steps + 1, self.steps + count
         plan[RATES] = 0 if rates is None else rates.ctypes.data
         if is_regularized(self._net.table):
-            begin_updates(plan, self.seed, first)
+            begin_updates(plan, self.seed or 0, first)
         train_planned(plan.ctypes.data, x, y, weight, order, batch_size, first, batch_losses)
         return batch_losses
 

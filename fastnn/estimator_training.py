@@ -1,6 +1,7 @@
 """How an estimator of `fastnn.sklearn` is fitted: scikit-learn's solvers, and what watches them."""
 
 import contextlib
+import inspect
 import warnings
 
 import numpy as np
@@ -11,7 +12,13 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
 
 from .callbacks import LearningRateScheduler
 from .descent import Descent
@@ -92,14 +99,21 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
     def _score(self, X, y, sample_weight=None):
         if self.scoring is None:
             return super()._score(X, y, sample_weight)
-        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+        scorer = check_scoring(self, self.scoring)
+        weight = {} if sample_weight is None or not _takes_weights(scorer) else {"sample_weight": sample_weight}
         with warnings.catch_warnings():
             # The rows to validate on were a frame's, whose names have been checked.
             warnings.filterwarnings("ignore", "X does not have valid feature names")
-            return float(check_scoring(self, self.scoring)(self, X, y, **weight))
+            return float(scorer(self, X, y, **weight))
+
+    def _weights(self, X, y, sample_weight):
+        """The weights of samples, by which a classifier counts its classes too, or None; y as the network has it."""
+        return sample_weight
 
     def _validate_input(self, X, y, incremental, reset):
         X, y = super()._validate_input(X, y, incremental, reset)
+        if scipy.sparse.issparse(y):
+            y = y.toarray()
         _refuse_text(y, "y")
         y = self._repeated(y)
         if not reset:
@@ -121,8 +135,19 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         if (self.out_activation_ == "exp") != (self.loss == "poisson"):
             expected = "'poisson', as in" if self.out_activation_ == "exp" else "another one than 'poisson', as in"
             raise ValueError(f"loss: expected {expected} the fit that this one goes on from, got {self.loss!r}")
+        q, outputs = self._several_q(), self.coefs_[-1].shape[1]
+        if q is not None and len(q) != outputs:
+            raise ValueError(
+                f"loss: expected one for {outputs} outputs, as in the fit that this one goes on from, got {self.loss!r}"
+            )
+        had = {"normalization": self._normalization, "standardize": self._standardized}
+        for name, before in had.items():
+            now = getattr(self, name)
+            if now != before:
+                raise ValueError(f"{name}: expected {before!r}, as in the fit that this one goes on from, got {now!r}")
 
     def _fit_lbfgs(self, X, y, sample_weight, *arguments):
+        sample_weight = self._weights(X, y, sample_weight)
         self._learn_inputs(X, sample_weight)
         super()._fit_lbfgs(X, y, sample_weight, *arguments)
         self._bind()
@@ -143,15 +168,14 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             raise ValueError(
                 "X_val, y_val: partial_fit with early_stopping=True expects both, for it trains on all that it is given"
             )
+        validation = None if self._own_validation is None else self._checked_validation(*self._own_validation)
+        sample_weight = self._weights(X, y, sample_weight)
         self._learn_inputs(X, sample_weight)
         begins = self._begin_descent(incremental)
         # scikit-learn's whole numbers of 64 bits: NumPy's if the user gives a batch size.
         lengths = [] if self.batch_size == "auto" else [np.int64]
         loss_type = np.result_type(self._loss_type(X, y, sample_weight), *lengths).type
-        validation = None
-        if self._own_validation is not None:
-            validation = self._checked_validation(*self._own_validation)
-        elif self.early_stopping:
+        if validation is None and self.early_stopping:
             X, y, sample_weight, *validation = self._split(X, y, sample_weight)
         rows = X.shape[0]
         batch_size = self._rows_of_a_batch(rows)
@@ -187,14 +211,17 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
 
     def _begin_descent(self, incremental):
         """Make `_optimizer` a new one, unless there is one to go on with; whether it was made."""
-        # One of scikit-learn's, put here with a fitted model's other attributes, is none to go on with.
-        if incremental and isinstance(self.__dict__.get("_optimizer"), Descent):
-            return False
-        scheduler = None if self.schedule is None else LearningRateScheduler(self.schedule)
+        last = self.__dict__.get("_optimizer")
+        # One of scikit-learn's, put here with a fitted model's other attributes, is none to go on with; nor is one of a
+        # fit that ended before its first update.
+        begins = not (incremental and isinstance(last, Descent) and last.steps)
+        if begins:
+            scheduler = None if self.schedule is None else LearningRateScheduler(self.schedule)
+            self._optimizer = Descent(self._schedule(), scheduler)
         # scikit-learn's stream of random numbers is left alone where nothing is dropped.
-        seed = int(self._random_state.randint(2**31)) if self.dropout else 0
-        self._optimizer = Descent(self._schedule(), scheduler, seed)
-        return True
+        if self.dropout and self._optimizer.seed is None:
+            self._optimizer.seed = int(self._random_state.randint(2**31))
+        return begins
 
     def _rows_of_a_batch(self, rows):
         """`batch_size` as a number, at most all rows."""
@@ -326,17 +353,31 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
 
     def _checked_validation(self, X, y, sample_weight):
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), reset=False)
-        y = np.asarray(y)
+        y = y.toarray() if scipy.sparse.issparse(y) else np.asarray(y)
         check_consistent_length(X, y)
-        if is_classifier(self) and y.ndim == 1 and not np.isin(y, self.classes_).all():
-            raise ValueError(f"y_val: expected classes of y, {self.classes_}, got {np.unique(y)}")
-        if not is_classifier(self):
+        if is_classifier(self):
+            y = self._checked_labels(y)
+        else:
             _refuse_text(y, "y_val")
             columns = self.n_outputs_ if self._several_q() is None else 1
             if y.shape[1:] not in ((columns,), () if columns == 1 else None):
                 raise wrong_shape("y_val", shape_text("*", columns), y)
-            y = self._repeated(y)
+            y = self._repeated(check_array(y, ensure_2d=False, dtype="numeric", input_name="y_val"))
         return X, y, None if sample_weight is None else _check_sample_weight(sample_weight, X)
+
+    def _checked_labels(self, y):
+        """The classes of a validation set, as `y_val` has them."""
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            if y.shape[1:] != (self.n_outputs_,):
+                raise wrong_shape("y_val", shape_text("*", self.n_outputs_), y)
+            known = {0, 1}
+        else:
+            y = column_or_1d(y, warn=True)
+            known = set(self.classes_.tolist())
+        unknown = set(y.ravel().tolist()) - known
+        if unknown:
+            raise ValueError(f"y_val: expected classes of y, {sorted(known)}, got {unknown.pop()!r}")
+        return y
 
     def _epoch_ends_the_fit(self):
         """Set the learning rate of the next epoch; True if there should be none."""
@@ -352,9 +393,16 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             )
             if not stop:
                 self._no_improvement_count = 0
-        if self.solver == "sgd":
+        # Not by `solver`: partial_fit goes on with the optimizer that it has.
+        if isinstance(schedule, SGDOptimizer):
             self._optimizer.rate_changed(before)
         return stop
+
+
+def _takes_weights(scorer):
+    """Whether a scorer, one of scikit-learn's or a function of the user's own, has a `sample_weight`."""
+    parameters = inspect.signature(getattr(scorer, "_score_func", scorer)).parameters.values()
+    return any(each.name == "sample_weight" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def _refuse_text(y, name):

@@ -14,14 +14,12 @@ from typing import ClassVar
 import numpy as np
 
 try:
-    import scipy.sparse
-
     # For the modules below: here it is told what to install.
     import sklearn.callback
     import sklearn.neural_network
     from sklearn.metrics import accuracy_score
     from sklearn.utils._param_validation import StrOptions
-    from sklearn.utils.class_weight import compute_sample_weight
+    from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
     from sklearn.utils.metaestimators import available_if
     from sklearn.utils.validation import _check_sample_weight
 except ImportError as error:
@@ -69,6 +67,7 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
             the inverse of how many rows it has, which gives all classes the same total where samples have no weights
             of their own; None leaves the samples as they are.
         scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
+            Weights go to those that take a sample_weight.
         l1: strength of a penalty on the sizes of weights, beside `alpha` on their squares; a batch's loss has (l1 |w| +
             alpha / 2 w^2) / its total sample weight.
         clip_norm, clip_value: scale the gradient of each batch down to this 2-norm, then cut each of its elements to
@@ -135,15 +134,26 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
             return super().partial_fit(X, y, sample_weight, classes)
 
     def _fit(self, X, y, sample_weight=None, incremental=False):
-        # Without y, scikit-learn says so.
-        if self.class_weight is not None and y is not None:
-            if incremental and self.class_weight == "balanced":
-                raise ValueError(
-                    "class_weight: 'balanced' needs all of the data, which partial_fit does not see; expected a dict"
-                )
-            by_class = compute_sample_weight(self.class_weight, y if scipy.sparse.issparse(y) else np.asarray(y))
-            sample_weight = by_class if sample_weight is None else by_class * _check_sample_weight(sample_weight, y)
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight: 'balanced' needs all of the data, which partial_fit does not see; expected a dict"
+            )
         return super()._fit(X, y, sample_weight, incremental)
+
+    def _weights(self, X, y, sample_weight):
+        if self.class_weight is None:
+            return sample_weight
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            if self.class_weight != "balanced":
+                raise ValueError(
+                    f"class_weight: expected 'balanced' or None with several labels at once, got {self.class_weight!r}"
+                )
+            by_class = compute_sample_weight("balanced", y)
+        else:
+            which = y.argmax(axis=1) if y.shape[1] > 1 else y.ravel().astype(np.intp)
+            labels = self.classes_[which]
+            by_class = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)[which]
+        return _check_sample_weight(by_class if sample_weight is None else by_class * sample_weight, X)
 
     def predict(self, X):
         """The labels of rows; as scikit-learn's.
@@ -234,6 +244,7 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
             learns as many quantiles of one y, (n_samples,), at once: `predict` gives (n_samples, len(q)), and scores
             compare each of them with y. A `scoring` of early stopping gets y with its column repeated.
         scoring: what early stopping watches, a scorer's name or a function of (estimator, X, y); None is the score.
+            Weights go to those that take a sample_weight.
         l1: strength of a penalty on the sizes of weights, beside `alpha` on their squares; a batch's loss has (l1 |w| +
             alpha / 2 w^2) / its total sample weight.
         clip_norm, clip_value: scale the gradient of each batch down to this 2-norm, then cut each of its elements to

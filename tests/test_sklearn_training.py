@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.sparse
+import sklearn.neural_network
 from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -670,7 +671,7 @@ def test_around_several_quantiles(data):
         MLPRegressor(loss=SEVERAL, **parameters).fit(X, np.c_[y, y])
     with pytest.raises(ValueError, match=r"^y_val: expected shape \(\*, 1\), got \(60, 3\)$"):
         MLPRegressor(loss=SEVERAL, **parameters).fit(X, y, X_val=X, y_val=np.c_[y, y, y])
-    with pytest.raises(ValueError, match=r"^y: expected 3 columns, the width of coefs_, got 2$"):
+    with pytest.raises(ValueError, match=r"^loss: expected one for 3 outputs, as in the fit"):
         whole.set_params(loss=Quantile([0.2, 0.8])).fit(X, y)
 
 
@@ -882,3 +883,136 @@ def test_a_number_that_will_be_missing_is_told_before_the_first_batch(data):
             MLPRegressor(max_iter=2, **settings).fit(*data)
     model = MLPRegressor(max_iter=2, random_state=0, schedule=ReduceOnPlateau(), callbacks=[fastnn.EarlyStopping()])
     assert len(model.fit(*data, X_val=data[0], y_val=data[1]).history_.metrics["val_loss"]) == 2
+
+
+# ---- Fits that go on from others, and fits that fail
+
+
+def two_classes(data):
+    return data[0], (data[1] > np.median(data[1])).astype(int)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({"normalization": "batch"}, {"normalization": None}, "normalization: expected 'batch', as in the fit"),
+        ({}, {"standardize": True}, "standardize: expected False, as in the fit .* got True"),
+        ({}, {"loss": Quantile([0.1, 0.9])}, "loss: expected one for 1 outputs, .* got Quantile"),
+        ({"loss": Quantile([0.1, 0.5, 0.9])}, {"loss": Quantile([0.1, 0.9])}, "loss: expected one for 3 outputs"),
+    ],
+)
+def test_a_fit_goes_on_with_the_network_that_it_has(data, solver, before, after, message):
+    model = MLPRegressor(warm_start=True, max_iter=2, **before).fit(*data)
+    parameters = flat(model).copy()
+    with pytest.raises(ValueError, match=message):
+        model.set_params(solver=solver, **after).fit(*data)
+    np.testing.assert_array_equal(flat(model), parameters)
+
+
+def test_partial_fit_after_one_that_failed(data):
+    X, y = two_classes(data)
+    model = MLPClassifier(random_state=0)
+    with pytest.raises(ValueError, match="2 features"):
+        model.partial_fit(X, y, classes=[0, 1], X_val=X[:, :2], y_val=y)
+    model.partial_fit(X, y, X_val=X, y_val=y)
+    same = MLPClassifier(random_state=0).partial_fit(X, y, classes=[0, 1], X_val=X, y_val=y)
+    assert len(model.validation_loss_curve_) == len(model.history_.epochs) == 1
+    assert model.coefs_[0].shape == same.coefs_[0].shape
+
+
+def test_partial_fit_after_another_solver_is_scikit_learns(data):
+    """The optimizer of the first call is the one that goes on, with its rate that falls."""
+    models = [
+        kind(solver="sgd", learning_rate="invscaling", learning_rate_init=0.1, random_state=0, momentum=0.5)
+        for kind in (sklearn.neural_network.MLPRegressor, MLPRegressor)
+    ]
+    for model in models:
+        model.partial_fit(*data).set_params(solver="adam")
+        for _ in range(5):
+            model.partial_fit(*data)
+    np.testing.assert_allclose(models[1].loss_curve_, models[0].loss_curve_, rtol=1e-9)
+
+
+def test_dropout_that_begins_later_follows_from_random_state(data):
+    X, y = two_classes(data)
+    found = [
+        flat(
+            MLPClassifier(random_state=seed)
+            .partial_fit(X, y, classes=[0, 1])
+            .set_params(dropout=0.5)
+            .partial_fit(X, y)
+            .set_params(random_state=None)
+        )
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(found[0], found[1])
+    model = MLPClassifier(random_state=1).partial_fit(X, y, classes=[0, 1])
+    assert model._optimizer.seed is None
+    assert model.set_params(dropout=0.5).partial_fit(X, y)._optimizer.seed > 0
+
+
+# ---- Weights of classes, scorers, validation sets
+
+
+def test_class_weights_of_a_part_that_lacks_a_class(data):
+    X, y = data[0], np.digitize(data[1], [0.7, 2.0])
+    assert set(y) == {0, 1, 2}
+    for weights in ({2: 5.0}, {0: 0.5, 2: 5.0}):
+        model, plain = (MLPClassifier(random_state=0, class_weight=given) for given in (weights, None))
+        for part in (y < 2, y >= 0):
+            by_class = np.array([weights.get(label, 1.0) for label in y[part]])
+            model.partial_fit(X[part], y[part], classes=[0, 1, 2])
+            plain.partial_fit(X[part], y[part], by_class, classes=[0, 1, 2])
+        np.testing.assert_array_equal(flat(model), flat(plain))
+
+
+@pytest.mark.parametrize(
+    ("weights", "targets", "message"),
+    [
+        ("balanced", lambda y: np.where(y, np.nan, 1.0), "Input y contains NaN"),
+        ({0: 1, 1: 2}, lambda y: np.c_[y, 1 - y], "class_weight: expected 'balanced' or None with several labels"),
+        ({0: 1, 7: 2}, lambda y: y, r"The classes, \[1\], are not in class_weight"),
+    ],
+)
+def test_class_weights_that_will_not_do(data, weights, targets, message):
+    X, y = two_classes(data)
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(class_weight=weights).fit(X, targets(y))
+
+
+def test_a_scorer_gets_weights_if_it_takes_them(data):
+    X, y = data[0], (data[1] > 2).astype(int)
+    seen = []
+
+    def plain(estimator, X, y):
+        return estimator.score(X, y)
+
+    def weighted(estimator, X, y, sample_weight=None):
+        seen.append(sample_weight)
+        return estimator.score(X, y, sample_weight)
+
+    parameters = {"early_stopping": True, "max_iter": 2, "random_state": 0, "class_weight": "balanced"}
+    for scoring in (plain, weighted, "adjusted_rand_score", "accuracy"):
+        model = MLPClassifier(scoring=scoring, **parameters).fit(X, y)
+        assert np.isfinite(model.validation_scores_).all()
+    assert len(seen) == 2
+    assert [np.unique(weight).size for weight in seen] == [2, 2]
+
+
+def test_validation_targets_are_looked_at_as_targets_are(data):
+    X, y = data
+    labels = np.c_[y > 1, y > 2].astype(int)
+    model = MLPClassifier(max_iter=2, random_state=0)
+    sparse = model.fit(X, labels, X_val=X, y_val=scipy.sparse.csr_matrix(labels)).validation_loss_curve_
+    assert sparse == model.fit(X, labels, X_val=X, y_val=labels).validation_loss_curve_
+    for y_val, message in (
+        (labels * 3, r"y_val: expected classes of y, \[0, 1\], got 3"),
+        (labels[:, 0], r"y_val: expected shape \(\*, 2\), got \(60,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, labels, X_val=X, y_val=y_val)
+    with pytest.raises(ValueError, match=r"y_val: expected classes of y, \[0, 1\], got None"):
+        model.fit(X, labels[:, 0], X_val=X, y_val=[None] * 60)
+    with pytest.raises(ValueError, match="Input y_val contains NaN"):
+        MLPRegressor().fit(X, y, X_val=X, y_val=np.where(y > 1, y, np.nan))
