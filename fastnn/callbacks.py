@@ -15,6 +15,7 @@ interrupted itself is called again for the same epoch, which those of this modul
 
 import csv
 import dataclasses
+import itertools
 import math
 import time
 from collections import namedtuple
@@ -160,6 +161,23 @@ def monitored(history, name):
     return history.metrics[name][-1]
 
 
+def _with_monitor(callback, state):
+    """A state, with what its numbers are of."""
+    return state | {"monitor": callback.monitor, "mode": callback.mode}
+
+
+def _of_monitor(callback, state):
+    """The state without that; ValueError if it is one of other numbers. Those of earlier versions do not say."""
+    state = dict(state)
+    for name in ("monitor", "mode"):
+        now = getattr(callback, name)
+        before = state.pop(name, now)
+        if before != now:
+            kind = type(callback).__name__
+            raise ValueError(f"callbacks: expected {kind} with {name}={before!r}, as in the fit, got {name}={now!r}")
+    return state
+
+
 def _direction(mode):
     """By what a number is multiplied so that smaller ones are better."""
     return choice(mode, {"min": 1.0, "max": -1.0}, "mode")
@@ -257,11 +275,11 @@ class EarlyStopping:
 
     def state_dict(self):
         """Best number, its epoch and its parameters, and how long there was none."""
-        return self._state._asdict()
+        return _with_monitor(self, self._state._asdict())
 
     def load_state_dict(self, state):
         """Go on as the callback that had this state."""
-        self._state = self._State(**state)
+        self._state = self._State(**_of_monitor(self, state))
 
     def __repr__(self):
         return _settings(self, "monitor", "patience", "min_delta", "mode", "baseline", "restore_best")
@@ -373,10 +391,11 @@ class Checkpoint:
         """When the file was written or looked at, and what was best."""
         # Another process counts its seconds from elsewhere.
         last = None if self.unit == "seconds" else self._last
-        return {"last": last, "best": self.best, "best_epoch": self.best_epoch}
+        return _with_monitor(self, {"last": last, "best": self.best, "best_epoch": self.best_epoch})
 
     def load_state_dict(self, state):
         """Go on as the callback that had this state."""
+        state = _of_monitor(self, state)
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         if state["last"] is not None:
             self._last = state["last"]
@@ -476,7 +495,8 @@ class LearningRateScheduler:
 class CSVLogger:
     """Write a line of a CSV file after every epoch: its number and those of `History.metrics`, exactly.
 
-    A new fit begins the file anew; one that resumes makes it that of the whole fit.
+    A new fit begins the file anew; one that resumes makes it that of the whole fit. What callbacks behind it `note` of
+    an epoch comes to its line when the next one is written, and that of the last epoch at the end.
 
     Args:
         path: of the file; its folder exists.
@@ -496,25 +516,38 @@ class CSVLogger:
 
     def __init__(self, path):
         self.path = file_path(path)
-        self._names, self._lines = [], 0
+        self._begin_anew()
+
+    def _begin_anew(self):
+        # The header, how many lines follow it, and whether the last one is still to get a number.
+        self._names, self._lines, self._lacks = [], 0, False
 
     def on_fit_begin(self, trainer, history):
         """Look whether the file can be written; what an old one holds stays until the next epoch begins it."""
         # Not by `check_writable`: a log may be a pipe.
         open(self.path, "a", encoding="utf-8").close()
-        self._lines = 0
+        self._begin_anew()
+        if history.epochs:
+            self.on_epoch_end(trainer, history)
 
     def on_epoch_end(self, trainer, history):
         """Write what is not in the file yet: after a resumed epoch, or with a new number, all that the history has."""
-        names, columns = ["epoch", *history.metrics], [history.epochs, *history.metrics.values()]
-        if names != self._names:
+        names, lines = ["epoch", *history.metrics], len(history.epochs)
+        columns = [history.epochs, *history.metrics.values()]
+        if names != self._names or self._lacks:
             self._lines = 0
+        rows = list(itertools.zip_longest(*(column[self._lines : lines] for column in columns), fillvalue=math.nan))
         with open(self.path, "a" if self._lines else "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if not self._lines:
                 writer.writerow(names)
-            writer.writerows(zip(*(column[self._lines :] for column in columns), strict=True))
-        self._names, self._lines = names, len(history.epochs)
+            writer.writerows(rows)
+        self._names, self._lines, self._lacks = names, lines, any(len(column) < lines for column in columns)
+
+    def on_fit_end(self, trainer, history):
+        """Write what has been noted of the last epoch since."""
+        if self._lacks:
+            self.on_epoch_end(trainer, history)
 
     def __repr__(self):
         return _settings(self, "path")

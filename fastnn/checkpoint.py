@@ -12,9 +12,10 @@ import numpy as np
 
 from . import losses, optimizers
 from .history import History
+from .metrics import RESERVED
 from .position import PHASES, Position
 from .serialization import TRAINING, read_file, write_file
-from .validation import as_parameters, flag, real_number, seed_number, shown, whole_number
+from .validation import as_parameters, flag, is_number, real_number, seed_number, shown, whole_number
 
 # The only key of the JSON object that stands for an array.
 TENSOR = "tensor"
@@ -23,7 +24,13 @@ TENSOR = "tensor"
 def _encode(value, name, tensors):
     """A value as JSON; arrays go to `tensors`."""
     if isinstance(value, np.ndarray):
-        tensors[name] = np.ascontiguousarray(value)
+        if isinstance(value, np.ma.MaskedArray) or value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+            got = type(value).__name__ if value.dtype.kind in "biuf" else f"dtype {value.dtype}"
+            raise TypeError(f"{name}: expected JSON and arrays of real numbers of at most 64 bits, got {got}")
+        # A key may have a dot too.
+        while name in tensors:
+            name += "'"
+        tensors[name] = np.array(value, value.dtype.newbyteorder("="), order="C", subok=False)
         return {TENSOR: name}
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value) or TENSOR in value:
@@ -56,9 +63,24 @@ def _from_fields(get, fields):
     return type(get(fields.pop("name")))(**fields)
 
 
+def _check_metrics(epochs, metrics):
+    """Raise TypeError or ValueError unless each epoch has its numbers; callbacks may note theirs of the last."""
+    for name, column in metrics.items():
+        if not isinstance(name, str) or not isinstance(column, list) or not all(map(is_number, column)):
+            raise TypeError(f"history: expected a list of numbers for {shown(name)}, got {shown(column)}")
+        least = len(epochs) - (name not in RESERVED)
+        if not least <= len(column) <= len(epochs):
+            raise ValueError(
+                f"history: expected {len(epochs)} numbers for {shown(name)}, got {len(column)}; History.note takes "
+                "them from callbacks"
+            )
+
+
 def write_checkpoint(trainer, path):
     """Write a trainer to a file; see `Trainer.save`."""
     position, history, tensors = trainer.position(), trainer.history, {}
+    if history is not None:
+        _check_metrics(history.epochs, history.metrics)
     record = {
         "loss": _fields(trainer.loss),
         "optimizer": _fields(trainer.optimizer),
@@ -116,9 +138,7 @@ def read_checkpoint(kind, path, loss):
 
 def _history(*, epochs, metrics, seed):
     epochs = [whole_number(epoch, "epoch", 1) for epoch in epochs]
-    for name, numbers in metrics.items():
-        if len(numbers) != len(epochs) or not all(isinstance(number, (int, float)) for number in numbers):
-            raise ValueError(f"{name}: expected {len(epochs)} numbers")
+    _check_metrics(epochs, metrics)
     return History(epochs, metrics, seed_number(seed))
 
 

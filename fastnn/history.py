@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+from .validation import is_number, shown
+
 
 @dataclass(repr=False)
 class History:
@@ -11,8 +13,8 @@ class History:
     Attributes:
         epochs: numbers of the epochs, from 1; a trainer goes on counting from fit to fit.
         metrics: lists by name: "loss", "seconds" (wall time), with validation data "val_loss", each metric that was
-            asked for with its "val_" twin, and with a `LearningRateScheduler` "learning_rate", the epoch's last. NaN
-            stands for a number that was not worked out yet, as in fits of an estimator that differ.
+            asked for with its "val_" twin, with a `LearningRateScheduler` "learning_rate", the epoch's last, and what
+            callbacks of your own `note`. NaN stands for numbers that epochs before did not have.
         seed: the seed of the shuffles, drawn if none was given.
 
     As a table: `pandas.DataFrame(history.metrics, index=history.epochs)`.
@@ -28,12 +30,34 @@ class History:
     seed: int | None = None
 
     def append(self, epoch, numbers):
-        """Note the numbers of an epoch, a dict by name."""
+        """Begin with the numbers of an epoch, a dict by name; others of it may be noted until the next one begins."""
         self.epochs.append(epoch)
-        for name, number in numbers.items():
-            column = self.metrics.setdefault(name, [])
+        for column in self.metrics.values():
             column += [math.nan] * (len(self.epochs) - 1 - len(column))
-            column.append(number)
+        for name, number in numbers.items():
+            self.note(name, number)
+
+    def note(self, name, number):
+        """Note a number of the last epoch: for callbacks, whose own numbers go into logs and files with the others.
+
+        A second number of that name takes the place of the first, as when a callback that was interrupted is called
+        again.
+
+        Raises:
+            TypeError: number is none.
+
+        >>> history = History()
+        >>> history.append(1, {"loss": 0.5})
+        >>> history.append(2, {"loss": 0.25})
+        >>> history.note("norm", 3.0)
+        >>> history.metrics["norm"]
+        [nan, 3.0]
+        """
+        if not is_number(number):
+            raise TypeError(f"number: expected a float for {name}, got {shown(number)}")
+        column, before = self.metrics.setdefault(name, []), len(self.epochs) - 1
+        column += [math.nan] * (before - len(column))
+        column[before:] = [number]
 
     def plot(self, ax=None):
         """Draw every number but seconds and learning rate against the epochs; needs matplotlib.
@@ -55,7 +79,8 @@ class History:
             ax = plt.subplots()[1]
         for name, numbers in self.metrics.items():
             if name not in ("seconds", "learning_rate"):
-                ax.plot(self.epochs, numbers, label=name)
+                # One that has no number of the last epoch is shorter.
+                ax.plot(self.epochs[: len(numbers)], numbers, label=name)
         ax.set_xlabel("epoch")
         # Of no epochs there is nothing to name.
         if self.epochs:

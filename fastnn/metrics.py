@@ -49,6 +49,16 @@ def _accuracy(loss, prediction, y, sample_weight):
     return float(np.average(right, weights=sample_weight.astype(np.float64) if sample_weight.any() else None))
 
 
+def _seen(array):
+    """An array as a user's metric gets it, to be read alone: training and other metrics go on with the same numbers.
+
+    A view: where a metric sets the shape of what it is given, kernels go by their own.
+    """
+    view = array[:]
+    view.flags.writeable = False
+    return view
+
+
 def _number(value, name):
     """What a user's metric returned, as a float; nan and inf are results too."""
     try:
@@ -85,7 +95,8 @@ def named(metrics, loss):
 
     Args:
         metrics: "accuracy"; losses by name or as objects of `fastnn.losses`; or functions (y, prediction) -> float, by
-            their __name__; a partial without one is called as its function, an object as its class.
+            their __name__, of arrays to be read alone; a partial without one is called as its function, an object as
+            its class.
     """
     functions = {}
     for metric in [metrics] if isinstance(metrics, str) else listed(metrics, "metrics", "names and functions"):
@@ -100,8 +111,7 @@ def named(metrics, loss):
         elif known:
             functions[name] = _value_of(known, loss)
         elif callable(metric):
-            # Views: where a metric sets the shape of what it is given, kernels go by their own.
-            functions[name] = lambda p, y, weight, metric=metric, name=name: _number(metric(y[:], p[:]), name)
+            functions[name] = lambda p, y, weight, metric=metric, name=name: _number(metric(_seen(y), _seen(p)), name)
         else:
             raise ValueError(
                 "metrics: expected 'accuracy', a loss by name or as an object of fastnn.losses, or a function (y, "

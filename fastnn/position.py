@@ -53,6 +53,11 @@ class Position:
         """Batches of an epoch."""
         return -(-self.rows // self.batch_size)
 
+    @property
+    def at_start(self):
+        """Whether nothing is done yet of what a fit is to do."""
+        return self.phase == BATCHES and self.epoch == self.batch == 0
+
     def advance(self, losses, seconds, rates):
         """Batches are done, with these losses and learning rates, None being the optimizer's."""
         self.losses[self.batch : self.batch + losses.size] = losses

@@ -131,6 +131,10 @@ class Standardize:
         self._held()[:] = np.concatenate((mean, scale))
         self._adapted = adapted
 
+    def forget(self):
+        """Be as before `learn`: for trainers, whose fit has failed before its first update."""
+        self.assign(*_start(2 * self.in_features).reshape(2, -1), adapted=False)
+
     def _held(self):
         """The layer's vector of mean and scale, a new view."""
         if self._statistics is None:

@@ -281,7 +281,8 @@ class Trainer:
     ) -> History:
         """Train for some epochs. Rows are read where they lie: the data are not copied unless their dtype differs.
 
-        A `Standardize` that has learned no mean and scale yet learns those of x first, by the weights of its rows.
+        A `Standardize` that has learned no mean and scale yet learns those of x first, by the weights of its rows; it
+        forgets them if the fit ends before its first update, or takes it back.
 
         Args:
             x, y, sample_weight: as in `Sequential.loss_and_gradient`.
@@ -302,7 +303,8 @@ class Trainer:
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
             metrics: "accuracy" (cross-entropies); losses by name or as objects of `fastnn.losses`, of those whose
                 targets may be any number where the loss is one of them too; or functions (y, prediction) -> float, by
-                their __name__ in the history. Worked out after every epoch, on the training data too.
+                their __name__ in the history, of arrays that they may not write to. Worked out after every epoch, on
+                the training data too.
 
         Returns:
             The `History` of this fit. "loss" is the (weighted) mean over rows, each before the update of its batch.
@@ -407,7 +409,8 @@ class Trainer:
 
         Raises:
             OSError: the file cannot be written; an old one of that name is as it was.
-            TypeError: the state of a callback is not JSON and arrays.
+            TypeError: the state of a callback is not JSON and arrays of numbers, or the history has what is no number.
+            ValueError: a callback has put too many or too few numbers into the history, past `History.note`.
 
         >>> import pathlib, tempfile
         >>> from fastnn import MLP
@@ -491,7 +494,7 @@ class Trainer:
             raise
 
     def _fit(self, task, position, history, interrupts):
-        callbacks, claim, bar = task.callbacks, object(), None
+        callbacks, claim, bar, learns = task.callbacks, object(), None, not self.net.adapted
         try:
             with interrupts.held:
                 # One step: two threads may both have found no fit under way, and have worked on their data since.
@@ -502,7 +505,7 @@ class Trainer:
                 states = matching_states(position.states, callbacks)
                 bar = progress_bar(task.progress, position)
                 self._batches_a_call = first_call(self.net.parameter_count, position.batch_size, task.loss)
-            if not self.net.adapted:
+            if learns:
                 self.net.standardize.learn(task.data[0], task.data[2])
             self._phases_to_do(task, states, bar, interrupts.held)
             # Whichever way the last block is reached, none of it may be left out.
@@ -513,6 +516,8 @@ class Trainer:
         finally:
             with interrupts.held:
                 if self.__dict__.get("_fit_under_way") is claim:
+                    if learns and position.at_start:
+                        self.net.standardize.forget()
                     self._leave(bar)
         return history
 

@@ -58,6 +58,11 @@ def float_dtype(dtype, name="dtype"):
     return np.dtype(kind)
 
 
+def is_number(value):
+    """Whether it is a Python or NumPy number, real and not a bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def whole_number(value, name, at_least, bits=None):
     """A Python int of at least `at_least`, of at most so many bits."""
     number = as_int(value)
@@ -72,7 +77,7 @@ def whole_number(value, name, at_least, bits=None):
 
 def real_number(value, name, least=-math.inf, *, above=False, below=math.inf):
     """A finite Python float: at least `least` (above it, if `above`) and below `below`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if not is_number(value):
         raise TypeError(f"{name}: expected a real number, got {shown(value)}")
     try:
         number = float(value)

@@ -1,9 +1,10 @@
 """What networks in compiled code check of their arguments, and the errors that say what is wrong.
 
 Unlike other kernels those of embedded_apply.py and embedded_derivatives.py check what they are given, for in compiled
-code nobody else does: dtypes and dimensions when compiling, shapes and overlaps when called. Python's calls check in
-Python, with values in the messages, and the numbers in the table too (see table_check.py). Compiled code does not, for
-that would take it longer than a small network: give it the network that a model has, not a tuple of your own making.
+code nobody else does: dtypes and dimensions when compiling, shapes and overlaps when called. Python's calls check
+dtypes, dimensions and the numbers in the table (see table_check.py) in Python. Compiled code leaves those numbers
+alone, for that would take it longer than a small network: give it the network that a model has, not a tuple of your own
+making.
 """
 
 import numpy as np
@@ -146,6 +147,8 @@ def check_types(network, dimensions, written, **arrays):
 def _agree(error, dimensions, arrays):
     for name, extra in dimensions.items():
         found = arrays["x"].ndim, arrays[name].ndim
+        if name == "x" and found[0] not in (1, 2):
+            raise error(f"x: expected 1-D or 2-D, got {found[0]}-D")
         if found not in ((1, 1 + extra), (2, 2 + extra)):
             expected = "both 1-D or both 2-D" if extra == 0 else f"1-D and {1 + extra}-D or 2-D and {2 + extra}-D"
             raise error(f"x and {name}: expected {expected}, got {found[0]}-D and {found[1]}-D")

@@ -535,6 +535,105 @@ def test_a_number_that_will_be_missing_is_told_before_the_first_batch(data, whic
     np.testing.assert_array_equal(train.net.parameters, before)
 
 
+def lines_of(path):
+    return [line.split(",") for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("first", ["logger", "note"])
+def test_numbers_of_a_callback_of_ones_own_are_logged_and_kept(data, tmp_path, first):
+    """Wherever the callback stands, from whatever epoch on; a fit that resumes from a file has them too."""
+    log, path = tmp_path / "log.csv", tmp_path / "run.safetensors"
+    begin, kills = 2, []
+
+    def note(trainer, history):
+        if trainer.epochs >= begin:
+            history.note("twice", 2 * trainer.epochs)
+        if trainer.epochs in kills:
+            kills.remove(trainer.epochs)
+            raise KeyboardInterrupt
+
+    def callbacks():
+        keep = [CSVLogger(log), fastnn.Checkpoint(path)]
+        return [*keep, note] if first == "logger" else [note, *keep]
+
+    expected = ["nan", "4", "6", "8"]
+    history = make().fit(*data, epochs=4, seed=1, callbacks=callbacks())
+    assert np.array_equal(history.metrics["twice"], [np.nan, 4, 6, 8], equal_nan=True)
+    names, *rows = lines_of(log)
+    assert [row[names.index("twice")] for row in rows] == expected
+    kills.append(3)
+    train = make()
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(*data, epochs=4, seed=1, callbacks=callbacks())
+    restored = fastnn.Trainer.restore(path)
+    for trainer in (train, restored):
+        log.unlink()
+        resumed = trainer.resume(*data, callbacks=callbacks())
+        assert np.array_equal(resumed.metrics["twice"], history.metrics["twice"], equal_nan=True)
+        assert resumed.metrics["loss"] == history.metrics["loss"]
+        names, *rows = lines_of(log)
+        assert [row[names.index("twice")] for row in rows] == expected
+    # Finished: nothing is called but on_fit_begin, and the log is whole again all the same.
+    log.unlink()
+    fastnn.Trainer.restore(path).resume(*data, callbacks=callbacks())
+    assert len(lines_of(log)) == 5
+
+
+def test_history_notes(tmp_path):
+    history = fastnn.History()
+    history.append(1, {"a": 1.0})
+    history.append(2, {"b": 2.0})
+    history.append(3, {"a": 3.0})
+    history.note("b", 4.0)
+    history.note("b", 5.0)
+    assert np.array_equal(history.metrics["a"], [1, np.nan, 3], equal_nan=True)
+    assert np.array_equal(history.metrics["b"], [np.nan, 2, 5], equal_nan=True)
+    history.append(4, {"a": 1.0})
+    pytest.importorskip("matplotlib").use("Agg")
+    lines = history.plot().get_lines()
+    assert [line.get_xdata().size for line in lines] == [4, 3]
+    for bad in (None, "1", np.ones(1), True):
+        with pytest.raises(TypeError, match="number: expected a float for b, got"):
+            history.note("b", bad)
+
+
+def test_a_history_that_no_file_can_hold_is_told(data, tmp_path):
+    for numbers, error, message in (
+        ([None], TypeError, "history: expected a list of numbers for 'own', got \\[None\\]"),
+        ([1.0] * 5, ValueError, "history: expected 3 numbers for 'own', got 5"),
+        ([1.0], ValueError, "history: expected 3 numbers for 'own', got 1; History.note takes them"),
+    ):
+
+        def note(trainer, history, numbers=numbers):
+            if trainer.epochs == 3:
+                history.metrics["own"] = numbers
+
+        path = tmp_path / "run.safetensors"
+        with pytest.raises(error, match=message):
+            make().fit(*data, epochs=3, callbacks=[note, fastnn.Checkpoint(path, every=3)])
+        assert not path.exists()
+
+
+def test_a_resumed_callback_watches_the_same_number(data):
+    def kill(trainer, history):
+        if trainer.epochs == 2:
+            raise KeyboardInterrupt
+
+    given = {"metrics": ["mae"]}
+    train = make()
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(*data, epochs=4, seed=1, callbacks=[EarlyStopping("loss"), kill], **given)
+    for other, message in (
+        (EarlyStopping("mae"), "callbacks: expected EarlyStopping with monitor='loss', .*, got monitor='mae'"),
+        (EarlyStopping("loss", mode="max"), "callbacks: expected EarlyStopping with mode='min', .*, got mode='max'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train.resume(*data, callbacks=[other, lambda *_: None], **given)
+    stopping = EarlyStopping("loss")
+    history = train.resume(*data, callbacks=[stopping, lambda *_: None], **given)
+    assert stopping.best == min(history.metrics["loss"])
+
+
 def test_a_number_of_a_callback_of_ones_own_can_be_watched(data):
     def note(trainer, history):
         history.metrics.setdefault("norm", []).append(float(np.abs(trainer.net.parameters).sum()))

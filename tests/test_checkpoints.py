@@ -329,6 +329,49 @@ def test_the_users_own_state_comes_back(data, path):
             make().fit(*data, callbacks=[own, Checkpoint(path)])
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a.b": np.zeros(2), "a": {"b": np.ones(2), "b'": np.full(2, 2.0)}},
+        {"scalar": np.array(3.0), "big": np.arange(3, dtype=">f4"), "flags": np.array([True, False])},
+    ],
+)
+def test_a_state_comes_back_as_it_was(data, path, state):
+    class Own:
+        def state_dict(self):
+            return state
+
+        def load_state_dict(self, found):
+            self.found = found
+
+        def on_epoch_end(self, trainer, history):
+            pass
+
+    make().fit(*data, callbacks=[Own(), Checkpoint(path)])
+    own = Own()
+    Trainer.restore(path).resume(*data, callbacks=[own, Checkpoint(path)])
+
+    def same(found, expected):
+        if isinstance(expected, dict):
+            assert found.keys() == expected.keys()
+            for key, part in expected.items():
+                same(found[key], part)
+        else:
+            assert found.shape == expected.shape
+            np.testing.assert_array_equal(found, expected)
+
+    same(own.found, state)
+    for bad in (
+        np.ma.masked_array([1.0], [True]),
+        np.array(["text"]),
+        np.zeros(1, complex),
+        np.zeros(1, np.longdouble),
+    ):
+        state = {"own": {"bad": bad}}
+        with pytest.raises(TypeError, match=r"own.bad: expected JSON and arrays of real numbers of at most 64 bits"):
+            make().fit(*data, callbacks=[Own(), Checkpoint(path)])
+
+
 # ---- Disks and folders
 
 
@@ -516,8 +559,8 @@ CHANGES = [
     (lambda t: t.update(steps=2**62), r"steps: expected below 2\*\*62"),
     (lambda t: t.update(epochs="many"), "epochs: expected a whole number, got 'many'"),
     (lambda t: t.update(history=None), "expected a history with a position"),
-    (lambda t: t["history"]["epochs"].append(3), "loss: expected 3 numbers"),
-    (lambda t: t["history"]["metrics"].update(loss=["a", "b"]), "loss: expected 2 numbers"),
+    (lambda t: t["history"]["epochs"].append(3), "history: expected 3 numbers for 'loss', got 2"),
+    (lambda t: t["history"]["metrics"].update(loss=["a", "b"]), "history: expected a list of numbers for 'loss'"),
     (lambda t: t["history"].update(seed=2**64), r"seed: expected below 2\*\*64"),
     (lambda t: t["position"].update(rows=10**18), "losses: expected 31250000000000000 float64 numbers"),
     (lambda t: t["position"].update(phase="middle"), "no such position: 'middle'"),

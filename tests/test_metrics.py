@@ -64,3 +64,25 @@ def test_unknown_names_are_refused(data):
         ValueError, match="monitor: expected one of loss, seconds, got 'val_loss'; a fit with validation"
     ):
         fastnn.MLP([3, 2]).fit(x, y, callbacks=[fastnn.EarlyStopping()])
+
+
+def test_a_metric_may_not_change_what_others_see(data):
+    """Not the targets, by which training goes on, nor the prediction, by which the next metric does."""
+    x, y, _ = data
+
+    def on_targets(y, prediction):
+        y -= prediction
+        return 0.0
+
+    def on_prediction(y, prediction):
+        np.maximum(prediction, 0, out=prediction)
+        return 0.0
+
+    before = y.copy()
+    net = fastnn.MLP([3, 8, 2], dtype="float64", seed=0)
+    for metric in (on_targets, on_prediction):
+        with pytest.raises(ValueError, match="read-only"):
+            net.fit(x, y, metrics=[metric])
+        with pytest.raises(ValueError, match="read-only"):
+            net.evaluate(x, y, metrics=[metric])
+    np.testing.assert_array_equal(y, before)

@@ -346,6 +346,29 @@ def test_nothing_is_written_behind_the_smallest_workspace(sizes, rows, rng):
     np.testing.assert_allclose(jacobian[:, 0], vjp_of_first_output(net, x), rtol=1e-5, atol=1e-6)
 
 
+def test_a_fit_that_fails_before_its_first_update_leaves_nothing_learned():
+    x = np.linspace(-1, 1, 60, dtype=np.float32).reshape(20, 3)
+    y = x[:, :1] ** 2
+    net = fastnn.MLP([3, 4, 1], standardize=True, seed=0)
+    spoiled = x.copy()
+    spoiled[3, 1] = np.nan
+    with pytest.raises(FloatingPointError):
+        net.fit(spoiled, y, epochs=2, seed=0)
+    with pytest.raises(OSError, match="none"):
+        net.fit(x * 1000, y, seed=0, callbacks=[fastnn.Checkpoint("none/run.safetensors")])
+    assert not net.adapted
+    assert net.standardize.scale.tolist() == [1, 1, 1]
+    net.fit(x, y, seed=0)
+    other = fastnn.MLP([3, 4, 1], standardize=True, seed=0)
+    other.fit(x, y, seed=0)
+    assert net.parameters.tobytes() == other.parameters.tobytes()
+    assert net.standardize.mean.tobytes() == other.standardize.mean.tobytes()
+    # A later failure leaves what the updates have gone by.
+    with pytest.raises(FloatingPointError):
+        net.fit(spoiled, y, seed=0)
+    assert net.adapted
+
+
 def vjp_of_first_output(net, x):
     dx, first = np.empty_like(x), np.zeros((len(x), net.out_features), np.float32)
     first[:, 0] = 1
