@@ -401,7 +401,10 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
 
 def _takes_weights(scorer):
     """Whether a scorer, one of scikit-learn's or a function of the user's own, has a `sample_weight`."""
-    parameters = inspect.signature(getattr(scorer, "_score_func", scorer)).parameters.values()
+    try:
+        parameters = inspect.signature(getattr(scorer, "_score_func", scorer)).parameters.values()
+    except ValueError:  # a function in C may not tell
+        return False
     return any(each.name == "sample_weight" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
