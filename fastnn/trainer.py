@@ -317,7 +317,8 @@ class Trainer:
             ValueError, TypeError: an argument is not what it should be, or overlaps the parameters or the moments; the
                 message names it.
             KeyboardInterrupt: passed on between two updates, after some 0.05 s unless one update takes longer. Its
-                attribute `trainer` has the `history` so far, and its `resume` goes on.
+                attribute `trainer` has the `history` so far, and its `resume` goes on. So it does after other errors,
+                with this fit, or if a callback let it not even begin, with an earlier one that was cut short.
 
         >>> import numpy as np
         >>> from fastnn import MLP
@@ -500,6 +501,7 @@ class Trainer:
                 # One step: two threads may both have found no fit under way, and have worked on their data since.
                 if self.__dict__.setdefault("_fit_under_way", claim) is not claim:
                     raise RuntimeError(IN_A_FIT)
+                last = self._position, self.history
                 self._position, self.history = position, history
                 # Those that count until the callbacks have taken them up.
                 states = matching_states(position.states, callbacks)
@@ -518,7 +520,11 @@ class Trainer:
                 if self.__dict__.get("_fit_under_way") is claim:
                     if learns and position.at_start:
                         self.net.standardize.forget()
+                    began = self._callbacks is not None
                     self._leave(bar)
+                    if not began and last[0] is not None and last[0].phase != DONE:
+                        # Nothing came of this one: that which was cut short can still be resumed.
+                        self._position, self.history = last
         return history
 
     def _phases_to_do(self, task, states, bar, held):

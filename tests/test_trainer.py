@@ -29,6 +29,30 @@ def make(seed=0, **arguments):
     return Trainer(fastnn.MLP([3, 8, 1], activation="tanh", seed=seed), **arguments)
 
 
+def test_a_fit_that_does_not_begin_leaves_the_one_before_to_be_resumed(rng):
+    x = rng.standard_normal((40, 3)).astype(np.float32)
+    y = x[:, :1] ** 2
+
+    def kill(trainer, history):
+        if trainer.epochs == 2:
+            raise KeyboardInterrupt
+
+    straight, train = (Trainer(fastnn.MLP([3, 4, 1], seed=0)) for _ in range(2))
+    straight.fit(x, y, epochs=5, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(x, y, epochs=5, seed=1, callbacks=[kill])
+    for callbacks in ([fastnn.Checkpoint("none/run.safetensors")], [fastnn.Checkpoint("none/run.safetensors"), kill]):
+        with pytest.raises(OSError, match="none"):
+            train.fit(x, y, epochs=9, callbacks=callbacks)
+    history = train.resume(x, y, callbacks=[lambda trainer, history: None])
+    assert history.epochs == [1, 2, 3, 4, 5]
+    assert train.net.parameters.tobytes() == straight.net.parameters.tobytes()
+    # A finished one gives way.
+    with pytest.raises(OSError, match="none"):
+        train.fit(x, y, epochs=9, seed=1, callbacks=callbacks[:1])
+    assert train.position().epochs == 9
+
+
 def test_a_step_is_gradient_then_update(data):
     train = make(optimizer=Adam(learning_rate=0.1))
     net, twin = train.net, train.net.copy()
