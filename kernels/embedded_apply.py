@@ -13,7 +13,7 @@ from numba import types
 from numba.core.errors import TypingError
 
 from .dense import operand
-from .embedded_calls import call_forward, call_sample, compiled, keep_network
+from .embedded_calls import call_forward, compiled, keep_network
 from .embedded_checks import (
     BAD_BATCH,
     BAD_OUT,
@@ -29,14 +29,13 @@ from .embedded_checks import (
     clear_of,
     refuse,
     require,
-    sample_aligned,
-    sample_apart,
 )
+from .embedded_sample import FINE, apply_sample
 from .inference import forward_arguments
 from .jit import glue, inner, kernel
 from .layout import LINE, workspace_size
 from .sensitivity import SEEDS
-from .simd import flat_pointer, pointer
+from .simd import flat_pointer
 from .table import IN, ROW_WORKSPACE, outputs_count
 from .table_check import MOST
 from .whole_numbers import as_int
@@ -49,16 +48,8 @@ def _inference_size(table, parameters, rows):
 
 @glue
 def _apply_sample(network, x, out, workspace):
-    table, parameters = network.table, network.parameters
-    require(x.shape[0] == table[0, IN], BAD_X)
-    require(sample_aligned(x), MISALIGNED_X)
-    require(out.shape[0] == outputs_count(table), BAD_OUT)
-    require(sample_apart(x, out) & clear_of(network.parameters, out), OUT_OVERLAPS)
-    require(workspace.size >= table[0, ROW_WORKSPACE], SMALL_WORKSPACE)
-    step, target, scratch = x.strides[0] // x.itemsize, flat_pointer(out), flat_pointer(workspace)
-    arguments = (flat_pointer(table), table.shape[0], flat_pointer(parameters), pointer(x), step, target, scratch)
-    call_sample(network, arguments)
-    keep_network(network, x, out, workspace)
+    fault = apply_sample(network, x, out, workspace)
+    require(fault == FINE, fault)
 
 
 @glue

@@ -9,11 +9,11 @@ from numba.extending import overload
 
 from .dense import operand
 from .embedded_checks import ONE_ROW, require
-from .inference import find_forward, find_sample
+from .inference import find_forward
 from .jit import OPTIONS, glue
 from .layout import layer_parts
 from .network import NormalizedNetwork
-from .normalized_inference import find_normalized_forward, find_normalized_sample
+from .normalized_inference import find_normalized_forward
 from .normalized_sensitivity import find_normalized_sensitivity
 from .regularized_sweeps import find_conductor, find_regularized_gradient
 from .sensitivity import find_jacobian, find_vjp
@@ -61,18 +61,6 @@ def _by_kind(plain, normalized):
 
     overload(function, strict=False, inline="always", jit_options=OPTIONS)(choose)
     return function
-
-
-@glue
-def _plain_sample(network, arguments):
-    call(find_sample(network.parameters), arguments)
-
-
-@glue
-def _normalized_sample(network, arguments):
-    statistics = flat_pointer(network.statistics)
-    call(find_normalized_sample(network.parameters), (*arguments[:3], statistics, *arguments[3:]))
-    keep_alive(network.statistics)
 
 
 @glue
@@ -142,7 +130,6 @@ def _normalized_sweeps(network, given, gradient):
     return value
 
 
-call_sample = _by_kind(_plain_sample, _normalized_sample)
 call_forward = _by_kind(_plain_forward, _normalized_forward)
 call_vjp = _by_kind(_plain_vjp, _normalized_vjp)
 call_jacobian = _by_kind(_plain_jacobian, _normalized_jacobian)

@@ -19,7 +19,9 @@ from .table_check import checked_network
 
 LOSSES = len(Loss)
 BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, SMALL_WORKSPACE = range(10)
-OUT_OVERLAPS, DX_OVERLAPS, GRADIENT_OVERLAPS, ONE_ROW, BAD_PARAMETER, MISALIGNED_X, BAD_SLOPE = range(10, 17)
+OUT_OVERLAPS, DX_OVERLAPS, GRADIENT_OVERLAPS, ONE_ROW, BAD_PARAMETER, MISALIGNED_X, BAD_SLOPE, NOT_COMPILED = range(
+    10, 18
+)
 
 
 @inner
@@ -60,6 +62,11 @@ def refuse(code):
         raise ValueError("gradient: expected memory of its own, got an array that overlaps x, y, dy or the network")
     if code == ONE_ROW:
         raise ValueError("x: expected at least two rows, since a layer is normalised over the batch")
+    if code == NOT_COMPILED:
+        raise RuntimeError(
+            "a kernel of fastnn could not be compiled; or this function was compiled against another version of it: "
+            "delete its cache"
+        )
     raise ValueError("workspace: too small for this batch; fastnn.workspace(network, batch) makes one")
 
 
@@ -78,9 +85,14 @@ def _stride(x, axis):
 
 
 @glue
-def sample_aligned(x):
+def span_aligned(first, length, stride, size):
     """Whether no element lies across the places of two, as in arrays of records: Numba has no type for those."""
-    return (address_of(pointer(x)) | _stride(x, 0)) & (x.itemsize - 1) == 0
+    return (first | stride * (length > 1)) & (size - 1) == 0
+
+
+@glue
+def sample_aligned(x):
+    return span_aligned(address_of(pointer(x)), x.shape[0], x.strides[0], x.itemsize)
 
 
 @glue
@@ -96,11 +108,15 @@ def _apart(low, high, out):
 
 
 @glue
+def span_apart(first, length, stride, size, out):
+    # Gaps between elements count as x.
+    last = first + (length - 1) * stride
+    return _apart(min(first, last), max(first, last) + size, out)
+
+
+@glue
 def sample_apart(x, out):
-    # Gaps in x count as x.
-    first = address_of(pointer(x))
-    last = first + (x.shape[0] - 1) * x.strides[0]
-    return _apart(min(first, last), max(first, last) + x.itemsize, out)
+    return span_apart(address_of(pointer(x)), x.shape[0], x.strides[0], x.itemsize, out)
 
 
 @glue

@@ -107,9 +107,6 @@ def normalized_sample_worker(table, layers, parameters, statistics, x, x_step, o
     normalized_forward_rows(whole, parameters, statistics, source, 0, 1, out, workspace)
 
 
-find_normalized_sample = finder(normalized_sample_worker)
-
-
 def forward_plan_of(network, workspace, threads):
     """The plan of a Network or NormalizedNetwork for `forward_driver`; see `forward_plan`."""
     table, parameters, *statistics = network

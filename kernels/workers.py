@@ -50,14 +50,19 @@ def worker(signature):
     return lambda function: Worker(function, signature)
 
 
+def slot_row(worker, element):
+    """The row of SLOTS for a worker on arrays of this element type, compiled when what asks for it is."""
+    dtype = np.dtype(element.name)
+    worker.address(dtype)
+    return worker.slots[dtype]
+
+
 def finder(worker):
     """A function for compiled code: the worker's address for the dtype of an array, compiled when its caller is."""
 
     @intrinsic
     def row_of(typingctx, array):
-        dtype = np.dtype(array.dtype.name)
-        worker.address(dtype)
-        row = worker.slots[dtype]
+        row = slot_row(worker, array.dtype)
         return types.intp(array), lambda context, builder, signature, args: context.get_constant(types.intp, row)
 
     @glue

@@ -1,0 +1,105 @@
+"""One sample through a network in compiled code: the checks and the call are in a function that is given no array.
+
+Numba counts references to an array for each name that stands for it, two atomic operations of 4 ns, unless its
+optimiser finds the two in code without branches between. Here an intrinsic makes numbers of the arrays at once, and
+what branches, or could raise, is a call that LLVM must not copy into its caller: a sample of 4-32-32-1 took 154 ns with
+seven counted names, and takes 96; one of a single layer 4-1 took 75 and takes 13 (Zen 5).
+"""
+
+from numba import carray, int64, intp, types
+from numba.extending import intrinsic
+
+from .embedded_checks import (
+    BAD_OUT,
+    BAD_X,
+    MISALIGNED_X,
+    NOT_COMPILED,
+    OUT_OVERLAPS,
+    SMALL_WORKSPACE,
+    clear_of,
+    span_aligned,
+    span_apart,
+)
+from .inference import sample_worker
+from .jit import glue
+from .network import NormalizedNetwork
+from .normalized_inference import normalized_sample_worker
+from .simd import address_of, itemsize
+from .slots import look_up
+from .table import IN, ROW_WORKSPACE, TABLE_COLUMNS, outputs_count
+from .workers import call, slot_row
+
+# What `apply_sample` returns if all is well; else the code of what is wrong.
+FINE = -1
+
+
+@glue
+def _fault(table, layers, parameters, size, x, length, stride, out, outputs, room):
+    numbers = carray(table, (layers, TABLE_COLUMNS))
+    first, element, target = address_of(x), itemsize(x), carray(out, outputs)
+    if length != numbers[0, IN]:
+        return BAD_X
+    if not span_aligned(first, length, stride, element):
+        return MISALIGNED_X
+    if outputs != outputs_count(numbers):
+        return BAD_OUT
+    if not (span_apart(first, length, stride, element, target) & clear_of(carray(parameters, size), target)):
+        return OUT_OVERLAPS
+    return SMALL_WORKSPACE if room < numbers[0, ROW_WORKSPACE] else FINE
+
+
+def _apply_plain(row, table, layers, parameters, size, statistics, x, length, stride, out, outputs, workspace, room):
+    fault = _fault(table, layers, parameters, size, x, length, stride, out, outputs, room)
+    if fault == FINE:
+        call(look_up(row), (table, layers, parameters, x, stride // itemsize(x), out, workspace))
+    return fault
+
+
+def _apply_normalized(
+    row, table, layers, parameters, size, statistics, x, length, stride, out, outputs, workspace, room
+):
+    fault = _fault(table, layers, parameters, size, x, length, stride, out, outputs, room)
+    if fault == FINE:
+        call(look_up(row), (table, layers, parameters, statistics, x, stride // itemsize(x), out, workspace))
+    return fault
+
+
+@intrinsic
+def apply_sample(typingctx, network, x, out, workspace):
+    """out = network(x) for one sample, if nothing is wrong with it; what is, as a code of `refuse`, else FINE."""
+    normalized = network.instance_class is NormalizedNetwork
+    function = _apply_normalized if normalized else _apply_plain
+    row = slot_row(normalized_sample_worker if normalized else sample_worker, x.dtype)
+    p = types.CPointer(x.dtype)
+    inner = intp(intp, types.CPointer(int64), intp, p, intp, p, p, intp, intp, p, intp, p, intp)
+
+    def codegen(context, builder, signature, args):
+        array = lambda kind, value: context.make_array(kind)(context, builder, value)
+        parts = zip(signature.args[0].types, range(len(signature.args[0].types)), strict=True)
+        table, parameters, *statistics = [array(kind, builder.extract_value(args[0], i)) for kind, i in parts]
+        x, out, workspace = map(array, signature.args[1:], args[1:])
+        first = lambda numbers: builder.extract_value(numbers, 0)
+        values = (
+            context.get_constant(types.intp, row),
+            table.data,
+            first(table.shape),
+            parameters.data,
+            parameters.nitems,
+            statistics[0].data if normalized else parameters.data,
+            x.data,
+            first(x.shape),
+            first(x.strides),
+            out.data,
+            first(out.shape),
+            workspace.data,
+            workspace.nitems,
+        )
+        compiled = context.compile_subroutine(builder, function, inner)
+        callee = context.declare_function(builder.module, compiled.fndesc)
+        status, fault = context.call_conv.call_function(
+            builder, callee, inner.return_type, inner.args, values, attrs=("noinline",)
+        )
+        # Its only error, of `look_up`, is passed on as a code: to pass on the error itself would be a branch.
+        return builder.select(status.is_error, context.get_constant(types.intp, NOT_COMPILED), fault)
+
+    return types.intp(network, x, out, workspace), codegen
