@@ -155,6 +155,8 @@ def check_types(network, dimensions, written, **arrays):
     for name, array in arrays.items():
         if not isinstance(array, types.Array) or array.dtype != dtype:
             raise TypingError(f"{name}: expected an array of {dtype}, the network's dtype, got {array}")
+        if name != "x" and array.layout != "C":
+            raise TypingError(f"{name}: expected a C-contiguous array, got {array}")
         if name in written and not array.mutable:
             raise TypingError(f"{name}: expected a writeable array, got {array}")
     _agree(TypingError, dimensions, arrays)

@@ -55,6 +55,29 @@ def test_the_bits_of_predict(net, dtype, rng):
         assert out.tobytes() == expected.tobytes()
 
 
+def test_compiled_code_refuses_what_is_not_contiguous(net, dtype):
+    """Samples and batches alike: kernels would write between the elements, and behind them."""
+    network, scratch = net.network, fastnn.workspace(net.network, 5)
+
+    @numba.njit
+    def vjp(network, x, dy, dx, scratch):
+        fastnn.vjp(network, x, dy, dx, scratch)
+
+    for shape in ((), (5,)):
+        x, dx = np.ones((*shape, 4), dtype), np.empty((*shape, 4), dtype)
+        y, wide = np.empty((*shape, 3), dtype), np.full((*shape, 6), 7, dtype)
+        apart = wide[..., ::2]
+        for call, arrays, name in (
+            (batch, (x, apart, scratch), "out"),
+            (batch, (x, y, np.empty(2 * scratch.size, dtype)[::2]), "workspace"),
+            (vjp, (x, apart, dx, scratch), "dy"),
+            (vjp, (x, y, np.empty((*shape, 8), dtype)[..., ::2], scratch), "dx"),
+        ):
+            with pytest.raises(TypingError, match=f"{name}: expected a C-contiguous array, got array"):
+                call(network, *arrays)
+        assert (wide == 7).all()
+
+
 def test_the_arrays_are_shared_with_the_model(net, dtype):
     x = np.ones(4, dtype)
     before = fastnn.apply(net.network, x)
