@@ -75,8 +75,8 @@ def apply_sample(typingctx, network, x, out, workspace):
 
     def codegen(context, builder, signature, args):
         array = lambda kind, value: context.make_array(kind)(context, builder, value)
-        parts = zip(signature.args[0].types, range(len(signature.args[0].types)), strict=True)
-        table, parameters, *statistics = [array(kind, builder.extract_value(args[0], i)) for kind, i in parts]
+        parts = enumerate(signature.args[0].types)
+        table, parameters, *statistics = [array(kind, builder.extract_value(args[0], i)) for i, kind in parts]
         x, out, workspace = map(array, signature.args[1:], args[1:])
         first = lambda numbers: builder.extract_value(numbers, 0)
         values = (

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 
+import numba
 import numpy as np
 
 import fastnn
@@ -112,3 +113,29 @@ class CallOverhead:
     time_predict.pretty_name = "predict, 1 to 1"
     time_predict_into.pretty_name = "predict with out, 1 to 1"
     time_relu.pretty_name = "relu of one number"
+
+
+@numba.njit
+def _samples(network, x, out, workspace, count):
+    for _ in range(count):
+        fastnn.apply_into(network, x, out, workspace)
+
+
+class CallOverheadCompiled:
+    """A sample in the user's own loop, through a network and through the smallest one."""
+
+    params = ("4-32-32-1", "4-1")
+    param_names = ("network",)
+    unit = "ns"
+    timeout = 300
+    version = "1"
+
+    def setup(self, name):
+        sizes = [int(size) for size in name.split("-")]
+        net = fastnn.MLP(sizes, activation="tanh", seed=0)
+        self.arrays = np.ones(sizes[0], np.float32), np.empty(1, np.float32), fastnn.workspace(net.network, 1)
+        self.network = net.network
+        _samples(self.network, *self.arrays, 1)
+
+    def track_apply_into(self, name):
+        return seconds(lambda: _samples(self.network, *self.arrays, 10_000)) / 10_000 * 1e9
