@@ -53,10 +53,10 @@ def normal_pdf(x):
 
 # ---- Float32
 
-# The table's first half serves nearly all numbers at two thirds of the cost of the whole. That takes over for vectors
+# The table's first half serves nearly all numbers at four fifths of the cost of the whole. That takes over for vectors
 # with a lane below -COMMON_END, and is left at TABLE_END; each a little before it ends. gelu(x) rounds to x above
-# COMMON_END, and normal_cdf(x) to 1. 16,384 gelu of numbers of deviation 3 take 7.1 us, with the asymptotic series from
-# COMMON_END on 10.5; of deviation 1, 5.4 us, by the whole table alone 6.4.
+# COMMON_END, and normal_cdf(x) to 1. 16 gelu of numbers of deviation 3 take 3.05 ns on a Zen 5 core, with the
+# asymptotic series from COMMON_END on 4.3; of deviation 1, 2.4 ns, by the whole table alone 2.9.
 _common_cdf, _cdf = table_polynomial(tables.NORMAL_CDF, 16), table_polynomial(tables.NORMAL_CDF, 32)
 COMMON_END, TABLE_END = 5.74, 8.38
 # w normal_cdf(-w) e^(w^2 / 2) in 1 / w^2 for COMMON_END <= w <= TAIL_END, with the leading term 1 / sqrt(2 pi) of its
@@ -70,17 +70,8 @@ MILLS = (
 @scalar
 def _number(a):
     """The number of the interval of a, in the lowest bits."""
-    return fma(a * (a + constant(1.0, a)), constant(1.0 / 2.5, a), constant(SHIFT32, a))
-
-
-@scalar
-def _common_size(x):
-    return at_most(abs(x), constant(COMMON_END, x))
-
-
-@scalar
-def _size(x):
-    return abs(clamp(x, constant(-TABLE_END, x), constant(COMMON_END, x)))
+    # a (a + 1) / 2.5, 12 % faster than by a sum, a product and an fma.
+    return fma(fma(a, a, a), constant(1.0 / 2.5, a), constant(SHIFT32, a))
 
 
 @scalar
@@ -101,10 +92,10 @@ def _cdf_by(x, below):
 def _by_table(x):
     """(size, normal_cdf(-size), whether some x is far below), size being |x| up to where results need it no more."""
     if any_lane(x < constant(-COMMON_END, x)):
-        size = _size(x)
+        size = at_most(abs(x), constant(TABLE_END, x))
         below, some_far = _cdf(size, _number(size)), any_lane(x < constant(-TABLE_END, x))
     else:
-        size = _common_size(x)
+        size = at_most(abs(x), constant(COMMON_END, x))
         below, some_far = _common_cdf(size, _number(size)), False
     return size, below, some_far
 
