@@ -33,7 +33,7 @@ from .embedded_checks import (
 from .embedded_sample import FINE, apply_sample
 from .inference import forward_arguments
 from .jit import glue, inner, kernel
-from .layout import LINE, workspace_size
+from .layout import LINE, inference_workspace, workspace_size
 from .sensitivity import SEEDS
 from .simd import flat_pointer
 from .table import IN, ROW_WORKSPACE, outputs_count
@@ -43,7 +43,7 @@ from .whole_numbers import as_int
 
 @inner
 def _inference_size(table, parameters, rows):
-    return table[0, ROW_WORKSPACE] if rows <= 1 else workspace_size(table, parameters, rows, 1)[0]
+    return table[0, ROW_WORKSPACE] if rows <= 1 else inference_workspace(table, parameters, rows, 1)
 
 
 @glue

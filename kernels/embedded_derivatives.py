@@ -38,7 +38,7 @@ from .embedded_checks import (
     sample_apart,
 )
 from .jit import glue, inner, kernel
-from .layout import workspace_size
+from .layout import training_workspace
 from .loss import HUBER, LINEAR, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, parameter_array
 from .sensitivity import SEEDS
 from .simd import address_of, flat_pointer, keep_alive, pointer
@@ -48,7 +48,7 @@ from .table import IN, outputs_count
 
 @inner
 def _training_size(table, parameters, rows):
-    return workspace_size(table, parameters, rows, 1)[1]
+    return training_workspace(table, parameters, rows, 1)
 
 
 @glue
@@ -341,7 +341,7 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     Args:
         network: the `network` of a model.
         x: (m, in) of the network's dtype, any strides, at least one row.
-        y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
+        y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy; one of no class makes NaN.
         loss: a `Loss`.
         gradient: like the parameters; must not overlap them, x or y.
         workspace: from `workspace(network, m)`.

@@ -189,7 +189,12 @@ def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
 
     a and b are Operands. whole_rows: no block may end inside a row. scratch holds `product_scratch` elements.
     """
-    if n == 1 and epilogue.row_stride == 1:
+    if m == 1 and has_bias and b.column_stride == 1:
+        # A row forward: through 4-32-32-1 it takes 102 ns so, block by block 196 (Zen 5).
+        out, _ = landing(epilogue, aligned(scratch), n, 0, 0)
+        row_product(n, k, a.pointer, a.column_stride, b.pointer, b.row_stride, bias, out)
+        finish(epilogue, out, n, 0, 0, 1, n)
+    elif n == 1 and epilogue.row_stride == 1:
         # The result has one column (not: this is one thread's column of many), so its rows lie end to end, in the
         # scratch and in what the epilogue reads too.
         start = aligned(scratch)

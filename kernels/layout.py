@@ -95,13 +95,23 @@ def training_size(table, inputs, targets, rows, threads, size, nr, parameters):
 
 
 @plain
+def inference_workspace(table, parameters, rows, threads):
+    """Elements of workspace with which so many threads predict so many rows."""
+    size = parameters.itemsize
+    return forward_size(table, rows, threads, size, tile_columns(size))
+
+
+@plain
+def training_workspace(table, parameters, rows, threads):
+    """Elements of workspace with which so many threads train on a batch of so many rows."""
+    size, last = parameters.itemsize, table[table.shape[0] - 1, OUT]
+    return training_size(table, table[0, IN], last, rows, threads, size, tile_columns(size), parameters.size)
+
+
+@plain
 def workspace_size(table, parameters, rows, threads):
     """Elements of workspace for a batch of so many rows on so many threads: (inference, training)."""
-    size = parameters.itemsize
-    nr = tile_columns(size)
-    last = table[table.shape[0] - 1, OUT]
-    training = training_size(table, table[0, IN], last, rows, threads, size, nr, parameters.size)
-    return forward_size(table, rows, threads, size, nr), training
+    return inference_workspace(table, parameters, rows, threads), training_workspace(table, parameters, rows, threads)
 
 
 @plain

@@ -143,8 +143,8 @@ def kept_inside(q):
 
 @elementary.scalar
 def _is_class(label, n):
-    """Whether a label is one of 0 .. n - 1; one that is not touches no memory, its loss is NaN."""
-    return (label >= constant(0.0, label)) and (label < constant(float(n), label))
+    """Whether a label is one of 0, 1, .. n - 1; one that is not touches no memory, its loss is NaN."""
+    return label >= constant(0.0, label) and label < constant(float(n), label) and label == np.floor(label)
 
 
 @elementary.scalar
