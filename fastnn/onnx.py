@@ -75,11 +75,16 @@ def load(path) -> Sequential:
     - Gemm with any transB, alpha and beta; MatMul with a constant behind it, and Add or Sub of a bias;
     - all activations of fastnn, as operators with fastnn's alpha and the like and softmax over the last axis, or
       spelled out, as x (1 + Erf(x / sqrt 2)) / 2 is, which is taken for the function that it stands for;
-    - BatchNormalization in use; one behind an activation or on the input goes into the next weight, and so do factors
-      and summands; an epsilon other than 1e-5 goes into the variance; LayerNormalization with epsilon 1e-5;
-    - (x - mean) / scale of the input, and ai.onnx.ml.Scaler, which become a `Standardize`;
+    - BatchNormalization in use; one behind an activation goes into the next weight; an epsilon other than 1e-5 goes
+      into the variance; LayerNormalization, an epsilon other than 1e-5 going into the weight before it;
+    - factors and summands, one number or one for each column, which go into the weights before or behind them;
+    - (x - mean) / scale of the input, ai.onnx.ml.Scaler and BatchNormalization of the input, which become a
+      `Standardize`; other factors and summands of the input, which go into the first weight;
     - Identity, Dropout, Flatten and Reshape that change nothing, Cast of the input, and of the output to DOUBLE;
     - weights that are transposed or cast constants.
+
+    Nodes that do not lead to the output are not looked at. Weights in files of their own, as torch.onnx.export writes
+    them unless told external_data=False, come into one file by onnx.save(onnx.load(path), other_path).
 
     All else is refused. The file is data alone: nothing in it is executed, no other file is opened, whatever it names,
     and memory is bounded by a multiple of the file's size.

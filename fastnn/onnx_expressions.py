@@ -8,6 +8,7 @@ operators came.
 
 import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -117,6 +118,54 @@ def affine(expression):
     terms = dict(expression)
     factor, summand = terms.pop(X[0][0], 0.0), terms.pop((), 0.0)
     return None if terms or factor == 0 else (factor, summand)
+
+
+class Parts(NamedTuple):
+    """factor f(inner factor x + inner summand) + summand: f's expression, and two pairs of numbers or None for 1, 0."""
+
+    expression: tuple
+    inside: tuple | None
+    outside: tuple | None
+
+
+def taken_apart(expression, dtype):
+    """The `Parts` of an expression in one of fastnn's activations; None if it has no such parts."""
+    if recognised(expression, dtype) is not None:
+        return Parts(expression, None, None)
+    numbers = affine(expression)
+    if numbers is not None:
+        # Inside: a linear layer takes them without a layer behind it.
+        return Parts(X, numbers, None)
+    for outside, rest in _without_numbers(expression):
+        if recognised(rest, dtype) is not None:
+            return Parts(rest, None, outside)
+        inside, bare = _argument_apart(rest)
+        if inside is not None and recognised(bare, dtype) is not None:
+            return Parts(bare, inside, outside)
+    return None
+
+
+def _without_numbers(expression):
+    """((factor, summand) or None, rest) for ways to have an expression as factor rest + summand."""
+    yield None, expression
+    terms = dict(expression)
+    summand = terms.pop((), 0.0)
+    rest = _expression(terms)
+    # A single term is its factor and a function; more terms may have a factor in common with those of a known formula.
+    firsts = {1.0} if len(rest) == 1 else {form[0][1] for forms in FORMS.values() for form in forms}
+    for first in sorted(firsts) if rest else ():
+        factor = rest[0][1] / first
+        yield (factor, summand), tuple((monomial, number / factor) for monomial, number in rest)
+
+
+def _argument_apart(expression):
+    """((factor, summand), f(x)) of an expression f(factor x + summand), f being one operator; else (None, None)."""
+    if len(expression) == 1 and len(expression[0][0]) == 1 and expression[0][1] == 1:
+        [(name, numbers, argument)] = expression[0][0]
+        inside = affine(argument)
+        if inside is not None:
+            return inside, atom(name, X, *numbers)
+    return None, None
 
 
 def text(expression):

@@ -26,6 +26,7 @@ FLOATS = {TensorProto.FLOAT: np.dtype(np.float32), TensorProto.DOUBLE: np.dtype(
 _STORED = {
     TensorProto.FLOAT: ("<f4", "float_data"),
     TensorProto.DOUBLE: ("<f8", "double_data"),
+    TensorProto.FLOAT16: ("<f2", "int32_data"),
     TensorProto.INT64: ("<i8", "int64_data"),
     TensorProto.INT32: ("<i4", "int32_data"),
     TensorProto.BOOL: ("?", "int32_data"),
@@ -77,7 +78,10 @@ def type_name(number):
 def tensor_array(tensor):
     """A read-only array of a TensorProto's numbers."""
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-        raise ValueError("expected a tensor in the file, got external data")
+        raise ValueError(
+            "expected a tensor in the file, got external data; onnx.save(onnx.load(path), other_path) makes one file, "
+            "torch.onnx.export(..., external_data=False) writes one"
+        )
     if tensor.HasField("segment"):
         raise ValueError("expected a whole tensor, got a segment")
     if tensor.data_type not in _STORED:
@@ -91,8 +95,14 @@ def tensor_array(tensor):
     stored = len(values) / dtype.itemsize if raw else len(values)
     if stored != math.prod(shape):
         raise ValueError(f"expected {shown(math.prod(shape))} numbers for shape {shown(shape)}, got {stored:g}")
-    # int32_data may be of any type that is no wider.
-    array = np.frombuffer(values, dtype) if raw else np.array(values, np.int64 if field == "int32_data" else dtype)
+    if raw:
+        array = np.frombuffer(values, dtype)
+    elif tensor.data_type == TensorProto.FLOAT16:
+        # Bit patterns.
+        array = np.array(values, np.int64).astype("<u2").view(dtype)
+    else:
+        # int32_data may be of any type that is no wider.
+        array = np.array(values, np.int64 if field == "int32_data" else dtype)
     array = array.astype(dtype.newbyteorder("="), copy=False).reshape(shape)
     array.flags.writeable = False
     return array
@@ -153,14 +163,14 @@ def constant_value(node):
 
 
 def described(info):
-    """(element type, number of columns or None) of an input or output of the graph, which must be (batch, features)."""
+    """(element type, columns or None, rows or None) of an input or output, which must be (batch, features)."""
     tensor = info.type.tensor_type
     if not info.type.HasField("tensor_type") or tensor.elem_type not in _NUMBERS:
         kind = type_name(tensor.elem_type) if info.type.HasField("tensor_type") else info.type.WhichOneof("value")
         raise ValueError(f"expected a tensor of numbers, got {kind}")
     if not tensor.HasField("shape"):
-        return tensor.elem_type, None
+        return tensor.elem_type, None, None
     sizes = [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
     if len(sizes) != 2 or (sizes[1] is not None and sizes[1] < 1):
         raise ValueError(f"expected shape (batch, features), got {shown(sizes)}")
-    return tensor.elem_type, sizes[1]
+    return tensor.elem_type, sizes[1], sizes[0]

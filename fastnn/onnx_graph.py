@@ -15,13 +15,14 @@ from .onnx_expressions import FORMS, X
 from .onnx_file import FLOATS, attributes, described, tensor_array, type_name
 from .onnx_forms import DOMAIN, FUNCTIONS
 from .onnx_operators import OPERATORS, normalized, settled
-from .onnx_values import NO_FLOAT, Input, Linear, Value, activation_of, told, unknown, usable
+from .onnx_values import NO_FLOAT, Input, Linear, Value, activation_of, still, told, unknown, usable
 from .sequential import Sequential
 from .standardize import Standardize
 from .validation import shown
 
 # Several nodes may share a tensor; so many times the bytes of the file may the arrays of all layers have.
 MOST_SHARING = 16
+_KINDS = {dtype: kind for kind, dtype in FLOATS.items()}
 
 
 def network(model, size):
@@ -46,13 +47,13 @@ class _Graph:
             if len(infos) != 1:
                 raise ValueError(f"{what}: expected one, got {len(infos)}: {shown([info.name for info in infos])}")
         try:
-            kind, features = described(inputs[0])
+            kind, features, self.batch = described(inputs[0])
         except ValueError as error:
             raise ValueError(f"input {shown(inputs[0].name)}: {error}") from error
         self._values = {inputs[0].name: Value(Input(features), FLOATS.get(kind, NO_FLOAT))}
 
     def network(self):
-        for node in self._graph.node:
+        for node in self._needed():
             try:
                 result = self._evaluate(node)
                 for i, name in enumerate(node.output):
@@ -65,6 +66,15 @@ class _Graph:
             return self._assembled(info)
         except ValueError as error:
             raise ValueError(f"output {shown(info.name)}: {error}") from error
+
+    def _needed(self):
+        """The nodes that lead to the output: exporters leave others behind."""
+        names, nodes = {info.name for info in self._graph.output}, []
+        for node in reversed(self._graph.node):
+            if not names.isdisjoint(filter(None, node.output)):
+                names.update(node.input)
+                nodes.append(node)
+        return nodes[::-1]
 
     def _evaluate(self, node):
         if node.domain == DOMAIN:
@@ -124,7 +134,7 @@ class _Graph:
             raise ValueError(f"expected a DOUBLE input, got {value.dtype}")
         if isinstance(what, Normalization):
             return normalized(self, value, what, vectors, EPS)
-        return value._replace(expression=FORMS[what][0]) if value.expression == X else unknown(value)
+        return still(value)._replace(expression=FORMS[what][0]) if value.expression == X else unknown(value)
 
     def _assembled(self, info):
         """The layers that lead to the graph's output."""
@@ -132,7 +142,9 @@ class _Graph:
         base = value.base
         if not isinstance(base, Linear) or value.moved is not None:
             raise ValueError(f"expected the result of a linear layer, got {told(value)}")
-        kind, columns = described(info)
+        # Some writers leave the type of an output to who reads it.
+        untold = info.type.WhichOneof("value") is None
+        kind, columns, _ = (_KINDS[value.dtype], None, None) if untold else described(info)
         if FLOATS.get(kind, NO_FLOAT) != value.dtype or columns not in (None, base.features):
             expected = f"shape (batch, {base.features}) of {value.dtype}"
             raise ValueError(f"expected {expected}, got (batch, {columns}) of {type_name(kind)}")

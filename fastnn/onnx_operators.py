@@ -8,7 +8,20 @@ import numpy as np
 
 from .kernels.codes import Normalization
 from .kernels.normalization import EPS
-from .onnx_expressions import X, add, affine, atom, chosen, clipped, constant, divided, multiply, power, scaled, text
+from .onnx_expressions import (
+    X,
+    add,
+    atom,
+    chosen,
+    clipped,
+    constant,
+    divided,
+    multiply,
+    power,
+    scaled,
+    taken_apart,
+    text,
+)
 from .onnx_file import FLOATS, attributes, constant_value, type_name
 from .onnx_values import NO_FLOAT, Input, Linear, Value, activation_of, fitting, still, told, usable
 from .validation import shown
@@ -27,7 +40,7 @@ def linear(graph, value, weight):
         raise ValueError(f"expected a weight of {value.base.features} rows, got shape {weight.shape}")
     activation, base, offset = activation_of(value), value.base, None
     if value.moved is not None:
-        factor, shift = value.moved
+        factor, shift = (np.broadcast_to(numbers, weight.shape[0]) for numbers in value.moved)
         offset = graph.owned(shift @ weight.astype(np.float64))
         weight = graph.owned((factor[:, None] * weight).astype(weight.dtype))
     if isinstance(base, Input):
@@ -61,24 +74,30 @@ def matmul(graph, node):
 
 def normalized(graph, value, normalization, vectors, eps):
     """Scale, shift and for "batch" mean and variance of a linear layer's result, which they join."""
-    value = usable(value)
+    value = settled(graph, usable(value))
     names = ("scale", "shift", "mean", "variance")[: len(vectors)]
     columns = value.base.features
     vectors = [fitting(v, value.dtype, columns, name) for v, name in zip(vectors, names, strict=True)]
     columns = vectors[0].size if columns is None else columns
     if any(vector.size != columns for vector in vectors):
         raise ValueError(f"expected vectors of {columns} numbers, got {[vector.size for vector in vectors]}")
-    bare = _bare(value)
-    if normalization == Normalization.LAYER and not bare:
+    joins = _is_result(value) and value.base.normalization is None
+    if normalization == Normalization.LAYER and not joins:
         raise ValueError(f"expected the result of a linear layer, got {told(value)}")
     own = vectors if normalization == Normalization.LAYER else _with_own_eps(graph, vectors, eps)
-    if bare and own is not None:
+    if joins and own is not None:
         return value._replace(base=value.base._replace(normalization=normalization, vectors=tuple(own)))
-    if isinstance(value.base, Input):
-        value = value._replace(base=value.base._replace(features=columns))
     scale, shift, mean, variance = vectors
-    factor = graph.owned(scale / np.sqrt(variance.astype(np.float64) + eps))
-    return (_into_linear if bare else _moved)(graph, value, factor, graph.owned(shift - mean * factor))
+    deviation = np.sqrt(variance.astype(np.float64) + eps)
+    if isinstance(value.base, Input):
+        # By the input's own mean and deviation no digits are lost where the mean is the larger one by far.
+        value = value._replace(base=value.base._replace(features=columns))
+        standardized = _standardized(graph, value, mean, "Sub", True)
+        standardized = standardized and _standardized(graph, standardized, deviation.astype(value.dtype), "Div", True)
+        if standardized:
+            return _moved(graph, standardized, scale, shift)
+    factor = graph.owned(scale / deviation)
+    return _affine(graph, value, factor, graph.owned(shift - mean * factor))
 
 
 def _with_own_eps(graph, vectors, eps):
@@ -96,6 +115,9 @@ def batch_normalization(graph, node):
     value, *vectors = graph.inputs(node, 5, 5)
     if given["training_mode"]:
         raise ValueError("training_mode: expected 0, got 1")
+    # Until opset 13 more outputs were what told that the batch's own statistics are meant.
+    if sum(map(bool, node.output)) > 1:
+        raise ValueError(f"expected one output, as of a network in use, got {len(node.output)}, as in training")
     return normalized(graph, value, Normalization.BATCH, vectors, given["epsilon"])
 
 
@@ -104,10 +126,15 @@ def layer_normalization(graph, node):
     value, scale, shift = graph.inputs(node, 2, 3)
     if given["axis"] not in (-1, 1):
         raise ValueError(f"axis: expected the last, got {given['axis']}")
-    if np.float32(given["epsilon"]) != np.float32(EPS):
-        raise ValueError(f"epsilon: expected {EPS}, got {given['epsilon']:g}")
     if shift is None and isinstance(scale, np.ndarray):
         shift = graph.owned(np.zeros_like(scale))
+    if np.float32(given["epsilon"]) != np.float32(EPS):
+        if not 0 < given["epsilon"] < np.inf:
+            raise ValueError(f"epsilon: expected a finite number above 0, got {given['epsilon']:g}")
+        value = settled(graph, usable(value))
+        if _is_result(value):
+            # A result times c has c^2 times the variance, and normalised with c^2 times the epsilon it is the same.
+            value = _affine(graph, value, np.sqrt([EPS / given["epsilon"]]), None)
     return normalized(graph, value, Normalization.LAYER, [scale, shift], EPS)
 
 
@@ -168,9 +195,7 @@ def binary(combine):
             return left._replace(expression=combine(left.expression, right.expression))
         value = usable(right if isinstance(right, Value) else left)
         array = left if value is right else right
-        if isinstance(value.base, Input):
-            return _standardized(graph, still(value), array, node.op_type, value is left)
-        if array.size > 1 or (node.op_type in ("Add", "Sub") and _lacks_bias(value, array)):
+        if _takes_vector(value, array, node.op_type, value is left):
             numbers = fitting(array, value.dtype, value.base.features, "constant")
             return _by_vector(graph, value, numbers, node.op_type, value is left)
         number = constant(_scalar(array, still(value)))
@@ -185,77 +210,115 @@ def _same_base(*values):
         raise ValueError("expected values made of the same linear layer's result")
 
 
-def _bare(value):
-    """Whether numbers that a value is multiplied by, or plus, can go into the linear layer that it is the result of."""
-    linear = isinstance(value.base, Linear) and value.base.normalization is None
-    return linear and value.expression == X and value.moved is None
+def _is_result(value):
+    """Whether a value is a linear layer's result itself."""
+    return isinstance(value.base, Linear) and value.expression == X and value.moved is None
 
 
-def _lacks_bias(value, array):
-    """Whether (1,) is a vector: of one column, where the layer has no bias yet."""
-    return _bare(value) and value.base.bias is None and array.ndim > 0 and value.base.features == 1
+def _takes_vector(value, array, operator, first):
+    """Whether a constant is one number for each column, not a part of a formula; first: it stands behind the value."""
+    if operator not in ("Add", "Sub", "Mul", "Div") or (operator == "Div" and not first):
+        return False
+    if array.size > 1 or value.moved is not None or isinstance(value.base, Input):
+        return True
+    # (1,) of one column, where the layer has no bias yet.
+    lacks_bias = _is_result(value) and value.base.normalization is None and value.base.bias is None
+    return operator in ("Add", "Sub") and lacks_bias and array.ndim > 0 and value.base.features == 1
 
 
 def _by_vector(graph, value, numbers, operator, first):
-    """A value and a vector."""
-    if operator == "Add":
-        factor, shift = None, numbers
-    elif operator == "Sub":
-        factor, shift = (None, graph.owned(-numbers)) if first else (-1.0, numbers)
-    elif operator == "Mul" or (operator == "Div" and first):
-        factor, shift = numbers if operator == "Mul" else graph.owned(1 / numbers.astype(np.float64)), None
-    else:
-        raise ValueError(f"expected a single number, got a vector of {numbers.size}")
-    return _into_linear(graph, value, factor, shift) if _bare(value) else _moved(graph, value, factor, shift)
+    """A value and one number for each column, or one for all."""
+    if isinstance(value.base, Input):
+        if value.base.features is None and numbers.size > 1:
+            value = value._replace(base=value.base._replace(features=numbers.size))
+        standardized = _standardized(graph, value, numbers, operator, first)
+        if standardized:
+            return standardized
+    if operator in ("Add", "Sub"):
+        minus = operator == "Sub"
+        shift = graph.owned(-numbers) if minus and first else numbers
+        return _affine(graph, value, np.array([-1.0]) if minus and not first else None, shift)
+    if operator == "Div" and not numbers.all():
+        raise ValueError("expected a divisor other than 0")
+    return _affine(graph, value, numbers if operator == "Mul" else graph.owned(1 / numbers.astype(np.float64)), None)
+
+
+def _affine(graph, value, factor, shift):
+    """factor y + shift of a value y, in numbers of the layer that it is the result of, or of the one behind.
+
+    factor and shift: arrays of a number for each column, or of one; None is 1, and 0.
+    """
+    value = settled(graph, value)
+    return (_into_linear if _is_result(value) else _moved)(graph, value, factor, shift)
 
 
 def _into_linear(graph, value, factor, shift):
-    """factor z + shift of a linear layer's result z, in its weight and bias; None is 1, and 0."""
+    """factor z + shift of a linear layer's result z, in its own numbers."""
     base = value.base
     if factor is not None:
         times = lambda array: None if array is None else graph.owned((array * factor).astype(array.dtype))
+    plus = lambda array: graph.owned((array + shift).astype(array.dtype))
+    if base.normalization is not None:
+        scale, offset, *others = base.vectors
+        if factor is not None:
+            scale, offset = times(scale), times(offset)
+        vectors = scale, offset if shift is None else plus(offset), *others
+        return value._replace(base=base._replace(vectors=vectors))
+    if factor is not None:
         base = base._replace(weight=times(base.weight), bias=times(base.bias), offset=times(base.offset))
     if shift is not None:
-        base = base._replace(bias=shift if base.bias is None else graph.owned(base.bias + shift))
+        base = base._replace(bias=plus(np.zeros(base.features, value.dtype) if base.bias is None else base.bias))
     return value._replace(base=base)
 
 
 def _moved(graph, value, factor, shift):
     """factor y + shift of what no linear layer made: the one behind will take it into its weight."""
-    value = settled(graph, value)
     activation_of(value)
-    before, plus = value.moved or (np.ones(value.base.features), np.zeros(value.base.features))
+    before, plus = value.moved or (np.ones(1), np.zeros(1))
     if factor is not None:
         before, plus = before * factor, plus * factor
     return value._replace(moved=(graph.owned(before), graph.owned(plus if shift is None else plus + shift)))
 
 
 def settled(graph, value):
-    """A value whose expression is to be an activation; a factor and a summand of the base go into that."""
-    numbers = affine(value.expression)
-    bare = value._replace(expression=X, moved=None)
-    if value.expression == X or numbers is None or not _bare(bare):
+    """A value whose expression is one of fastnn's activations, if numbers can be taken out of it.
+
+    What f(2 x + 1) has inside goes into the layer whose result x is, what 2 f(x) + 1 has outside into the one behind.
+    """
+    parts = taken_apart(value.expression, value.dtype)
+    if parts is None or parts.expression == value.expression:
         return value
-    factor, shift = numbers
-    shift = graph.owned(np.full(value.base.features, shift, value.dtype))
-    return _into_linear(graph, bare, factor, shift)._replace(moved=value.moved)
+    inside, outside = parts.inside, parts.outside
+    bare = value._replace(expression=X, moved=None)
+    if parts.expression == X and not _is_result(bare):
+        inside, outside = None, inside
+    if inside is not None:
+        if not _is_result(bare):
+            return value
+        value = value._replace(base=_into_linear(graph, bare, *map(np.atleast_1d, inside)).base)
+    value = value._replace(expression=parts.expression)
+    return value if outside is None else _scaled(graph, value, *outside)
 
 
-def _standardized(graph, value, array, operator, first):
-    """(x - mean) / scale in one of its spellings."""
+def _scaled(graph, value, factor, shift):
+    """A value whose factor and summand come before those that it has already."""
+    before, plus = value.moved or (np.ones(1), np.zeros(1))
+    return value._replace(moved=(graph.owned(before * factor), graph.owned(before * shift + plus)))
+
+
+def _standardized(graph, value, numbers, operator, first):
+    """(x - mean) / scale of the input in one of its spellings; None if this is no part of one."""
     base = value.base
-    numbers = fitting(array, value.dtype, base.features, "constant")
-    if base.features is None and numbers.size > 1:
-        base = base._replace(features=numbers.size)
-    if operator in ("Add", "Sub") and base.mean is None and base.scale is None and (first or operator == "Add"):
-        base = base._replace(mean=graph.owned(-numbers) if operator == "Add" else numbers)
-    elif operator in ("Mul", "Div") and base.scale is None and (first or operator == "Mul"):
-        base = base._replace(scale=graph.owned(1 / numbers) if operator == "Mul" else numbers)
-    else:
-        raise ValueError(f"expected of the input (x - mean) / scale or a linear layer, got {told(value)}")
-    if base.scale is not None and not ((base.scale > 0) & np.isfinite(base.scale)).all():
-        raise ValueError("expected a scale of finite numbers above 0")
-    return value._replace(base=base)
+    if value.expression != X or value.moved is not None or base.scale is not None:
+        return None
+    if operator in ("Add", "Sub"):
+        if base.mean is not None or (operator == "Sub" and not first):
+            return None
+        return value._replace(base=base._replace(mean=graph.owned(-numbers) if operator == "Add" else numbers))
+    scale = graph.owned(1 / numbers) if operator == "Mul" else numbers
+    if not ((scale > 0) & np.isfinite(scale)).all():
+        return None
+    return value._replace(base=base._replace(scale=scale))
 
 
 def scaler(graph, node):
@@ -266,7 +329,8 @@ def scaler(graph, node):
         raise ValueError(f"expected a FLOAT input of the graph, got {told(value)} of {value.dtype}")
     for operator, numbers in zip(("Sub", "Mul"), given.values(), strict=True):
         if numbers is not None:
-            value = _standardized(graph, still(value), np.array(numbers, np.float32), operator, True)
+            numbers = fitting(np.array(numbers, np.float32), value.dtype, value.base.features, operator)
+            value = _by_vector(graph, value, numbers, operator, True)
     return value
 
 
@@ -348,7 +412,10 @@ def reshape(graph, node):
     if not isinstance(value, Value) or not isinstance(shape, np.ndarray) or value.base.features is None:
         raise ValueError("expected a value of known shape and a constant shape")
     n = value.base.features
-    same = [[-1, n], *([] if given["allowzero"] else [[0, n], [0, -1]])]
+    same = [[-1, n], *([] if given["allowzero"] else [[0, n], [0, -1], [0, 0], [-1, 0]])]
+    if graph.batch is not None:
+        # Exporters write the batch that they have seen.
+        same += [[graph.batch, n], [graph.batch, -1]]
     if shape.ndim != 1 or shape.size != 2 or shape.tolist() not in same:
         raise ValueError(f"expected a shape that changes nothing, as {same[0]}, got {shown(shape.tolist())}")
     return value

@@ -61,7 +61,7 @@ def told(value):
     of = "the input" if isinstance(value.base, Input) else "a linear layer's result"
     if value.expression != X:
         of = f"{shortened(text(value.expression))} with x {of}"
-    return of if value.moved is None else f"{of}, normalised over batches"
+    return of if value.moved is None else f"{of}, times and plus numbers for a layer behind it"
 
 
 def usable(value, widened=False):
