@@ -26,13 +26,15 @@ from .embedded_checks import (
     check_arrays,
     check_network_type,
     check_types,
-    clear_of,
+    clear_of_network,
     refuse,
     require,
+    require_here,
+    require_network,
 )
 from .embedded_sample import FINE, apply_sample
 from .inference import forward_arguments
-from .jit import glue, inner, kernel
+from .jit import glue, inner, kernel, plain
 from .layout import LINE, inference_workspace, workspace_size
 from .sensitivity import SEEDS
 from .simd import flat_pointer
@@ -41,7 +43,7 @@ from .table_check import MOST
 from .whole_numbers import as_int
 
 
-@inner
+@plain
 def _inference_size(table, parameters, rows):
     return table[0, ROW_WORKSPACE] if rows <= 1 else inference_workspace(table, parameters, rows, 1)
 
@@ -59,7 +61,8 @@ def _apply_batch(network, x, out, workspace):
     require(x.shape[1] == table[0, IN], BAD_X)
     require(batch_aligned(x), MISALIGNED_X)
     require((out.shape[0] == rows) & (out.shape[1] == outputs_count(table)), BAD_OUT)
-    require(batch_apart(x, out) & clear_of(network.parameters, out), OUT_OVERLAPS)
+    require_network(network, workspace)
+    require(batch_apart(x, out) & clear_of_network(network, out), OUT_OVERLAPS)
     require(workspace.size >= _inference_size(table, parameters, rows), SMALL_WORKSPACE)
     target, scratch = flat_pointer(out), flat_pointer(workspace)
     call_forward(network, forward_arguments(table, parameters, 0, operand(x), rows, target, scratch, workspace.size))
@@ -95,6 +98,10 @@ def apply_into(network, x, out, workspace):
     True
     """
     network = check_arrays(network, {"out": 0}, ("out", "workspace"), x=x, out=out, workspace=workspace)
+    rows = 1 if x.ndim == 1 else x.shape[0]
+    require_here(x.shape[-1] == network.table[0, IN], BAD_X)
+    require_here(out.shape == (*x.shape[:-1], outputs_count(network.table)), BAD_OUT)
+    require_here(workspace.size >= _inference_size(network.table, network.parameters, rows), SMALL_WORKSPACE)
     _apply_into_kernel(network, x, out, workspace)
 
 
@@ -103,10 +110,15 @@ def _apply_into_kernel(network, x, out, workspace):
     apply_into(network, x, out, workspace)
 
 
+@plain
+def _is_batch(parameters, batch):
+    # A row takes some times as many elements as its layers have units: for more rows the number would not fit 64 bits.
+    return 1 <= batch <= MOST // (parameters.size + LINE)
+
+
 @inner
 def _workspace_size(table, parameters, batch):
-    # A row takes some times as many elements as its layers have units: for more rows the number would not fit 64 bits.
-    if batch < 1 or batch > MOST // (parameters.size + LINE):
+    if not _is_batch(parameters, batch):
         refuse(BAD_BATCH)
     inference, training = workspace_size(table, parameters, max(batch, SEEDS), 1)
     return max(inference, training)
@@ -118,7 +130,9 @@ def _choose_workspace(network, batch):
         raise TypingError(f"batch: expected a whole number, got {batch}")
 
     def workspace(network, batch):
-        return np.empty(_workspace_size(network.table, network.parameters, batch), network.parameters.dtype)
+        # Of an unsigned number and one of 64 bits Numba would make a float.
+        size = _workspace_size(network.table, network.parameters, np.int64(batch))
+        return np.empty(size, network.parameters.dtype)
 
     return workspace
 
@@ -140,8 +154,8 @@ def workspace(network, batch):
     number = as_int(batch)
     if number is None:
         raise TypeError(f"batch: expected a whole number, got {batch!r:.200}")
-    # Beyond 64 bits they are as wrong as the largest, and the smallest, of 64 bits.
-    return _workspace_kernel(network, min(max(number, 0), 2**63 - 1))
+    require_here(_is_batch(network.parameters, number), BAD_BATCH)
+    return _workspace_kernel(network, number)
 
 
 @kernel
@@ -182,6 +196,7 @@ def apply(network, x):
     (5, 3)
     """
     network = check_arrays(network, {"x": 0}, (), x=x)
+    require_here(x.shape[-1] == network.table[0, IN], BAD_X)
     return _apply_kernel(network, x)
 
 

@@ -1,20 +1,22 @@
 """What networks in compiled code check of their arguments, and the errors that say what is wrong.
 
 Unlike other kernels those of embedded_apply.py and embedded_derivatives.py check what they are given, for in compiled
-code nobody else does: dtypes and dimensions when compiling, shapes and overlaps when called. Python's calls check
-dtypes, dimensions and the numbers in the table (see table_check.py) in Python. Compiled code leaves those numbers
-alone, for that would take it longer than a small network: give it the network that a model has, not a tuple of your own
-making.
+code nobody else does: dtypes and dimensions when compiling, shapes, sizes and overlaps when called. Python's calls
+check all that in Python, for a kernel that raises never lets go of the arrays that it was called with, and the numbers
+in the table too (see table_check.py). Compiled code leaves those numbers alone, for that would take it longer than a
+small network: give it the table that a model has, not one of your own making.
 """
 
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
+from numba.extending import overload
 
 from .codes import Loss
-from .jit import glue, inner
+from .jit import OPTIONS, glue, inner
 from .network import Network, NormalizedNetwork
 from .simd import address_of, flat_pointer, pointer
+from .table import parameters_count, statistics_count
 from .table_check import checked_network
 
 LOSSES = len(Loss)
@@ -22,6 +24,7 @@ BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, 
 OUT_OVERLAPS, DX_OVERLAPS, GRADIENT_OVERLAPS, ONE_ROW, BAD_PARAMETER, MISALIGNED_X, BAD_SLOPE, NOT_COMPILED = range(
     10, 18
 )
+BAD_NETWORK, WORKSPACE_OVERLAPS = range(18, 20)
 
 
 @inner
@@ -60,6 +63,10 @@ def refuse(code):
         raise ValueError("dx: expected memory of its own, got an array that overlaps x, dy or the network")
     if code == GRADIENT_OVERLAPS:
         raise ValueError("gradient: expected memory of its own, got an array that overlaps x, y, dy or the network")
+    if code == WORKSPACE_OVERLAPS:
+        raise ValueError("workspace: expected memory of its own, got an array that overlaps the network")
+    if code == BAD_NETWORK:
+        raise ValueError("network: expected parameters and statistics of the sizes that its table tells")
     if code == ONE_ROW:
         raise ValueError("x: expected at least two rows, since a layer is normalised over the batch")
     if code == NOT_COMPILED:
@@ -132,6 +139,40 @@ def clear_of(array, out):
     return _apart(start, start + array.size * array.itemsize, out)
 
 
+def clear_of_network(network, out):
+    """Whether a contiguous array lies beside parameters and statistics."""
+    raise NotImplementedError("called from compiled code only")
+
+
+def sizes_fit(network):
+    """Whether parameters and statistics have the sizes that the table tells."""
+    raise NotImplementedError("called from compiled code only")
+
+
+@overload(clear_of_network, strict=False, inline="always", jit_options=OPTIONS)
+def _choose_clear(network, out):
+    if network.instance_class is NormalizedNetwork:
+        return lambda network, out: clear_of(network.parameters, out) & clear_of(network.statistics, out)
+    return lambda network, out: clear_of(network.parameters, out)
+
+
+@overload(sizes_fit, strict=False, inline="always", jit_options=OPTIONS)
+def _choose_sizes(network):
+    if network.instance_class is NormalizedNetwork:
+        return lambda network: (
+            (network.parameters.size == parameters_count(network.table))
+            & (network.statistics.size == statistics_count(network.table))
+        )
+    return lambda network: network.parameters.size == parameters_count(network.table)
+
+
+@glue
+def require_network(network, workspace):
+    """What all functions want of a network, and of the workspace beside it."""
+    require(sizes_fit(network), BAD_NETWORK)
+    require(clear_of_network(network, workspace), WORKSPACE_OVERLAPS)
+
+
 def check_network_type(network):
     """Refuse when compiling what is no network, or has arrays that kernels cannot follow."""
     if not isinstance(network, types.NamedTuple) or network.instance_class not in (Network, NormalizedNetwork):
@@ -170,6 +211,12 @@ def _agree(error, dimensions, arrays):
         if found not in ((1, 1 + extra), (2, 2 + extra)):
             expected = "both 1-D or both 2-D" if extra == 0 else f"1-D and {1 + extra}-D or 2-D and {2 + extra}-D"
             raise error(f"x and {name}: expected {expected}, got {found[0]}-D and {found[1]}-D")
+
+
+def require_here(condition, code):
+    """`require`, in Python: kernels that raise keep the arrays that Python gave them for ever."""
+    if not condition:
+        refuse.py_func(code)
 
 
 def check_arrays(network, dimensions, written, **arrays):

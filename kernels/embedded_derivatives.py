@@ -26,6 +26,7 @@ from .embedded_checks import (
     LOSSES,
     MISALIGNED_X,
     NO_ROWS,
+    ONE_ROW,
     OUT_OVERLAPS,
     SMALL_WORKSPACE,
     batch_aligned,
@@ -33,7 +34,10 @@ from .embedded_checks import (
     check_arrays,
     check_types,
     clear_of,
+    clear_of_network,
     require,
+    require_here,
+    require_network,
     sample_aligned,
     sample_apart,
 )
@@ -43,7 +47,7 @@ from .loss import HUBER, LINEAR, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parame
 from .sensitivity import SEEDS
 from .simd import address_of, flat_pointer, keep_alive, pointer
 from .step import Given
-from .table import IN, outputs_count
+from .table import IN, STATISTICS_SIZE, outputs_count
 
 
 @inner
@@ -51,9 +55,27 @@ def _training_size(table, parameters, rows):
     return training_workspace(table, parameters, rows, 1)
 
 
+def _check_here(network, x, workspace, rows=None):
+    """What Python's calls check of x, and of the workspace for so many rows; returns x's shape without its columns."""
+    batch = x.shape[:-1]
+    require_here(x.shape[-1] == network.table[0, IN], BAD_X)
+    size = _training_size.py_func(network.table, network.parameters, (*batch, 1)[0] if rows is None else rows)
+    require_here(workspace.size >= size, SMALL_WORKSPACE)
+    return batch
+
+
+def _check_gradient_here(network, batch, gradient):
+    rows = (*batch, 1)[0]
+    require_here(rows > 0, NO_ROWS)
+    require_here(gradient.size == network.parameters.size, BAD_GRADIENT)
+    # Layers normalised over the batch need more than one row.
+    require_here(rows > 1 or network.table[0, STATISTICS_SIZE] == 0, ONE_ROW)
+
+
 @glue
 def _vjp(network, x, x_row, x_column, rows, dy, dx, workspace):
     table, parameters = network.table, network.parameters
+    require_network(network, workspace)
     require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     source, upper, lower = address_of(pointer(x)), address_of(flat_pointer(dy)), address_of(flat_pointer(dx))
     call_vjp(network, (table, parameters, source, x_row, x_column, rows, upper, lower, workspace))
@@ -67,7 +89,7 @@ def _vjp_sample(network, x, dy, dx, workspace):
     require(x.shape[0] == table[0, IN], BAD_X)
     require(sample_aligned(x), MISALIGNED_X)
     require((dy.shape[0] == outputs_count(table)) & (dx.shape[0] == table[0, IN]), BAD_DY)
-    require(sample_apart(x, dx) & clear_of(dy, dx) & clear_of(network.parameters, dx), DX_OVERLAPS)
+    require(sample_apart(x, dx) & clear_of(dy, dx) & clear_of_network(network, dx), DX_OVERLAPS)
     _vjp(network, x, 0, x.strides[0] // x.itemsize, 1, dy, dx, workspace)
 
 
@@ -78,7 +100,7 @@ def _vjp_batch(network, x, dy, dx, workspace):
     require(batch_aligned(x), MISALIGNED_X)
     require((dy.shape[0] == rows) & (dy.shape[1] == outputs_count(table)), BAD_DY)
     require((dx.shape[0] == rows) & (dx.shape[1] == table[0, IN]), BAD_DY)
-    require(batch_apart(x, dx) & clear_of(dy, dx) & clear_of(network.parameters, dx), DX_OVERLAPS)
+    require(batch_apart(x, dx) & clear_of(dy, dx) & clear_of_network(network, dx), DX_OVERLAPS)
     _vjp(network, x, a.row_stride, a.column_stride, rows, dy, dx, workspace)
 
 
@@ -111,6 +133,8 @@ def vjp(network, x, dy, dx, workspace):
     True
     """
     network = check_arrays(network, {"dy": 0, "dx": 0}, ("dx", "workspace"), x=x, dy=dy, dx=dx, workspace=workspace)
+    batch = _check_here(network, x, workspace)
+    require_here(dy.shape == (*batch, outputs_count(network.table)) and dx.shape == x.shape, BAD_DY)
     _vjp_kernel(network, x, dy, dx, workspace)
 
 
@@ -122,6 +146,7 @@ def _vjp_kernel(network, x, dy, dx, workspace):
 @glue
 def _jacobian(network, x, x_row, x_column, rows, out, workspace):
     table, parameters = network.table, network.parameters
+    require_network(network, workspace)
     require(workspace.size >= _training_size(table, parameters, SEEDS), SMALL_WORKSPACE)
     source, result = address_of(pointer(x)), address_of(flat_pointer(out))
     call_jacobian(network, (table, parameters, source, x_row, x_column, rows, result, workspace))
@@ -134,7 +159,7 @@ def _jacobian_sample(network, x, out, workspace):
     require(x.shape[0] == table[0, IN], BAD_X)
     require(sample_aligned(x), MISALIGNED_X)
     require((out.shape[0] == outputs_count(table)) & (out.shape[1] == table[0, IN]), BAD_JACOBIAN)
-    require(sample_apart(x, out) & clear_of(network.parameters, out), OUT_OVERLAPS)
+    require(sample_apart(x, out) & clear_of_network(network, out), OUT_OVERLAPS)
     _jacobian(network, x, 0, x.strides[0] // x.itemsize, 1, out, workspace)
 
 
@@ -145,7 +170,7 @@ def _jacobian_batch(network, x, out, workspace):
     require(batch_aligned(x), MISALIGNED_X)
     require(out.shape[0] == rows, BAD_JACOBIAN)
     require((out.shape[1] == outputs_count(table)) & (out.shape[2] == table[0, IN]), BAD_JACOBIAN)
-    require(batch_apart(x, out) & clear_of(network.parameters, out), OUT_OVERLAPS)
+    require(batch_apart(x, out) & clear_of_network(network, out), OUT_OVERLAPS)
     _jacobian(network, x, a.row_stride, a.column_stride, rows, out, workspace)
 
 
@@ -177,6 +202,8 @@ def jacobian(network, x, out, workspace):
     True
     """
     network = check_arrays(network, {"out": 1}, ("out", "workspace"), x=x, out=out, workspace=workspace)
+    batch = _check_here(network, x, workspace, SEEDS)
+    require_here(out.shape == (*batch, outputs_count(network.table), x.shape[-1]), BAD_JACOBIAN)
     _jacobian_kernel(network, x, out, workspace)
 
 
@@ -208,7 +235,8 @@ def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
     require((code >= 0) & (code < LOSSES), BAD_LOSS)
     require(_parameter_fits(code, parameter, outputs_count(table)), BAD_PARAMETER)
     require(gradient.size == parameters.size, BAD_GRADIENT)
-    clear = clear_of(y, gradient) & clear_of(parameters, gradient)
+    clear = clear_of(y, gradient) & clear_of_network(network, gradient)
+    require_network(network, workspace)
     require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
     require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     given = Given(table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
@@ -228,7 +256,8 @@ def _parameter_vjp(network, x, dy, gradient, workspace):
     require(rows > 0, NO_ROWS)
     require((dy.shape[0] == rows) & (dy.shape[1] == outputs_count(table)), BAD_SLOPE)
     require(gradient.size == parameters.size, BAD_GRADIENT)
-    clear = clear_of(dy, gradient) & clear_of(parameters, gradient)
+    clear = clear_of(dy, gradient) & clear_of_network(network, gradient)
+    require_network(network, workspace)
     require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
     require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     given = Given(table, parameters, x, dy, workspace[:0], table[0, :0], workspace, LINEAR, parameter, 0, rows, 1.0)
@@ -282,6 +311,9 @@ def parameter_vjp(network, x, dy, gradient, workspace):
     network = check_arrays(network, {"dy": 0}, ("gradient", "workspace"), **arrays)
     if gradient.ndim != 1:
         raise ValueError(f"gradient: expected 1-D, got {gradient.ndim}-D")
+    batch = _check_here(network, x, workspace)
+    require_here(dy.shape == (*batch, outputs_count(network.table)), BAD_SLOPE)
+    _check_gradient_here(network, batch, gradient)
     _parameter_vjp_kernel(network, x, dy, gradient, workspace)
 
 
@@ -341,7 +373,8 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     Args:
         network: the `network` of a model.
         x: (m, in) of the network's dtype, any strides, at least one row.
-        y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy; one of no class makes NaN.
+        y: (m, out) C-contiguous, or for softmax_cross_entropy and more than one output (m, 1) class labels, of which
+            one of no class makes the loss NaN.
         loss: a `Loss`.
         gradient: like the parameters; must not overlap them, x or y.
         workspace: from `workspace(network, m)`.
@@ -377,8 +410,13 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
             loss_parameter = np.inf
     elif not isinstance(loss_parameter, np.ndarray) or not _is_levels(loss_parameter.dtype, loss_parameter):
         raise TypeError(f"loss_parameter: {A_PARAMETER}, got {loss_parameter!r}")
-    # Whole numbers of any length: the compiled code, which says what is wrong, takes 64 bits.
-    code = int(loss) if 0 <= loss < LOSSES else -1
+    require_here(0 <= loss < LOSSES, BAD_LOSS)
+    code, outputs = int(loss), outputs_count(network.table)
+    batch = _check_here(network, x, workspace)
+    labels = y.shape == (*batch, 1) and code == SOFTMAX_CROSS_ENTROPY
+    require_here(labels or y.shape == (*batch, outputs), BAD_Y)
+    require_here(_parameter_fits.py_func(code, np.atleast_1d(loss_parameter), outputs), BAD_PARAMETER)
+    _check_gradient_here(network, batch, gradient)
     return _gradient_kernel(network, x, y, code, gradient, workspace, loss_parameter)
 
 

@@ -6,16 +6,19 @@ what branches, or could raise, is a call that LLVM must not copy into its caller
 seven counted names, and takes 96; one of a single layer 4-1 took 75 and takes 13 (Zen 5).
 """
 
+import numpy as np
 from numba import carray, int64, intp, types
 from numba.extending import intrinsic
 
 from .embedded_checks import (
+    BAD_NETWORK,
     BAD_OUT,
     BAD_X,
     MISALIGNED_X,
     NOT_COMPILED,
     OUT_OVERLAPS,
     SMALL_WORKSPACE,
+    WORKSPACE_OVERLAPS,
     clear_of,
     span_aligned,
     span_apart,
@@ -26,39 +29,47 @@ from .network import NormalizedNetwork
 from .normalized_inference import normalized_sample_worker
 from .simd import address_of, itemsize
 from .slots import look_up
-from .table import IN, ROW_WORKSPACE, TABLE_COLUMNS, outputs_count
-from .workers import call, slot_row
+from .table import IN, ROW_WORKSPACE, TABLE_COLUMNS, outputs_count, parameters_count, statistics_count
+from .workers import call
 
 # What `apply_sample` returns if all is well; else the code of what is wrong.
 FINE = -1
 
 
 @glue
-def _fault(table, layers, parameters, size, x, length, stride, out, outputs, room):
+def _fault(table, layers, parameters, size, statistics, more, x, length, stride, out, outputs, workspace, room):
     numbers = carray(table, (layers, TABLE_COLUMNS))
-    first, element, target = address_of(x), itemsize(x), carray(out, outputs)
+    first, element, target, scratch = address_of(x), itemsize(x), carray(out, outputs), carray(workspace, room)
+    own, others = carray(parameters, size), carray(statistics, more)
+    if size != parameters_count(numbers) or more != statistics_count(numbers):
+        return BAD_NETWORK
     if length != numbers[0, IN]:
         return BAD_X
     if not span_aligned(first, length, stride, element):
         return MISALIGNED_X
     if outputs != outputs_count(numbers):
         return BAD_OUT
-    if not (span_apart(first, length, stride, element, target) & clear_of(carray(parameters, size), target)):
+    if not (span_apart(first, length, stride, element, target) & clear_of(own, target) & clear_of(others, target)):
         return OUT_OVERLAPS
+    if not (clear_of(own, scratch) & clear_of(others, scratch)):
+        return WORKSPACE_OVERLAPS
     return SMALL_WORKSPACE if room < numbers[0, ROW_WORKSPACE] else FINE
 
 
-def _apply_plain(row, table, layers, parameters, size, statistics, x, length, stride, out, outputs, workspace, room):
-    fault = _fault(table, layers, parameters, size, x, length, stride, out, outputs, room)
+def _apply_plain(
+    row, table, layers, parameters, size, statistics, more, x, length, stride, out, outputs, workspace, room
+):
+    # Without statistics `more` is 0.
+    fault = _fault(table, layers, parameters, size, statistics, more, x, length, stride, out, outputs, workspace, room)
     if fault == FINE:
         call(look_up(row), (table, layers, parameters, x, stride // itemsize(x), out, workspace))
     return fault
 
 
 def _apply_normalized(
-    row, table, layers, parameters, size, statistics, x, length, stride, out, outputs, workspace, room
+    row, table, layers, parameters, size, statistics, more, x, length, stride, out, outputs, workspace, room
 ):
-    fault = _fault(table, layers, parameters, size, x, length, stride, out, outputs, room)
+    fault = _fault(table, layers, parameters, size, statistics, more, x, length, stride, out, outputs, workspace, room)
     if fault == FINE:
         call(look_up(row), (table, layers, parameters, statistics, x, stride // itemsize(x), out, workspace))
     return fault
@@ -69,9 +80,10 @@ def apply_sample(typingctx, network, x, out, workspace):
     """out = network(x) for one sample, if nothing is wrong with it; what is, as a code of `refuse`, else FINE."""
     normalized = network.instance_class is NormalizedNetwork
     function = _apply_normalized if normalized else _apply_plain
-    row = slot_row(normalized_sample_worker if normalized else sample_worker, x.dtype)
+    worker = normalized_sample_worker if normalized else sample_worker
+    worker.address(np.dtype(x.dtype.name))
     p = types.CPointer(x.dtype)
-    inner = intp(intp, types.CPointer(int64), intp, p, intp, p, p, intp, intp, p, intp, p, intp)
+    inner = intp(intp, types.CPointer(int64), intp, p, intp, p, intp, p, intp, intp, p, intp, p, intp)
 
     def codegen(context, builder, signature, args):
         array = lambda kind, value: context.make_array(kind)(context, builder, value)
@@ -80,12 +92,13 @@ def apply_sample(typingctx, network, x, out, workspace):
         x, out, workspace = map(array, signature.args[1:], args[1:])
         first = lambda numbers: builder.extract_value(numbers, 0)
         values = (
-            context.get_constant(types.intp, row),
+            worker.emit_row(context, builder, signature.args[1].dtype),
             table.data,
             first(table.shape),
             parameters.data,
             parameters.nitems,
             statistics[0].data if normalized else parameters.data,
+            statistics[0].nitems if normalized else context.get_constant(types.intp, 0),
             x.data,
             first(x.shape),
             first(x.strides),

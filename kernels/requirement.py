@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from .digest import SOURCE_DIGEST
 
-# The functions that were made by `symbols.shared`, by name.
-SHARED = {}
+# What machine code may refer to, by name: functions made by `symbols.shared` and workers, with a method `provide`.
+PROVIDERS = {}
 
 
 class Requirement(NamedTuple):
@@ -15,7 +15,8 @@ class Requirement(NamedTuple):
     into another one Numba keeps the environments with that one, however many caches they have come from.
 
     Attributes:
-        name, arguments: of a `shared` function whose symbol the code refers to; name "" stands for the version alone.
+        name: of one of PROVIDERS that the code refers to; "" stands for the version alone.
+        arguments: what its `provide` is given.
     """
 
     name: str
@@ -37,7 +38,7 @@ def _fulfil(digest, name, arguments):
         # What Numba takes for a file that is gone: it compiles anew.
         raise FileNotFoundError("compiled against another version of fastnn")
     if name:
-        SHARED[name].symbol(arguments)
+        PROVIDERS[name].provide(arguments)
     return Requirement(name, arguments)
 
 

@@ -100,12 +100,12 @@ def _request(typingctx, address, row):
 
 _python_thread = types.ExternalFunction("PyGILState_GetThisThreadState", types.intp())
 _give_way = types.ExternalFunction("sched_yield" if os.name == "posix" else "SwitchToThread", types.int32())
-# Looks at an empty slot before a thread gives up: minutes, more than a compilation takes.
-PATIENCE = 10**9
+# Looks at an empty slot before a thread gives up: half a minute, more than a compilation takes.
+PATIENCE = 3 * 10**7
 
 
 def _find(row):
-    """The address of a worker that is not compiled yet.
+    """The address of a worker that is not compiled yet, as few are: caches have them compiled (requirement.py).
 
     Compiling needs Python's lock. A thread of Numba's pool must not ask for it: the thread that holds it may be waiting
     for the pool. But that one takes its share of the loop, comes by here and compiles.

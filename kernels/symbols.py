@@ -10,11 +10,11 @@ from numba.extending import intrinsic
 
 from .digest import SOURCE_DIGEST
 from .jit import inner
-from .requirement import SHARED, Requirement
+from .requirement import PROVIDERS, Requirement
 
 
 def _shared_named(name):
-    return SHARED[name]
+    return PROVIDERS[name]
 
 
 class _Shared:
@@ -24,7 +24,7 @@ class _Shared:
         self._compiled = inner(function)
         self._name = f"{function.__module__}.{function.__qualname__}"
         self._symbols = {}
-        SHARED[self._name] = self
+        PROVIDERS[self._name] = self
 
     def __reduce__(self):
         # In another process its symbols are not there.
@@ -40,6 +40,8 @@ class _Shared:
             llvm.add_symbol(name, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
             self._symbols[arguments] = name, result.signature.return_type
         return self._symbols[arguments]
+
+    provide = symbol
 
     def type_call(self, typingctx, *arguments):
         """The definition of an intrinsic that calls the machine code."""

@@ -88,6 +88,13 @@ def is_regularized(table):
 
 
 @plain
+def parameters_count(table):
+    """The size of the flat vector of parameters."""
+    last = table[table.shape[0] - 1]
+    return last[SCALE] + (2 * last[OUT] if last[NORMALIZATION] != 0 else 0)
+
+
+@plain
 def widest(table):
     """The largest number of features between two layers, at the end, or of standardised rows."""
     width = table[0, STANDARDIZED]

@@ -8,6 +8,7 @@ from numba.extending import intrinsic
 
 from .compilation import aside, without_collector
 from .jit import glue, inner
+from .requirement import PROVIDERS, Requirement
 from .slots import fill_slot, look_up, take_slots
 
 
@@ -25,6 +26,8 @@ class Worker:
         self._compiled = inner(function)
         self._signature = signature
         self._addresses = {}
+        self._name = f"{function.__module__}.{function.__qualname__}"
+        PROVIDERS[self._name] = self
 
     def __reduce__(self):
         # By its name: in another process its addresses mean nothing.
@@ -34,6 +37,31 @@ class Worker:
         """The address of the worker for float32 or float64 arrays; compiles it at the first call."""
         address = self._addresses.get(dtype)
         return aside(self._compile_for, dtype) if address is None else address
+
+    def provide(self, dtype_name):
+        """Be there for machine code that comes out of a cache.
+
+        The first to call it may be threads of Numba's pool alone, which cannot compile (`slots._find`).
+        """
+        self.address(np.dtype(dtype_name))
+
+    def emit_row(self, context, builder, element):
+        """The row of SLOTS for arrays of this element type, in machine code that requires the worker.
+
+        It comes from a function of its own, for the requirement's sake: a `prange` loop, which this may be in, has an
+        environment that Numba does not keep.
+        """
+        dtype = np.dtype(element.name)
+
+        @intrinsic
+        def number(typingctx):
+            def codegen(context, builder, signature, args):
+                Requirement(self._name, dtype.name).add_to(context.environment)
+                return context.get_constant(types.intp, self.slots[dtype])
+
+            return types.intp(), codegen
+
+        return context.compile_internal(builder, lambda: number(), types.intp(), ())
 
     def _compile_for(self, dtype):
         arguments = self._signature(numba.from_dtype(dtype))
@@ -50,20 +78,17 @@ def worker(signature):
     return lambda function: Worker(function, signature)
 
 
-def slot_row(worker, element):
-    """The row of SLOTS for a worker on arrays of this element type, compiled when what asks for it is."""
-    dtype = np.dtype(element.name)
-    worker.address(dtype)
-    return worker.slots[dtype]
-
-
 def finder(worker):
     """A function for compiled code: the worker's address for the dtype of an array, compiled when its caller is."""
 
     @intrinsic
     def row_of(typingctx, array):
-        row = slot_row(worker, array.dtype)
-        return types.intp(array), lambda context, builder, signature, args: context.get_constant(types.intp, row)
+        def codegen(context, builder, signature, args):
+            return worker.emit_row(context, builder, signature.args[0].dtype)
+
+        # Here already, not only where machine code is made: two of Numba's threads may not compile at once.
+        worker.address(np.dtype(array.dtype.name))
+        return types.intp(array), codegen
 
     @glue
     def find(array):

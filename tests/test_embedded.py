@@ -254,6 +254,102 @@ def test_what_does_not_fit_is_refused(net, dtype):
             fastnn.jacobian(network, *wrong)
 
 
+def test_refused_calls_let_go_of_their_arrays(net, dtype):
+    """A kernel that raises keeps what Python gave it: so Python looks before."""
+    network = net.network
+    x, y, slope, scratch = np.zeros((3, 4), dtype), np.zeros((3, 3), dtype), np.empty((3, 4), dtype), np.zeros(9, dtype)
+    gradient, jacobians = np.zeros_like(net.parameters), np.empty((3, 3, 4), dtype)
+    calls = (
+        lambda: fastnn.apply(network, y),
+        lambda: fastnn.apply_into(network, x, y, scratch),
+        lambda: fastnn.vjp(network, x, y, slope, scratch),
+        lambda: fastnn.jacobian(network, x, jacobians, scratch),
+        lambda: fastnn.gradient(network, x, y, fastnn.Loss.MSE, gradient, scratch),
+        lambda: fastnn.parameter_vjp(network, x, y, gradient, scratch),
+        lambda: fastnn.workspace(network, 0),
+    )
+    counts = lambda: [sys.getrefcount(array) for array in (x, y, slope, scratch, gradient, *network)]
+    before = counts()
+    for call in calls:
+        for _ in range(5):
+            with pytest.raises(ValueError, match=r"expected|too small|its last axis"):
+                call()
+        assert counts() == before
+
+
+@numba.njit
+def derivatives(which, network, x, y, slope, jacobians, gradient, scratch):
+    if which == 0:
+        fastnn.vjp(network, x, y, slope, scratch)
+    elif which == 1:
+        fastnn.jacobian(network, x, jacobians, scratch)
+    elif which == 2:
+        fastnn.gradient(network, x, y, fastnn.Loss.MSE, gradient, scratch)
+    elif which == 3:
+        fastnn.parameter_vjp(network, x, y, gradient, scratch)
+    else:
+        fastnn.apply_into(network, x, y, scratch)
+
+
+@pytest.mark.parametrize("kind", ["plain", "normalised"])
+def test_compiled_code_refuses_what_does_not_fit(kind):
+    more = {} if kind == "plain" else {"standardize": True, "normalization": "batch"}
+    net = fastnn.MLP([4, 8, 3], seed=0, **more)
+    network, scratch = net.network, fastnn.workspace(net.network, 3)
+    x, y, jacobians = np.ones((3, 4), np.float32), np.ones((3, 3), np.float32), np.empty((3, 3, 4), np.float32)
+    good = {"network": network, "x": x, "y": y, "slope": x.copy(), "jacobians": jacobians, "scratch": scratch}
+    good["gradient"] = np.empty_like(net.parameters)
+    parameters, others = network.parameters, network[1:]
+    before = [array.copy() for array in others]
+    wrong = [
+        ({"x": x[:, :3]}, range(5), "x: its last axis"),
+        ({"y": y[:, :2].copy()}, (0,), "dy and dx: expected a row"),
+        ({"y": y[:2]}, (2,), "y: expected a row"),
+        ({"y": y[:2]}, (3,), "dy: expected a row"),
+        ({"y": y[:2]}, (4,), "out: expected a row"),
+        ({"jacobians": jacobians[:2]}, (1,), "out: expected an array"),
+        ({"gradient": parameters[1:].copy()}, (2, 3), "gradient: expected the size of the parameters"),
+        ({"gradient": parameters}, (2, 3), "gradient: expected memory of its own"),
+        ({"scratch": scratch[:9]}, range(5), "workspace: too small"),
+        ({"scratch": parameters}, range(5), "workspace: expected memory of its own"),
+        ({"network": network._replace(parameters=parameters[1:].copy())}, (0, 1, 4), "network: expected parameters"),
+        *[({"slope": array[:12].reshape(3, 4)}, (0,), "dx: expected memory of its own") for array in others],
+        *[({"y": array[:9].reshape(3, 3)}, (4,), "out: expected memory of its own") for array in others],
+    ]
+    if kind == "normalised":
+        wrong += [
+            ({"network": network._replace(statistics=scratch[:5].copy())}, range(5), "network: expected parameters"),
+            ({"x": x[:1], "y": y[:1]}, (2, 3), "x: expected at least two rows"),
+        ]
+    for change, functions, message in wrong:
+        for which in functions:
+            with pytest.raises(ValueError, match=message):
+                derivatives(which, **(good | change))
+    for which in range(5):
+        derivatives(which, **good)
+    for array, was in zip(others, before, strict=True):
+        np.testing.assert_array_equal(array, was)
+    for change, message in (
+        ({"network": network._replace(parameters=parameters[1:].copy())}, "network: expected parameters"),
+        ({"scratch": parameters}, "workspace: expected memory of its own"),
+        *[({"y": array[:3]}, "out: expected memory of its own") for array in others],
+    ):
+        row = good | {"x": x[0], "y": y[0]} | change
+        with pytest.raises(ValueError, match=message):
+            batch(*[row[name] for name in ("network", "x", "y", "scratch")])
+
+
+@numba.njit
+def room(network, batch):
+    return fastnn.workspace(network, batch).size
+
+
+def test_unsigned_counts_of_rows(net):
+    assert room(net.network, np.uint64(5)) == room(net.network, 5) == fastnn.workspace(net.network, 5).size
+    with pytest.raises(ValueError, match="batch: expected at least 1"):
+        room(net.network, np.uint64(2**63 + 5))
+
+
 def test_compiled_code_refuses_a_result_over_its_input(net, dtype):
     """Found by their addresses: nothing else is known of arrays there."""
     square = fastnn.MLP([4, 8, 4], dtype=dtype, seed=0)
