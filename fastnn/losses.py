@@ -18,7 +18,16 @@ import numpy as np
 from . import kernels
 from .kernels.codes import Activation, Loss
 from .kernels.loss import LINEAR, parameter_array
-from .validation import converted, enum_member, real_array, real_number, shape_text, shown, wrong_shape
+from .validation import (
+    converted,
+    enum_member,
+    real_array,
+    real_number,
+    shape_text,
+    shown,
+    users_stacklevel,
+    wrong_shape,
+)
 
 __all__ = [
     "MAE",
@@ -290,16 +299,13 @@ _OWN_ACTIVATION = {
 }
 
 
-def warn_of_probabilities(loss, activation, stacklevel):
-    """Warn of an output activation after which the loss would make probabilities of probabilities.
-
-    stacklevel: as in `warnings.warn`, where 2 is the caller of this.
-    """
+def warn_of_probabilities(loss, activation):
+    """Warn of an output activation after which the loss would make probabilities of probabilities."""
     if _OWN_ACTIVATION.get(loss.code) == activation:
         warnings.warn(
             f"loss: {loss.name} takes logits, but the last layer's activation is {activation.name.lower()}, which the "
             "loss applies itself; train with 'identity' there, and apply it to what predict gives",
-            stacklevel=stacklevel,
+            stacklevel=users_stacklevel(),
         )
 
 

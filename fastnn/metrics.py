@@ -85,6 +85,10 @@ def _value_of(metric, loss):
     """The function for a metric that is a loss, in a fit by `loss`."""
     # Others take y, or the network's output, for something else; and kernels read a q for each output.
     alike = metric.code == loss.code or {metric.code, loss.code} <= UNBOUNDED
+    if loss.custom:
+        raise ValueError(
+            f"metrics: expected functions beside a loss of your own, whose y may be anything, got {metric.name}"
+        )
     if not alike or (metric.repeats and getattr(loss, "q", None) != metric.q):
         raise ValueError(f"metrics: expected metrics that a network trained by {loss.name} has, got {metric.name}")
     return lambda p, y, weight: metric.value(p[:], y[:], weight[:], np.empty_like(p))

@@ -1,4 +1,6 @@
-"""How parameters move. Formulas and defaults are PyTorch's; g is the gradient, p a parameter, t counts updates from 1.
+"""How parameters move. g is the gradient, p a parameter, t counts updates from 1.
+
+Formulas and defaults are PyTorch's, but for SGD's learning rate, which is Keras'.
 
 Arguments are real numbers, and keywords but for the first, the learning rate:
 

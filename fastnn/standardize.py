@@ -1,5 +1,7 @@
 """The layer y = (x - mean) / scale, by which a network brings its inputs to one size before anything else."""
 
+import warnings
+
 import numpy as np
 
 from .kernels.compilation import aside
@@ -13,6 +15,7 @@ from .validation import (
     real_array,
     shape_text,
     some_rows,
+    users_stacklevel,
     whole_number,
     wrong_shape,
 )
@@ -32,8 +35,9 @@ class Standardize:
 
     mean and scale are what scikit-learn's StandardScaler learns: scale is the standard deviation of the population
     (divided by the number of rows), 1 for a feature that is constant but for rounding; rows count by their weights.
-    They are worked out in float64 from x as the model reads it, in its dtype. Numbers that are not finite are left
-    out, and make outputs nan as they do without this layer.
+    They are worked out in float64 from x as the model reads it, in its dtype: where float32 leaves a feature fewer than
+    64 steps to its standard deviation, as it does with seconds since 1970, there is a warning. Numbers that are not
+    finite are left out, and make outputs nan as they do without this layer.
 
     Args:
         in_features: columns of x; None takes the next layer's.
@@ -121,6 +125,22 @@ class Standardize:
         if self._in_features is None:
             self._in_features = x.shape[1]
         self.assign(*found)
+        self._warn_of_lost_digits()
+
+    def _warn_of_lost_digits(self):
+        """Where float32 numbers about the mean lie no closer than a 64th of the scale."""
+        with np.errstate(all="ignore"):
+            apart = np.spacing(abs(self.mean))
+        # A scale of 1 is that of a constant, which there may be, or of what float32 has made one.
+        lost = np.flatnonzero((64 * apart > self.scale) & ((self.scale != 1) | (apart >= 1)))
+        if lost.size and self.dtype == np.float32:
+            column = lost[0]
+            warnings.warn(
+                f"x: column {column} has mean {self.mean[column]:.7g} and standard deviation {self.scale[column]:.3g}, "
+                f"and numbers of float32 are {apart[column]:.2g} apart there; subtract an offset before, or use a "
+                "float64 model",
+                stacklevel=users_stacklevel(),
+            )
 
     def assign(self, mean, scale, adapted=True):
         """Take mean and scale, which may be the layer's own: for models and files alone."""

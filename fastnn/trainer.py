@@ -108,7 +108,7 @@ class Trainer:
         seed = seed_number(seed)
         self._seed = secrets.randbits(63) if seed is None else seed
         self._regularized = is_regularized(net.table)
-        self._take_loss(loss)
+        self.loss = loss
         self.num_threads = num_threads
         self.steps = self.epochs = 0
         self.history = None
@@ -129,13 +129,18 @@ class Trainer:
 
     @loss.setter
     def loss(self, loss):
-        self._take_loss(loss)
-
-    def _take_loss(self, loss):
         loss = losses.get(loss)
-        # The user is two calls away.
-        losses.warn_of_probabilities(loss, self.net.layers[-1].activation, stacklevel=4)
+        losses.warn_of_probabilities(loss, self.net.layers[-1].activation)
         self._loss = loss
+
+    @property
+    def learning_rate(self):
+        """The optimizer's; assigning one gives the trainer the same optimizer with that rate, its moments kept."""
+        return self._optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        self.optimizer = dataclasses.replace(self._optimizer, learning_rate=rate)
 
     @property
     def num_threads(self):
@@ -215,14 +220,17 @@ class Trainer:
         data = weighted(data, class_weight, sample_weight, self.net, loss)
         rows = data[0].shape[0]
         enough_rows(rows, self.net.least_rows)
-        if self._regularized and not self.net.adapted:
-            raise ValueError("net: its Standardize has not learned mean and scale yet; call its adapt with the data")
+        self._check_adapted()
         part = *data, NO_ORDER
         if not loss.custom:
             return float(self._run(self._plan(rows, loss), part, 1, rows, self._seed)[0])
         part, value = self._evaluated(part, rows, loss, self._seed)
         self._run(self._plan(rows, loss), part, 1, rows, self._seed)
         return value
+
+    def _check_adapted(self):
+        if self._regularized and not self.net.adapted:
+            raise ValueError("net: its Standardize has not learned mean and scale yet; call its adapt with the data")
 
     def apply_gradient(self, gradient) -> None:
         """One update by a gradient of your own making: of several batches together, of several processes, of a loss.
@@ -236,7 +244,8 @@ class Trainer:
                 checked for nan or inf.
 
         Raises:
-            ValueError, TypeError: gradient has another shape, or is not an array of real numbers.
+            ValueError, TypeError: gradient has another shape, or is not an array of real numbers; the model begins with
+                a `Standardize` that has not learned yet.
 
         >>> import numpy as np
         >>> from fastnn import MLP
@@ -249,6 +258,7 @@ class Trainer:
         1
         """
         net, dtype = self.net, self.net.dtype
+        self._check_adapted()
         # A copy: clipping changes it.
         gradient = np.array(as_parameters(gradient, (net.parameter_count,), dtype, "gradient"))
         threads = net.resources.threads(1, self._num_threads or net.num_threads)

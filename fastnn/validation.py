@@ -8,6 +8,7 @@ import math
 import numbers
 import os
 import re
+import sys
 
 import numpy as np
 
@@ -193,8 +194,25 @@ def real_array(value, name):
         columns = _from_columns(value, name)
         array = array if columns is None else columns
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected an array of real numbers, got dtype {array.dtype}")
+        raise TypeError(f"{name}: expected an array of real numbers, got {_told(value, array)}")
     return array
+
+
+def _told(value, array):
+    """What is no array of numbers, for a message."""
+    if array.dtype != object or array.ndim > 0:
+        return f"dtype {array.dtype}"
+    if hasattr(value, "toarray"):
+        return f"a sparse {type(value).__name__}; its toarray() is one"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def users_stacklevel():
+    """For `warnings.warn`: how far away the first caller is that is no part of this package."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastnn":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def converted(array, dtype):

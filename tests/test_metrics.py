@@ -48,12 +48,17 @@ def test_several_quantiles_have_metrics_of_the_repeated_target(data):
         ("mse", "poisson", 2),
         ("mse", Quantile([0.1, 0.9]), 2),
         (Quantile([0.2, 0.8]), Quantile([0.1, 0.9]), 1),
-        (lambda y, prediction: (0.0, prediction), "mse", 2),
     ],
 )
 def test_metrics_that_mean_something_else_are_refused(loss, metric, columns, data):
     with pytest.raises(ValueError, match=r"metrics: expected metrics that a network trained by .* has, got "):
         fastnn.MLP([3, 2]).fit(data[0], np.zeros((60, columns)), loss, metrics=[metric])
+
+
+def test_beside_a_loss_of_ones_own_metrics_are_functions(data):
+    loss = lambda y, prediction: (0.0, np.zeros_like(prediction))
+    with pytest.raises(ValueError, match=r"metrics: expected functions beside a loss of your own, .* got mse"):
+        fastnn.MLP([3, 2]).fit(data[0], np.zeros((60, 2)), loss, metrics=["mse"])
 
 
 def test_unknown_names_are_refused(data):

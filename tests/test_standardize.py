@@ -4,6 +4,7 @@ import copy
 import ctypes
 import itertools
 import pickle
+import warnings
 
 import numba
 import numpy as np
@@ -12,7 +13,7 @@ from conftest import FULL
 from sklearn.preprocessing import StandardScaler
 
 import fastnn
-from fastnn import Dense, Sequential, Standardize, kernels
+from fastnn import MLP, Dense, Sequential, Standardize, kernels
 from fastnn.kernels import network, regularized_training, training
 from fastnn.kernels.catalog_training import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Normalization, Optimizer
@@ -83,7 +84,8 @@ def test_mean_and_scale_are_those_of_a_standard_scaler(rows, weighted, dtype, rn
 def test_means_of_float32_are_summed_in_float64(rng):
     """By float32 the sum of a million numbers near 16,000 is off by more than their deviation."""
     x = (16_000 + rng.random((1_000_000, 1)) / 8).astype(np.float32)
-    mean, scale = learned(x)
+    with pytest.warns(UserWarning, match="numbers of float32 are"):
+        mean, scale = learned(x)
     wide = x.astype(np.float64)
     assert mean[0] == np.float32(wide.mean())
     assert scale[0] == pytest.approx(wide.std(), rel=1e-7)
@@ -106,6 +108,21 @@ def test_numbers_as_large_or_small_as_they_get(size, rng):
 def test_the_largest_numbers_of_all_have_a_finite_mean():
     mean, scale = learned(np.full((1000, 1), np.finfo(np.float64).max))
     assert (mean[0], scale[0]) == (np.finfo(np.float64).max, 1)
+
+
+def test_a_dtype_that_leaves_few_digits_of_a_feature_is_told():
+    """Seconds since 1970 in float32 are 128 apart; a constant has no digits to lose."""
+    seconds = 1.7e9 + np.arange(1000.0)[:, None]
+    x = np.hstack([np.full((1000, 1), 2e5), seconds])
+    net = MLP([2, 4, 1], standardize=True, seed=0)
+    for learn in (lambda: net.standardize.adapt(x), lambda: MLP([2, 1], standardize=True).fit(x, seconds, epochs=1)):
+        with pytest.warns(UserWarning, match=r"x: column 1 has mean 1\.70.*e\+09 .* are 1\.3e\+02 apart") as found:
+            learn()
+        assert found[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MLP([2, 4, 1], standardize=True, dtype="float64", seed=0).standardize.adapt(x)
+        net.standardize.adapt(x - [0, 1.7e9])
 
 
 def test_a_feature_that_varies_by_rounding_alone_is_a_constant():

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import fastnn
 from fastnn import validation
@@ -38,13 +39,25 @@ def test_real_dtypes_are_converted(dtype):
         np.zeros((2, 3), object),
         np.zeros((2, 3), "M8[s]"),
         [["a", "b", "c"]],
-        None,
         np.ma.zeros((2, 3)),
     ],
 )
 def test_what_is_not_real_numbers_is_a_type_error(x):
     with pytest.raises(TypeError, match=r"x: expected an array of real numbers, got (dtype|a masked array)"):
         samples(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "got"),
+    [
+        (None, "None"),
+        ((i for i in range(3)), "a generator"),
+        (sparse.eye_array(3).tocsr(), "a sparse csr_array; its toarray"),
+    ],
+)
+def test_what_is_no_array_is_told_by_its_type(x, got):
+    with pytest.raises(TypeError, match=f"x: expected an array of real numbers, got {got}"):
+        fastnn.MLP([3, 1]).predict(x)
 
 
 def test_ragged_lists_name_the_argument():
