@@ -86,7 +86,7 @@ def finder(worker):
         def codegen(context, builder, signature, args):
             return worker.emit_row(context, builder, signature.args[0].dtype)
 
-        # Here already, not only where machine code is made: two of Numba's threads may not compile at once.
+        # Compiled when its caller is; machine code alone would only name it.
         worker.address(np.dtype(array.dtype.name))
         return types.intp(array), codegen
 
