@@ -11,7 +11,7 @@ from numba import float64, intp
 
 from .activation import SOFTMAX
 from .epilogue import Activate, Store, finish, make_update
-from .gemm import Operand, product, product_scratch, row_product
+from .gemm import Operand, product, product_scratch, row_product, single_output
 from .jit import glue, inner, kernel, locked_kernel, plain, serial_in_njit
 from .launch import run
 from .lock import let_lock_go, take_lock
@@ -121,7 +121,9 @@ def linear_cell(x, weight, bias, activation, m, k, n, out, row_stride, buffer, s
     buffer holds a row for softmax and log_softmax.
     """
     epilogue = Activate(activation, out, row_stride, False, out, buffer, False)
-    if m == 1 and weight.column_stride == 1:
+    if row_stride == 1:
+        single_output(x, weight, m, k, bias, epilogue, scratch)
+    elif m == 1 and weight.column_stride == 1:
         row_product(n, k, x.pointer, x.column_stride, weight.pointer, weight.row_stride, bias, out)
         finish(epilogue, out, row_stride, 0, 0, 1, n)
     else:

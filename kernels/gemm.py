@@ -10,6 +10,7 @@ dimension is never split between them.
 from collections import namedtuple
 
 from .activation import copy_elements
+from .dot import dot_products, dot_scratch
 from .epilogue import contest, finish, landing
 from .jit import glue, plain
 from .microkernel import (
@@ -86,7 +87,7 @@ def product_scratch_up_to(m, n, k, size, nr):
 @plain
 def column_scratch(m, k, nr):
     """Elements of scratch that `product` needs for a single column."""
-    return 80 + m + min(k, KC) * (MC + nr)
+    return 80 + m + max(min(k, KC) * (MC + nr), dot_scratch(nr))
 
 
 @shared
@@ -183,23 +184,37 @@ def column_product(m, k, a, a_row, a_k, b, b_k, init, out, scratch):
                 )
 
 
+@glue
+def single_output(a, b, m, k, bias, epilogue, scratch):
+    """Forward through a layer of one output, which is not one thread's column of many: the epilogue's row stride is 1.
+
+    So its rows lie end to end, where they land and in what the epilogue reads too.
+    """
+    start = aligned(scratch)
+    out, _ = landing(epilogue, start, 1, 0, 0)
+    sums = aligned(advance(start, m))
+    dot_products(m, k, a.pointer, a.row_stride, a.column_stride, b.pointer, b.row_stride, load(bias, 0), out, sums)
+    finish(epilogue, out, 1, 0, 0, m, 1)
+
+
 @shared
 def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
     """Hand the m x n elements of init + a @ b to the epilogue; init is the bias (has_bias) or zero.
 
     a and b are Operands. whole_rows: no block may end inside a row. scratch holds `product_scratch` elements.
     """
-    if m == 1 and has_bias and b.column_stride == 1:
+    if has_bias and epilogue.row_stride == 1:
+        single_output(a, b, m, k, bias, epilogue, scratch)
+    elif m == 1 and has_bias and b.column_stride == 1:
         # A row forward: through 4-32-32-1 it takes 102 ns so, block by block 196 (Zen 5).
         out, _ = landing(epilogue, aligned(scratch), n, 0, 0)
         row_product(n, k, a.pointer, a.column_stride, b.pointer, b.row_stride, bias, out)
         finish(epilogue, out, n, 0, 0, 1, n)
     elif n == 1 and epilogue.row_stride == 1:
-        # The result has one column (not: this is one thread's column of many), so its rows lie end to end, in the
-        # scratch and in what the epilogue reads too.
+        # The result's rows lie end to end, in the scratch and in what the epilogue reads too.
         start = aligned(scratch)
         for i in range(m):
-            store(start, i, load(bias, 0) if has_bias else constant(0.0, load(start, i)))
+            store(start, i, constant(0.0, load(start, i)))
         out, _ = landing(epilogue, start, 1, 0, 0)
         packed = aligned(advance(start, m))
         column_product(m, k, a.pointer, a.row_stride, a.column_stride, b.pointer, b.row_stride, start, out, packed)

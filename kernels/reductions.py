@@ -38,11 +38,28 @@ def _halves(builder, value):
     return [builder.shuffle_vector(value, undefined, part) for part in lanes]
 
 
+def halved_rows(builder, rows, combine):
+    """A vector of what is left of each row, again and again the upper half of its lanes combined into the lower one.
+
+    rows: vectors of as many lanes, a power of two of them. Two at a time go on in one vector, side by side.
+    """
+    lanes = rows[0].type.count
+    while lanes > 1:
+        step = min(2, len(rows))
+        pairs = [(rows[i], rows[i + step - 1]) for i in range(0, len(rows), step)]
+        starts = range(0, step * rows[0].type.count, lanes)
+        lanes //= 2
+        low, high = [[start + shift + i for start in starts for i in range(lanes)] for shift in (0, lanes)]
+        part = lambda pair, numbers: builder.shuffle_vector(
+            *pair, ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers)
+        )
+        rows = [combine(part(pair, low), part(pair, high)) for pair in pairs]
+    return rows[0]
+
+
 def _halved(builder, value, combine):
     """The one lane left when again and again the upper half of the lanes is combined into the lower one."""
-    while value.type.count > 1:
-        value = combine(*_halves(builder, value))
-    return builder.extract_element(value, ir.IntType(32)(0))
+    return builder.extract_element(halved_rows(builder, [value], combine), ir.IntType(32)(0))
 
 
 def _larger(builder, a, b):

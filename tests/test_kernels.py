@@ -102,6 +102,49 @@ def test_one_row_has_the_bits_that_it_has_among_others(dtype, rng):
         assert alone[0].tobytes() == among[3].tobytes(), n
 
 
+def single_outputs(dtype, rng):
+    """x, weight, bias of layers of one output: inner dimensions around 16 chains, rows around those of a tile."""
+    for k in (0, 1, 4, 15, 16, 17, 33, 100):
+        for m in (1, 2, 3, 7, 8, 9, 31, 70):
+            yield (
+                rng.standard_normal((m, k)).astype(dtype),
+                rng.standard_normal((k, 1)).astype(dtype),
+                np.array([0.75], dtype),
+            )
+
+
+def test_a_single_output_is_summed_in_sixteen_chains(dtype, rng):
+    for x, weight, bias in single_outputs(dtype, rng):
+        m, k = x.shape
+        out, lanes = np.empty((m, 1), dtype), np.zeros((m, 16), dtype)
+        weight[:] = 1  # A multiply-add then rounds as an addition does.
+        kernels.linear(x, weight, bias, Activation.IDENTITY, out)
+        lanes[:, 0] = bias
+        for p in range(k):
+            lanes[:, p % 16] += x[:, p]
+        while lanes.shape[1] > 1:
+            half = lanes.shape[1] // 2
+            lanes = lanes[:, :half] + lanes[:, half:]
+        assert out.tobytes() == lanes.tobytes(), (m, k)
+
+
+@pytest.mark.parametrize("layout", ["column order", "step 2", "negative", "offset"])
+def test_a_single_output_has_the_same_bits_alone_and_in_any_layout(layout, dtype, rng):
+    for x, weight, bias in single_outputs(dtype, rng):
+        plain, other, alone = (np.empty((len(x), 1), dtype) for _ in range(3))
+        kernels.linear(x, weight, bias, Activation.TANH, plain)
+        kernels.linear(relayout(x, layout), relayout(weight, layout), bias, Activation.TANH, other)
+        for i in range(len(x)):
+            kernels.linear(x[i : i + 1], weight, bias, Activation.TANH, alone[i : i + 1])
+        assert plain.tobytes() == other.tobytes() == alone.tobytes(), x.shape
+        # The sign of a zero that comes out of an underflow depends on no layout either.
+        tiny = np.full_like(x, np.finfo(dtype).tiny)
+        weight[:] = -np.finfo(dtype).tiny
+        kernels.linear(tiny, weight, 0 * bias, Activation.IDENTITY, plain)
+        kernels.linear(relayout(tiny, layout), relayout(weight, layout), 0 * bias, Activation.IDENTITY, other)
+        assert plain.tobytes() == other.tobytes(), x.shape
+
+
 def test_a_gradient_of_biases_adds_row_after_row(dtype, rng):
     for n in widths_of_a_row(dtype):
         x, dz = rng.standard_normal((37, 1)).astype(dtype), rng.standard_normal((37, n)).astype(dtype)
