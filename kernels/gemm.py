@@ -49,6 +49,13 @@ PACK_BYTES = 2048
 # 1024 x 1024 gave 95 GFLOP/s on one core where x gave 106; the copy brought the same product to about 100.
 PACK_A_BYTES = 1024
 
+# So few columns leave most lanes of a vector empty. Where rows of the result are columns of `a` that lie side by side,
+# as in the weight gradient of an output layer, they become the rows of one tile, TURNED columns of it at a time. In
+# float32 784 x 3 by 128 rows took 17 us, in float64 21, and take 6 and 10; 100 x 2 by 32 rows 1.25, now 1.0. With 8
+# columns, two tiles that each read `a`, float64 gained nothing (Zen 5).
+NARROW = MR
+TURNED = 256
+
 # Element (i, j) of a matrix lies i * row_stride + j * column_stride elements after the pointer.
 Operand = namedtuple("Operand", "pointer row_stride column_stride")
 
@@ -75,7 +82,9 @@ def product_scratch(m, n, k, size, nr, contiguous, whole_rows):
     if packs_panel(m, n, k, size, contiguous):
         packed = k * ((n if whole_rows else panel_width(n, k, size, nr)) + nr)
     blocks = 80 + width + n + min(m, MC) * (width + min(k, KC)) + packed
-    return max(blocks, column_scratch(m, k, nr)) if n == 1 else blocks
+    if n == 1:
+        return max(blocks, column_scratch(m, k, nr))
+    return max(blocks, narrow_scratch(m, n)) if n <= NARROW else blocks
 
 
 @plain
@@ -88,6 +97,12 @@ def product_scratch_up_to(m, n, k, size, nr):
 def column_scratch(m, k, nr):
     """Elements of scratch that `product` needs for a single column."""
     return 80 + m + max(min(k, KC) * (MC + nr), dot_scratch(nr))
+
+
+@plain
+def narrow_scratch(m, n):
+    """Elements of scratch that `product` needs for few columns: zeros, a block of the result, and the same turned."""
+    return 80 + min(m, TURNED) * (1 + 2 * n)
 
 
 @shared
@@ -185,6 +200,41 @@ def column_product(m, k, a, a_row, a_k, b, b_k, init, out, scratch):
 
 
 @glue
+def narrow_product(a, b, m, n, k, epilogue, scratch):
+    """a @ b for few columns as the transpose of b.T @ a.T; each element is the same chain."""
+    size = min(m, TURNED)
+    zeros = aligned(scratch)
+    turned = aligned(advance(zeros, size))
+    block = aligned(advance(turned, size * n))
+    for j in range(size):
+        store(zeros, j, constant(0.0, load(zeros, j)))
+    for first in range(0, m, size):
+        rows = min(size, m - first)
+        out, out_row = landing(epilogue, block, n, first, 0)
+        multiply_block(
+            n,
+            rows,
+            k,
+            b.pointer,
+            b.column_stride,
+            b.row_stride,
+            advance(a.pointer, first),
+            a.column_stride,
+            panel_columns(scratch),
+            zeros,
+            0,
+            turned,
+            rows,
+            turned,
+            -1,
+        )
+        for i in range(rows):
+            for j in range(n):
+                store(out, i * out_row + j, load(turned, j * rows + i))
+        finish(epilogue, out, out_row, first, 0, rows, n)
+
+
+@glue
 def single_output(a, b, m, k, bias, epilogue, scratch):
     """Forward through a layer of one output, which is not one thread's column of many: the epilogue's row stride is 1.
 
@@ -219,6 +269,8 @@ def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
         packed = aligned(advance(start, m))
         column_product(m, k, a.pointer, a.row_stride, a.column_stride, b.pointer, b.row_stride, start, out, packed)
         finish(epilogue, out, 1, 0, 0, m, 1)
+    elif n <= NARROW and not has_bias and not whole_rows and a.row_stride == 1 and m >= panel_columns(scratch) // 4:
+        narrow_product(a, b, m, n, k, epilogue, scratch)
     else:
         block_product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch)
 

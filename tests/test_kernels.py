@@ -145,6 +145,16 @@ def test_a_single_output_has_the_same_bits_alone_and_in_any_layout(layout, dtype
         assert plain.tobytes() == other.tobytes(), x.shape
 
 
+def test_a_gradient_of_few_columns_has_the_bits_that_it_has_among_many(dtype, rng):
+    for k in (1, 7, 16, 33, 255, 256, 257, 600):
+        x, dz = rng.standard_normal((37, k)).astype(dtype), rng.standard_normal((37, 40)).astype(dtype)
+        many, few = np.empty((k, 40), dtype), {n: np.empty((k, n), dtype) for n in range(1, 9)}
+        kernels.linear_backward_parameters(x, dz, many, np.empty(40, dtype))
+        for n, dweight in few.items():
+            kernels.linear_backward_parameters(x, dz[:, :n].copy(), dweight, np.empty(n, dtype))
+            assert dweight.tobytes() == many[:, :n].tobytes(), (k, n)
+
+
 def test_a_gradient_of_biases_adds_row_after_row(dtype, rng):
     for n in widths_of_a_row(dtype):
         x, dz = rng.standard_normal((37, 1)).astype(dtype), rng.standard_normal((37, n)).astype(dtype)
