@@ -142,7 +142,24 @@ def _history(*, epochs, metrics, seed):
     return History(epochs, metrics, seed_number(seed))
 
 
-def _position(*, rows, batch_size, shuffle, epochs, phase, epoch, batch, losses, seconds, callbacks_done, stop, **rest):
+def _position(
+    *,
+    rows,
+    batch_size,
+    shuffle,
+    epochs,
+    held_back,
+    weighted,
+    phase,
+    epoch,
+    batch,
+    losses,
+    seconds,
+    learning_rate,
+    callbacks_done,
+    stop,
+    states,
+):
     rows, batch_size = whole_number(rows, "rows", 1), whole_number(batch_size, "batch_size", 1)
     epochs, epoch = whole_number(epochs, "epochs", 0), whole_number(epoch, "epoch", 0)
     batches = -(-rows // batch_size)
@@ -150,21 +167,19 @@ def _position(*, rows, batch_size, shuffle, epochs, phase, epoch, batch, losses,
         raise ValueError(f"losses: expected {batches} float64 numbers")
     if phase not in PHASES or epoch > epochs or not 0 <= whole_number(batch, "batch", 0) <= batches:
         raise ValueError(f"no such position: {shown(phase)}, epoch {epoch}, batch {batch}")
-    states, rate, held_back = rest.pop("states"), rest.pop("learning_rate"), rest.pop("held_back", 0)
-    if rest:
-        raise ValueError(f"unknown: {', '.join(rest)}")
     return Position(
         rows=rows,
         batch_size=batch_size,
         shuffle=flag(shuffle, "shuffle"),
         epochs=epochs,
         held_back=whole_number(held_back, "held_back", 0),
+        weighted=flag(weighted, "weighted"),
         phase=phase,
         epoch=epoch,
         batch=batch,
         losses=losses,
         seconds=real_number(seconds, "seconds", 0),
-        learning_rate=None if rate is None else real_number(rate, "learning_rate", 0),
+        learning_rate=None if learning_rate is None else real_number(learning_rate, "learning_rate", 0),
         callbacks_done=whole_number(callbacks_done, "callbacks_done", 0),
         stop=flag(stop, "stop"),
         states=None if states is None else [(str(kind), state) for kind, state in states],

@@ -90,6 +90,11 @@ def weighted_task(task, net, class_weight, sample_weight):
     return task._replace(data=weighted(task.data, class_weight, sample_weight, net, task.loss))
 
 
+def has_weights(task):
+    """Whether it trains by weights, of samples or of classes."""
+    return task.data[2].size > 0
+
+
 def numbers_of(task):
     """Names of the numbers that the history gets after every epoch, in their order."""
     watched = [(prefix, ["loss"] * bool(prefix) + list(task.functions)) for prefix in task.watched]

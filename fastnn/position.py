@@ -17,6 +17,7 @@ class Position:
         rows, batch_size, shuffle: that the fit trains on, and how.
         epochs: that the fit is to do.
         held_back: rows behind those, which the fit validates on.
+        weighted: whether samples have weights, of their own or of their classes.
         phase: one of PHASES.
         epoch, batch: epochs and, in the epoch on its way, batches done.
         losses: float64 (batches,), the losses of those batches.
@@ -32,6 +33,7 @@ class Position:
     shuffle: bool
     epochs: int
     held_back: int = 0
+    weighted: bool = False
     phase: str = BATCHES
     epoch: int = 0
     batch: int = 0

@@ -24,6 +24,7 @@ from .fit_task import (
     all_finite,
     check_batches,
     divided,
+    has_weights,
     make_task,
     numbers_of,
     order_of_rows,
@@ -348,7 +349,7 @@ class Trainer:
         epochs = whole_number(epochs, "epochs", 0)
         shuffle = flag(shuffle, "shuffle")
         seed = seed_number(seed)
-        position = Position(rows, batch_size, shuffle, epochs, held_back)
+        position = Position(rows, batch_size, shuffle, epochs, held_back, has_weights(task))
         refuse_missing(task.callbacks, numbers_of(task))
         history = History(seed=secrets.randbits(63) if seed is None else seed)
         return self._go_on(task, position, history)
@@ -379,8 +380,9 @@ class Trainer:
             The `History` of the whole fit. Resuming one that is finished changes nothing.
 
         Raises:
-            ValueError: there is no fit to resume, or x has not its number of rows, or callbacks are not its kinds, or
-                other numbers would follow those of its history: validation data or metrics are missing, or new.
+            ValueError: there is no fit to resume, or x has not its number of rows, or weights are missing or new, or
+                callbacks are not its kinds, or other numbers would follow those of its history: validation data or
+                metrics are missing, or new.
             RuntimeError, FloatingPointError, TypeError, KeyboardInterrupt: as `fit`.
 
         >>> import numpy as np
@@ -405,6 +407,9 @@ class Trainer:
         if got != expected:
             raise ValueError(f"x: expected the fit's {expected} rows, got {got}")
         task = weighted_task(divided(task, position.held_back), self.net, class_weight, sample_weight)
+        if has_weights(task) != position.weighted:
+            had, has = ("weights", "none") if position.weighted else ("no weights", "some")
+            raise ValueError(f"sample_weight, class_weight: expected what the fit was given, {had}, got {has}")
         check_batches(self.net, position.rows, position.batch_size)
         names = numbers_of(task)
         refuse_missing(task.callbacks, names)

@@ -143,12 +143,28 @@ def test_a_fit_that_holds_rows_back_resumes_with_the_same_rows(data, path, rng, 
             trainer.resume(x[:35], y[:35], sample_weight=weight[:35])
         with pytest.raises(ValueError, match="validation_data: expected None in a fit with validation_split"):
             trainer.resume(*data, sample_weight=weight, validation_data=data)
+        with pytest.raises(ValueError, match="expected what the fit was given, weights, got none"):
+            trainer.resume(*data, callbacks=callbacks(kind()))
         history = trainer.resume(*data, sample_weight=weight, callbacks=callbacks(kind()))
         np.testing.assert_array_equal(trainer.net.parameters, straight.net.parameters)
         for moment, expected in zip(trainer.moments, straight.moments, strict=True):
             np.testing.assert_array_equal(moment, expected)
         for name in ("loss", "val_loss"):
             assert history.metrics[name] == straight.history.metrics[name]
+
+
+@pytest.mark.parametrize("given", [{"sample_weight": np.ones(50)}, {"class_weight": {0: 2.0}}])
+def test_a_fit_without_weights_does_not_go_on_with_them(rng, given):
+    def interrupt(trainer, history):
+        raise KeyboardInterrupt
+
+    x, y = rng.normal(size=(50, 3)), rng.integers(0, 2, 50)
+    trainer = Trainer(fastnn.MLP([3, 2], seed=0), "softmax_cross_entropy")
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(x, y, epochs=2, seed=0, callbacks=[interrupt])
+    with pytest.raises(ValueError, match="expected what the fit was given, no weights, got some"):
+        trainer.resume(x, y, callbacks=[interrupt], **given)
+    assert trainer.epochs == 1
 
 
 def test_a_checkpoint_within_an_epoch(data, path, monkeypatch):
@@ -567,7 +583,8 @@ CHANGES = [
     (lambda t: t["position"].update(phase="x" * 10**6), r"no such position: 'x{100}.{0,200}$"),
     (lambda t: t["position"].update(batch=3), "no such position: 'fit_end', epoch 2, batch 3"),
     (lambda t: t["position"].update(states=[3]), "TypeError"),
-    (lambda t: t["position"].update(more=3), "unknown: more"),
+    (lambda t: t["position"].update(more=3), "TypeError.*unexpected keyword argument 'more'"),
+    (lambda t: t["position"].update(weighted=2), "weighted: expected True or False, got 2"),
 ]
 
 
