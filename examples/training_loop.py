@@ -7,8 +7,6 @@ last known errors, with weights that take back what that does to the mean (impor
 with gradients of all rows at once, summed over pieces, as one does with data beyond memory.
 """
 
-import dataclasses
-
 import numpy as np
 
 import fastnn
@@ -48,9 +46,9 @@ def train(drawn, x, y, held_back, rounds=60, updates=100):
     trainer = fastnn.Trainer(net, "mse", fastnn.Adam(3e-3))
     best, parameters = np.inf, net.parameters.copy()
     for done in range(rounds):
-        # The rate falls along half a cosine. Assigning an optimiser of the same kind keeps the moments.
+        # The rate falls along half a cosine.
         rate = 3e-3 * 0.5 * (1 + np.cos(np.pi * done / rounds))
-        trainer.optimizer = dataclasses.replace(trainer.optimizer, learning_rate=rate)
+        trainer.learning_rate = rate
         probability, weight = drawn(net, x, y)
         for rows in rng.choice(len(x), (updates, BATCH), p=probability):
             trainer.step(x[rows], y[rows], weight[rows])
@@ -58,7 +56,7 @@ def train(drawn, x, y, held_back, rounds=60, updates=100):
         if loss < best:
             best, parameters = loss, net.parameters.copy()
     net.parameters = parameters
-    trainer.optimizer = dataclasses.replace(trainer.optimizer, learning_rate=1e-4)
+    trainer.learning_rate = 1e-4
     for _ in range(100):
         trainer.apply_gradient(whole_gradient(net, x, y))
     return net

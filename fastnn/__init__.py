@@ -6,6 +6,13 @@
 203530
 """
 
+import pathlib
+
+# Python started in the source's folder finds this package there, with its kernels beside it, before an installed one.
+_folder = pathlib.Path(__file__).parent
+if not (_folder / "kernels").is_dir():
+    __path__.append(str(_folder.parent))
+
 from . import activations, callbacks, initializers, kernels, losses, optimizers, schedules
 from .callbacks import Checkpoint, CSVLogger, EarlyStopping, LearningRateScheduler
 from .history import History

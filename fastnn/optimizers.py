@@ -17,8 +17,9 @@ else a ValueError or TypeError names the argument. Besides, every optimizer take
 
 `loss_and_gradient` and the losses that a fit reports are those of the data, without penalties.
 
-To change the learning rate while training, for instance from a callback, give the trainer a changed optimizer of the
-same kind: `trainer.optimizer = dataclasses.replace(trainer.optimizer, learning_rate=1e-4)`. Its moments are kept.
+Optimizers are frozen. To change the learning rate while training, assign `trainer.learning_rate`; for the rest give the
+trainer another of the same kind, whose moments are kept:
+`trainer.optimizer = dataclasses.replace(trainer.optimizer, momentum=0.95)`.
 """
 
 import dataclasses
@@ -105,11 +106,6 @@ _POSITIONS = {
 }
 
 
-def _first(default):
-    """The field that may be given by its place: Adam(1e-3)."""
-    return dataclasses.field(default=default, kw_only=False)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SGD(_Base):
     """g += weight_decay p;  v = momentum v + g;  p -= learning_rate (g + momentum v if nesterov else v).
@@ -121,7 +117,7 @@ class SGD(_Base):
     """
 
     code = Optimizer.SGD
-    learning_rate: float = _first(0.01)
+    learning_rate: float = dataclasses.field(default=0.01, kw_only=False)
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
@@ -151,7 +147,7 @@ class RMSprop(_Base):
     """
 
     code = Optimizer.RMSPROP
-    learning_rate: float = _first(0.01)
+    learning_rate: float = dataclasses.field(default=0.01, kw_only=False)
     alpha: float = 0.99
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -176,7 +172,7 @@ class Adagrad(_Base):
     """
 
     code = Optimizer.ADAGRAD
-    learning_rate: float = _first(0.01)
+    learning_rate: float = dataclasses.field(default=0.01, kw_only=False)
     eps: float = 1e-10
     weight_decay: float = 0.0
     clip_norm: float | None = None
@@ -196,7 +192,7 @@ class Adam(_Base):
     """
 
     code = Optimizer.ADAM
-    learning_rate: float = _first(0.001)
+    learning_rate: float = dataclasses.field(default=0.001, kw_only=False)
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
@@ -221,7 +217,7 @@ class AdamW(_Base):
     """
 
     code = Optimizer.ADAMW
-    learning_rate: float = _first(0.001)
+    learning_rate: float = dataclasses.field(default=0.001, kw_only=False)
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8

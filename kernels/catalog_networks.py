@@ -74,15 +74,23 @@ def _forward_row(name, network):
 
 
 def _gradient_row(name, network, shapes):
+    """Odd numbers of rows have weights, and if there are several outputs those are classes."""
+
     def inputs(shape, dtype, rng):
         arguments, workspace = network(shape, dtype, rng)
         # Training goes by the statistics of the batch.
         arguments.pop("statistics", None)
+        rows, classes = shape[0], shape[-1]
+        y, loss, weight = sample(rng, (rows, classes), dtype), Loss.MSE, np.empty(0, dtype)
+        if rows % 2:
+            weight = rng.random(rows).astype(dtype)
+            if classes > 1:
+                y, loss = rng.integers(0, classes, (rows, 1)).astype(dtype), Loss.SOFTMAX_CROSS_ENTROPY
         return {
             **arguments,
-            "y": sample(rng, (shape[0], shape[-1]), dtype),
-            "sample_weight": np.empty(0, dtype),
-            "loss": int(Loss.MSE),
+            "y": y,
+            "sample_weight": weight,
+            "loss": int(loss),
             "gradient": np.full_like(arguments["parameters"], np.nan),
             "workspace": workspace,
         }

@@ -4,7 +4,7 @@ import numpy as np
 
 from .catalog_row import ROWS, SPANS, Row, eps, sample, ulp_bound
 from .codes import EstimatorLoss, Loss, Optimizer
-from .optimizer import EPS_HAT, HYPER_SIZE
+from .optimizer import CLIP_VALUE, EPS_HAT, HYPER_SIZE
 
 
 def loss_rows():
@@ -56,7 +56,7 @@ def loss_rows():
 
 
 def hyper_parameters(code):
-    """A set of hyper-parameters in which every term of the optimiser counts."""
+    """A set of hyper-parameters in which every term of the optimiser counts; it clips nothing."""
     hyper = np.zeros(HYPER_SIZE)
     hyper[:5] = 0.01, 0.9, 0.99, 1e-8, 0.1
     hyper[5] = float(code == Optimizer.SGD)
@@ -70,6 +70,7 @@ def optimizer_rows():
             state = np.abs(sample(rng, shape, dtype))
             hyper = hyper_parameters(code)
             hyper[EPS_HAT] = shape[0] % 2
+            hyper[CLIP_VALUE] = (0.0, 0.5)[shape[0] // 2 % 2]
             return {
                 "parameters": sample(rng, shape, dtype),
                 "gradient": sample(rng, shape, dtype),

@@ -1,6 +1,7 @@
 """Optimisers on flat spans of parameters, with PyTorch's formulas.
 
-g: gradient, p: parameters, t: number of the update from 1
+g: gradient, its elements first cut to [-clip value, clip value] if that is not 0
+p: parameters, t: number of the update from 1
 sgd       g += decay p;  v = momentum v + g;  p -= rate (g + momentum v if nesterov else v)
 rmsprop   g += decay p;  s = alpha s + (1 - alpha) g^2;  d = g / (sqrt(s) + eps);  v = momentum v + d;  p -= rate v
 adagrad   g += decay p;  s = s + g^2;  p -= rate g / (sqrt(s) + eps)                       (Duchi et al. 2011)
@@ -221,7 +222,7 @@ def sgd(parameters, gradient, state1, state2, step, hyper):
         state1: v, (n,), 0 at first; empty without momentum.
         state2: not used; may be empty.
         step: number of the update, from 1.
-        hyper: float64 (12,): [0] rate, [1] momentum, [4] decay, [5] nesterov (0 or 1).
+        hyper: float64 (12,): [0] rate, [1] momentum, [4] decay, [5] nesterov (0 or 1), [6] clip value (0: none).
 
     >>> p, g, v, hyper = np.array([1.0, 2.0]), np.array([0.5, -0.5]), np.zeros(2), np.zeros(12)
     >>> hyper[:2] = 0.1, 0.9  # rate, momentum
@@ -244,7 +245,7 @@ def rmsprop(parameters, gradient, state1, state2, step, hyper):
         state1: s, (n,), 0 at first.
         state2: v, (n,), 0 at first; empty without momentum.
         step: number of the update, from 1.
-        hyper: float64 (12,): [0] rate, [1] momentum, [2] alpha, [3] eps, [4] decay.
+        hyper: float64 (12,): [0] rate, [1] momentum, [2] alpha, [3] eps, [4] decay, [6] clip value (0: none).
 
     >>> p, g, s, hyper = np.array([1.0, 2.0]), np.array([0.5, -5.0]), np.zeros(2), np.zeros(12)
     >>> hyper[:4] = 0.01, 0.0, 0.99, 1e-8  # rate, momentum, alpha, eps
@@ -264,7 +265,7 @@ def adagrad(parameters, gradient, state1, state2, step, hyper):
         state1: s, (n,), 0 at first.
         state2: not used; may be empty.
         step: number of the update, from 1.
-        hyper: float64 (12,): [0] rate, [3] eps, [4] decay.
+        hyper: float64 (12,): [0] rate, [3] eps, [4] decay, [6] clip value (0: none).
 
     >>> p, g, s, hyper = np.array([1.0, 2.0]), np.array([3.0, -4.0]), np.zeros(2), np.zeros(12)
     >>> hyper[[0, 3]] = 0.5, 1e-10  # rate, eps
@@ -287,7 +288,8 @@ def adam(parameters, gradient, state1, state2, step, hyper):
         state1: m, (n,), 0 at first.
         state2: s, (n,), 0 at first.
         step: number of the update, from 1.
-        hyper: float64 (12,): [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [9] 'epsilon hat' (0 or 1).
+        hyper: float64 (12,): [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [6] clip value (0: none),
+            [9] 'epsilon hat' (0 or 1).
 
     The first update is of the size of the rate, whatever that of the gradient:
 
@@ -309,7 +311,8 @@ def adamw(parameters, gradient, state1, state2, step, hyper):
         state1: m, (n,), 0 at first.
         state2: s, (n,), 0 at first.
         step: number of the update, from 1.
-        hyper: float64 (12,): [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [9] 'epsilon hat' (0 or 1).
+        hyper: float64 (12,): [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [6] clip value (0: none),
+            [9] 'epsilon hat' (0 or 1).
 
     >>> p, g, m, s, hyper = np.array([1.0, 2.0]), np.array([0.5, 0.0]), np.zeros(2), np.zeros(2), np.zeros(12)
     >>> hyper[:5] = 0.1, 0.9, 0.999, 1e-8, 0.01  # rate, betas, eps, decay

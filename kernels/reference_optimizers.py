@@ -8,13 +8,19 @@ from .reference_common import quiet, wide
 
 # ---- Optimisers. parameters p, gradient g, state1, state2: flat; p and the states change in place. step t = 1, 2, ...
 # hyper: [0] learning rate lr, [1] momentum mu or beta1, [2] beta2 or alpha, [3] eps, [4] weight decay wd, [5] nesterov,
-# [9] adam's "epsilon hat".
-# Weight decay means g + wd p for g, except in adamw. What is stored is rounded; p is moved by the unrounded state.
+# [6] clip value, 0: none, [9] adam's "epsilon hat".
+# The gradient is clipped first. Weight decay means g + wd p for g, except in adamw. What is stored is rounded; p is
+# moved by the unrounded state.
 
 
 def _moment(v, dtype):
     """0 where v would be subnormal in the dtype in which it is kept."""
     return np.where(np.abs(v) < np.finfo(dtype).tiny, 0.0, v)
+
+
+def _clipped(gradient, hyper):
+    g = wide(gradient)
+    return np.clip(g, -hyper[6], hyper[6]) if hyper[6] > 0 else g
 
 
 # v = mu v + g ; p -= lr v, or with nesterov lr (g + mu v) ; mu = 0: p -= lr g and state1 is not touched
@@ -30,7 +36,7 @@ def sgd(parameters, gradient, state1, state2, step, hyper):
     """
     learning_rate, momentum, _, _, weight_decay, nesterov = hyper[:6]
     p = wide(parameters)
-    g = wide(gradient) + weight_decay * p
+    g = _clipped(gradient, hyper) + weight_decay * p
     if momentum != 0:
         velocity = _moment(momentum * wide(state1) + g, state1.dtype)
         state1[...] = velocity
@@ -51,7 +57,7 @@ def rmsprop(parameters, gradient, state1, state2, step, hyper):
     """
     learning_rate, momentum, alpha, eps, weight_decay = hyper[:5]
     p = wide(parameters)
-    g = wide(gradient) + weight_decay * p
+    g = _clipped(gradient, hyper) + weight_decay * p
     square_average = alpha * wide(state1) + (1.0 - alpha) * g * g
     state1[...] = square_average
     direction = g / (np.sqrt(square_average) + eps)
@@ -74,7 +80,7 @@ def adagrad(parameters, gradient, state1, state2, step, hyper):
     """
     learning_rate, _, _, eps, weight_decay = hyper[:5]
     p = wide(parameters)
-    g = wide(gradient) + weight_decay * p
+    g = _clipped(gradient, hyper) + weight_decay * p
     square_sum = wide(state1) + g * g
     state1[...] = square_sum
     parameters[...] = p - learning_rate * g / (np.sqrt(square_sum) + eps)
@@ -106,7 +112,7 @@ def adam(parameters, gradient, state1, state2, step, hyper):
     (array([0.999, 1.001]), array([ 0.05, -0.2 ]))
     """
     p = wide(parameters)
-    parameters[...] = _adam(p, wide(gradient) + hyper[4] * p, state1, state2, step, hyper)
+    parameters[...] = _adam(p, _clipped(gradient, hyper) + hyper[4] * p, state1, state2, step, hyper)
 
 
 # p = (1 - lr wd) p ; then adam without weight decay
@@ -121,7 +127,7 @@ def adamw(parameters, gradient, state1, state2, step, hyper):
     (array([0.85, 1.05]), array([ 0.05, -0.2 ]))
     """
     p = (1.0 - hyper[0] * hyper[4]) * wide(parameters)
-    parameters[...] = _adam(p, wide(gradient), state1, state2, step, hyper)
+    parameters[...] = _adam(p, _clipped(gradient, hyper), state1, state2, step, hyper)
 
 
 # g = clip(g, -limit, limit) ; NaN stays

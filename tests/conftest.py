@@ -10,8 +10,7 @@ import pytest
 # Tests of threads, and the processes that they start, use all of them beside whatever else runs.
 os.environ["FASTNN_NEVER_REST"] = "1"
 
-from fastnn import kernels
-from fastnn.kernels import reference
+from fastnn import check
 from fastnn.kernels.catalog import CATALOG
 
 DTYPES = (np.float32, np.float64)
@@ -44,31 +43,17 @@ def row(request):
     return request.param
 
 
-def copies(arguments):
-    """The same arguments with arrays of their own."""
-    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in arguments.items()}
-
-
 def assert_within(actual, expected, bound, what):
     """|actual - expected| <= bound, NaN and infinities in the same places."""
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    finite = np.isfinite(expected)
-    np.testing.assert_array_equal(np.isfinite(actual), finite, err_msg=what)
-    error = np.abs(np.where(finite, actual, 0) - np.where(finite, expected, 0))
-    excess = error - bound
-    assert np.all(excess <= 0), f"{what}: error {error.max():.3g}, {np.max(excess):.3g} above its bound"
+    share = check.share(actual, expected, bound)
+    assert share <= 1, f"{what}: an error of {share:.3g} times its bound"
 
 
 def check_against_reference(row, arguments, function=None):
     """Run a kernel and its reference on the same arguments; returns what the kernel changed."""
-    before, expected = copies(arguments), copies(arguments)
-    value = (function or getattr(kernels, row.name))(*arguments.values())
-    expected_value = getattr(reference, row.name)(*expected.values())
-    bounds = row.bound(before, expected)
-    for name in row.outputs:
-        assert_within(arguments[name], expected[name], bounds[name], f"{row.name}: {name}")
-    if "return" in bounds and value is not None:
-        assert_within(value, expected_value, bounds["return"], f"{row.name}: value")
+    before = check.copies(arguments)
+    shares = check.compare(row, arguments, function)
+    assert max(shares.values()) <= 1, f"{row.name}: errors of {shares} times their bounds"
     for name, value in arguments.items():
         if name not in row.outputs and name != "workspace" and isinstance(value, np.ndarray):
             np.testing.assert_array_equal(value, before[name], err_msg=f"{row.name} changed its input {name}")

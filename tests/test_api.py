@@ -3,6 +3,7 @@
 import copy
 import doctest
 import importlib
+import pathlib
 import pickle
 import pkgutil
 import subprocess
@@ -206,6 +207,20 @@ def test_thread_limits_do_not_change_results(rng):
     np.testing.assert_array_equal(*gradients)
     with pytest.raises(ValueError, match="num_threads: expected at least 1, got 0"):
         fastnn.MLP([1, 1], num_threads=0)
+
+
+def test_python_started_in_the_source_folder_finds_the_kernels():
+    """Whatever the installation: there `fastnn` is the source's folder, beside which the kernels lie."""
+    source = pathlib.Path(__file__).parents[1]
+    # Without the finder of an editable installation.
+    code = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if finder.__module__.startswith("_frozen_importlib")]
+import fastnn
+print(fastnn.__file__, fastnn.kernels.__file__, fastnn.MLP([2, 1], seed=0).predict([0.0, 0.0]))
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=True).stdout
+    assert found.split()[:2] == [str(source / "fastnn/__init__.py"), str(source / "kernels/__init__.py")]
 
 
 def test_two_python_threads_share_a_model(rng):

@@ -3,9 +3,10 @@
 import numba
 import numpy as np
 import pytest
-from conftest import assert_within, check_against_reference, copies
+from conftest import assert_within, check_against_reference
 
 from fastnn import SGD, Adam, AdamW, RMSprop, kernels
+from fastnn.check import copies
 from fastnn.kernels import dense, reference
 from fastnn.kernels.activation import (
     LOG_SOFTMAX,
@@ -341,7 +342,7 @@ def test_kernels_refuse_what_may_not_be_contiguous():
 )
 def test_moments_of_what_has_no_gradient_any_more_reach_zero(name, which, optimizer, dtype):
     """Not the smallest number, where rounding would hold them and arithmetic takes its time."""
-    steps, hyper = 1000 if dtype == "float32" else 7500, optimizer.hyper()
+    steps, hyper = 1000 if dtype == np.float32 else 7500, optimizer.hyper()
     for kernel in (getattr(kernels, name), getattr(kernels.reference, name)):
         p, gradient = np.ones(33, dtype), np.zeros(33, dtype)
         states = np.full((2, 33), 0.5, dtype)

@@ -38,7 +38,8 @@ class Kernels:
 
     def track_error(self, name, dtype):
         rng = np.random.default_rng(0)
-        return max(compare(self.row, self.row.inputs(shape, self.dtype, rng)) for shape in self.row.shapes[-3:])
+        shares = [compare(self.row, self.row.inputs(shape, self.dtype, rng)) for shape in self.row.shapes[-3:]]
+        return max(max(share.values()) for share in shares)
 
     time_call.pretty_name = "time of a call"
     track_error.unit = "of tolerance"
