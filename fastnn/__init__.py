@@ -7,6 +7,7 @@
 """
 
 import pathlib
+from typing import TYPE_CHECKING
 
 # Python started in the source's folder finds this package there, with its kernels beside it, before an installed one.
 _folder = pathlib.Path(__file__).parent
@@ -67,14 +68,22 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    if name == "__version__":
-        from importlib.metadata import version
+if TYPE_CHECKING:
+    __version__: str
+else:
+    # Type checkers would take it that every name is there.
+    def __getattr__(name):
+        if name == "__version__":
+            from importlib.metadata import version
 
-        return version("fastnn")
-    if name in ("onnx", "sklearn"):
-        # Not at import: they need extras, the packages of their names.
-        from importlib import import_module
+            return version("fastnn")
+        if name in ("onnx", "sklearn"):
+            # Not at import: they need extras, the packages of their names.
+            from importlib import import_module
 
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), "__version__", "onnx", "sklearn"})

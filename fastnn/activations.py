@@ -69,7 +69,7 @@ def _apply(activation, x, out):
     return result if out is not None or array.ndim else result[()]
 
 
-def identity(x, out=None):
+def identity(x, out=None) -> np.ndarray:
     """x
 
     >>> identity([1.0, -2.0])
@@ -78,7 +78,7 @@ def identity(x, out=None):
     return _apply(kernel.IDENTITY, x, out)
 
 
-def relu(x, out=None):
+def relu(x, out=None) -> np.ndarray:
     """max(x, 0)
 
     >>> relu([1.0, -2.0])
@@ -87,7 +87,7 @@ def relu(x, out=None):
     return _apply(kernel.RELU, x, out)
 
 
-def leaky_relu(x, out=None):
+def leaky_relu(x, out=None) -> np.ndarray:
     """x where x > 0, 0.01 x elsewhere (Maas et al. 2013)
 
     >>> leaky_relu([1.0, -2.0])
@@ -96,7 +96,7 @@ def leaky_relu(x, out=None):
     return _apply(kernel.LEAKY_RELU, x, out)
 
 
-def elu(x, out=None):
+def elu(x, out=None) -> np.ndarray:
     """x where x > 0, exp(x) - 1 elsewhere (Clevert et al. 2015)
 
     >>> elu([1.0, -2.0]).round(4)
@@ -105,7 +105,7 @@ def elu(x, out=None):
     return _apply(kernel.ELU, x, out)
 
 
-def selu(x, out=None):
+def selu(x, out=None) -> np.ndarray:
     """1.0507 (x where x > 0, 1.67326 (exp(x) - 1) elsewhere) (Klambauer et al. 2017)
 
     >>> selu([1.0, -2.0]).round(4)
@@ -114,7 +114,7 @@ def selu(x, out=None):
     return _apply(kernel.SELU, x, out)
 
 
-def sigmoid(x, out=None):
+def sigmoid(x, out=None) -> np.ndarray:
     """1 / (1 + exp(-x))
 
     >>> float(sigmoid(0.0))
@@ -123,7 +123,7 @@ def sigmoid(x, out=None):
     return _apply(kernel.SIGMOID, x, out)
 
 
-def tanh(x, out=None):
+def tanh(x, out=None) -> np.ndarray:
     """tanh(x)
 
     >>> float(tanh(0.0))
@@ -132,7 +132,7 @@ def tanh(x, out=None):
     return _apply(kernel.TANH, x, out)
 
 
-def softplus(x, out=None):
+def softplus(x, out=None) -> np.ndarray:
     """log(1 + exp(x))
 
     >>> float(softplus(0.0).round(4))
@@ -141,7 +141,7 @@ def softplus(x, out=None):
     return _apply(kernel.SOFTPLUS, x, out)
 
 
-def gelu(x, out=None):
+def gelu(x, out=None) -> np.ndarray:
     """x Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016)
 
     >>> gelu([1.0, -2.0]).round(4)
@@ -150,7 +150,7 @@ def gelu(x, out=None):
     return _apply(kernel.GELU, x, out)
 
 
-def gelu_tanh(x, out=None):
+def gelu_tanh(x, out=None) -> np.ndarray:
     """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), near gelu (Hendrycks and Gimpel 2016)
 
     >>> gelu_tanh([1.0, -2.0]).round(4)
@@ -159,7 +159,7 @@ def gelu_tanh(x, out=None):
     return _apply(kernel.GELU_TANH, x, out)
 
 
-def silu(x, out=None):
+def silu(x, out=None) -> np.ndarray:
     """x sigmoid(x) (Elfwing et al. 2017)
 
     >>> silu([1.0, -2.0]).round(4)
@@ -168,7 +168,7 @@ def silu(x, out=None):
     return _apply(kernel.SILU, x, out)
 
 
-def hardsigmoid(x, out=None):
+def hardsigmoid(x, out=None) -> np.ndarray:
     """min(max(x / 6 + 1/2, 0), 1)
 
     >>> hardsigmoid([0.0, -3.0])
@@ -177,7 +177,7 @@ def hardsigmoid(x, out=None):
     return _apply(kernel.HARDSIGMOID, x, out)
 
 
-def hardswish(x, out=None):
+def hardswish(x, out=None) -> np.ndarray:
     """x hardsigmoid(x) (Howard et al. 2019)
 
     >>> hardswish([3.0, -3.0])
@@ -186,7 +186,7 @@ def hardswish(x, out=None):
     return _apply(kernel.HARDSWISH, x, out)
 
 
-def softmax(x, out=None):
+def softmax(x, out=None) -> np.ndarray:
     """exp(x) / sum of exp(x), over the last axis
 
     >>> softmax([[0.0, 0.0]])
@@ -195,7 +195,7 @@ def softmax(x, out=None):
     return _apply(kernel.SOFTMAX, x, out)
 
 
-def log_softmax(x, out=None):
+def log_softmax(x, out=None) -> np.ndarray:
     """log(softmax(x)), over the last axis
 
     >>> log_softmax([[0.0, 0.0]]).round(4)

@@ -230,7 +230,7 @@ class EarlyStopping:
 
     def __init__(
         self, monitor="val_loss", *, patience=10, min_delta=0.0, mode="min", baseline=None, restore_best=False
-    ):
+    ) -> None:
         self.monitor = monitor
         self.patience = whole_number(patience, "patience", 1)
         self.min_delta = real_number(min_delta, "min_delta", 0)
@@ -241,8 +241,15 @@ class EarlyStopping:
         self.restore_best = flag(restore_best, "restore_best")
         self.on_fit_begin(None, None)
 
-    best = property(lambda self: self._state.best, doc="The best number so far, or None.")
-    best_epoch = property(lambda self: self._state.best_epoch, doc="The epoch that had it, or None.")
+    @property
+    def best(self) -> float | None:
+        """The best number so far."""
+        return self._state.best
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch that had it."""
+        return self._state.best_epoch
 
     def on_fit_begin(self, trainer, history):
         """Forget earlier fits."""
@@ -329,7 +336,7 @@ class Checkpoint:
         "seconds": lambda trainer: time.monotonic(),
     }
 
-    def __init__(self, path, every=1, unit="epochs", *, monitor=None, mode="min"):
+    def __init__(self, path, every=1, unit="epochs", *, monitor=None, mode="min") -> None:
         self.path = file_path(path)
         choice(unit, self._CLOCKS, "unit")
         if monitor is not None and unit != "epochs":
@@ -428,7 +435,7 @@ class LearningRateScheduler:
     [0.1, 0.05, 0.025]
     """
 
-    def __init__(self, schedule, *, per=None):
+    def __init__(self, schedule, *, per=None) -> None:
         if isinstance(schedule, type) or not (isinstance(schedule, Schedule) or callable(schedule)):
             raise TypeError(f"schedule: expected an object of fastnn.schedules or a function, got {shown(schedule)}")
         self.schedule = schedule
@@ -514,7 +521,7 @@ class CSVLogger:
     epoch,loss,seconds
     """
 
-    def __init__(self, path):
+    def __init__(self, path) -> None:
         self.path = file_path(path)
         self._begin_anew()
 

@@ -130,7 +130,7 @@ def read_checkpoint(kind, path, loss):
             raise ValueError("expected a history with a position")
         for moment, saved in zip(trainer.moments, record["moments"], strict=True):
             moment[:] = as_parameters(saved, moment.shape, moment.dtype, "moments")
-        trainer.take_up(
+        trainer._take_up(
             whole_number(record["steps"], "steps", 0), whole_number(record["epochs"], "epochs", 0), position, history
         )
     return trainer

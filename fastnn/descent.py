@@ -1,13 +1,13 @@
 """An optimizer of an estimator of `fastnn.sklearn` under way."""
 
 import numpy as np
-from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
 from .kernels import optimizer as layout
 from .kernels.codes import Optimizer
 from .kernels.regularized_training import begin_updates, training_plan_of
 from .kernels.sweeps import Optimization
-from .kernels.table import is_regularized
+from .kernels.table import IN, NORMALIZATION, OUT, is_regularized
 from .kernels.training import RATES, train_planned
 
 
@@ -18,15 +18,26 @@ class Descent:
         schedule: scikit-learn's object.
         scheduler: the `LearningRateScheduler` of a schedule of fastnn's, or None.
         steps: updates done so far.
+        learning_rate: the schedule's, which may be assigned between two fits.
         seed: of what dropout drops, or None as long as nothing has been dropped.
     """
 
     def __init__(self, schedule, scheduler=None):
         self.schedule, self.scheduler, self.seed = schedule, scheduler, None
         self.steps = 0
-        self._states = None
+        # The moments, and the sizes of the layers that they belong to.
+        self._states = self._layers = None
 
-    learning_rate = property(lambda self: self.schedule.learning_rate)
+    @property
+    def learning_rate(self):
+        return self.schedule.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        before, self.schedule.learning_rate = self.schedule.learning_rate, rate
+        if self._states is not None and isinstance(self.schedule, SGDOptimizer):
+            self._scale_velocity(before)
+
     parameter_count = property(lambda self: self._net.parameter_count)
 
     def begin(self, net, objective, hyper):
@@ -35,7 +46,18 @@ class Descent:
         Args:
             objective: (code, parameter) of the loss.
             hyper: what the kernel's hyper-parameters hold besides those of the schedule, by place.
+
+        Raises:
+            ValueError: it has moments of a network with other layers.
         """
+        layers = net.table[:, (IN, OUT, NORMALIZATION)].tolist()
+        if self._states is not None and layers != self._layers:
+            sizes = lambda layers: [layer[0] for layer in layers] + [layers[-1][1]]
+            raise ValueError(
+                f"coefs_: expected layers of the sizes {sizes(self._layers)}, of which the optimizer has moments, got "
+                f"{sizes(layers)}; fit begins anew"
+            )
+        self._layers = layers
         self._net, self._objective, self._hyper = net, objective, hyper
         size = net.parameter_count
         needed = (True, True) if isinstance(self.schedule, AdamOptimizer) else (self.schedule.momentum > 0, False)
@@ -68,15 +90,21 @@ class Descent:
         the one which steps at the old rate have built up.
         """
         if self.schedule.learning_rate != before:
-            self._states[0] *= before / self.schedule.learning_rate
+            self._scale_velocity(before)
             self._renew()
+
+    def _scale_velocity(self, before):
+        velocity, most = self._states[0], np.finfo(self._states[0].dtype).max
+        # At a rate so low that the velocity would be infinite, steps are 0.
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            np.clip(velocity * (np.float64(before) / self.schedule.learning_rate), -most, most, out=velocity)
 
     def run(self, x, y, weight, order, batch_size, count, rates):
         """Updates on `count` batches of the data, in this order or as they lie if it is empty; returns their losses.
 
         rates: a learning rate for each update, or None for the schedule's.
         """
-        resources = self._net.resources
+        resources = self._net._resources
         threads = resources.threads(batch_size, self._net.num_threads)
         workspace = resources.training(batch_size, threads)
         # A plan holds addresses: it is good for one workspace.
@@ -94,4 +122,4 @@ class Descent:
         return batch_losses
 
     def __getstate__(self):
-        return {name: self.__dict__[name] for name in ("schedule", "scheduler", "seed", "_states", "steps")}
+        return {name: self.__dict__[name] for name in ("schedule", "scheduler", "seed", "_states", "_layers", "steps")}

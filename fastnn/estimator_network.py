@@ -1,5 +1,6 @@
 """An estimator of `fastnn.sklearn` as a network: its parameters, its forward pass, its loss and gradient."""
 
+import contextlib
 import copy
 import functools
 import operator
@@ -198,8 +199,17 @@ class EstimatorNetwork:
         return net
 
     def _put_back(self, arrays):
-        """Copy arrays, in lists by attribute, into the network that is held, and give the attributes its views."""
+        """Copy arrays, in lists by attribute, into the network that is held, and give the attributes its views.
+
+        Those of another network, which the user has put others in place of, become the estimator's with a new one.
+        """
         _, _, views = self._networks.held
+        shapes = lambda lists: {name: [array.shape for array in each] for name, each in lists.items()}
+        if shapes(arrays) != shapes(views):
+            for name, values in arrays.items():
+                setattr(self, name, list(values))
+            self._bind()
+            return
         for name, values in arrays.items():
             for view, value in zip(views[name], values, strict=True):
                 view[...] = value
@@ -213,8 +223,10 @@ class EstimatorNetwork:
 
     def __setstate__(self, state):
         super().__setstate__(state)
-        if "coefs_" in state:
-            self._bind()
+        # What was copied while its user was at work on it, and fits together no more, is whatever it was.
+        with contextlib.suppress(AttributeError, TypeError, ValueError):
+            if "coefs_" in state:
+                self._bind()
 
     def _initialize(self, y, layer_units, dtype):
         # The arrays of an earlier fit may be in the user's hands.
@@ -242,7 +254,7 @@ class EstimatorNetwork:
         return {name: [array.copy() for array in getattr(self, name)] for name in self._normalizing()}
 
     def _update_no_improvement_count(self, early_stopping, X, y, sample_weight):
-        best = self.best_validation_score_
+        best = self.best_validation_score_ if early_stopping else None
         super()._update_no_improvement_count(early_stopping, X, y, sample_weight)
         if early_stopping and self.best_validation_score_ != best:
             self._best_others = self._others()
@@ -354,6 +366,8 @@ class EstimatorNetwork:
         """The loss with its penalty, and the gradients in two lists, layer by layer."""
         loss_type = self._loss_type(X, y, sample_weight)
         net = self._network(working_dtype(X, *self.coefs_))
+        # NumPy's float16 and float32 would draw Python's numbers down to their own.
+        alpha = float(self.alpha)
         X, y, weight = self._kernel_data(X, y, sample_weight, net.dtype)
         total = weight.sum(dtype=np.float64) if weight.size else X.shape[0]
         refuse_zero(total)
@@ -362,15 +376,15 @@ class EstimatorNetwork:
             for first, count in pieces(X.shape[0], dense_rows(X.shape[1], net.dtype)):
                 rows = slice(first, first + count)
                 share = (weight[rows].sum(dtype=np.float64) if weight.size else count) / total
-                part = net.checked_loss_and_gradient(*self._objective(), X[rows].toarray(), y[rows], weight[rows])
+                part = net._checked_loss_and_gradient(*self._objective(), X[rows].toarray(), y[rows], weight[rows])
                 loss += share * part[0]
                 gradient += share * part[1]
         else:
-            loss, gradient = net.checked_loss_and_gradient(*self._objective(), X, y, weight)
+            loss, gradient = net._checked_loss_and_gradient(*self._objective(), X, y, weight)
         end = 0
         for i, coef in enumerate(self.coefs_):
             start, middle, end = end, end + coef.size, end + coef.size + coef.shape[1]
-            coef_grads[i] = gradient[start:middle].reshape(coef.shape) + (self.alpha / total) * coef
+            coef_grads[i] = gradient[start:middle].reshape(coef.shape) + (alpha / total) * coef
             intercept_grads[i] = gradient[middle:end]
-            loss += 0.5 * self.alpha / total * float(np.vdot(coef, coef))
+            loss += 0.5 * alpha / total * float(np.vdot(coef, coef))
         return loss_type(loss), coef_grads, intercept_grads

@@ -46,7 +46,7 @@ OF_EPOCHS = ("l1", "clip_norm", "clip_value", "schedule", "callbacks", "progress
 def activation_codes(activation, hidden):
     """The codes of the hidden layers, from one name or a list with one for each."""
     names = [activation] * hidden if isinstance(activation, str) else list(activation)
-    if len(names) != hidden or not set(names) <= set(ACTIVATIONS):
+    if len(names) != hidden or not all(isinstance(name, str) and name in ACTIVATIONS for name in names):
         raise ValueError(
             f"activation: expected a name, or one for each of {hidden} hidden layers, of {', '.join(ACTIVATIONS)}; "
             f"got {activation!r}"

@@ -192,7 +192,7 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         after_batch = None if net is held else lambda: _round_trip(net, held)
         watch = EstimatorFit(self, net, descent, rows, batch_size, begins, after_batch, not incremental)
         batch_rows = np.diff(np.r_[0:rows:batch_size, rows])
-        if batch_rows.min() < net.least_rows:
+        if batch_rows.min() < net._least_rows:
             raise ValueError(
                 "batch_size: expected at least 2 rows in every batch for batch normalization, got one of 1: "
                 f"n_samples={rows}, batch_size={batch_size}"
@@ -438,8 +438,10 @@ def _epoch(watch, data, order, batch_size, after_batch):
         if order is not None:
             here = order[here]
         if order is None or sparse:
+            part = None  # or a sparse piece would be in memory together with the one before
             x = X[here].toarray() if sparse else X[here]
             part = x, y[here], weight[here] if weight.size else weight, NO_ORDER
+            del x
         else:
             part = *data, here
         rates = watch.learning_rates(count)

@@ -104,7 +104,7 @@ def numbers_of(task):
 
 def check_batches(net, rows, batch_size):
     """Refuse batches of fewer rows than the network can be trained on, of which an epoch's last is the shortest."""
-    least, shortest = net.least_rows, rows % batch_size or batch_size
+    least, shortest = net._least_rows, rows % batch_size or batch_size
     if shortest < least:
         raise ValueError(
             f"batch_size: expected batches of at least {least} rows for batch normalization, got one of {shortest} "

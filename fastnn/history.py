@@ -25,8 +25,8 @@ class History:
     (History(1 epochs, loss 0.5, seconds 0.25), [0.5])
     """
 
-    epochs: list = field(default_factory=list)
-    metrics: dict = field(default_factory=dict)
+    epochs: list[int] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
     seed: int | None = None
 
     def append(self, epoch, numbers):

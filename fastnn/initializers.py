@@ -60,7 +60,7 @@ def _shape(fan_in, fan_out):
     return shape
 
 
-def glorot_uniform(rng, fan_in, fan_out, dtype):
+def glorot_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Uniform of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010): the default of saturating activations.
 
     >>> import numpy as np
@@ -70,7 +70,7 @@ def glorot_uniform(rng, fan_in, fan_out, dtype):
     return _uniform(rng, 2, (fan_in, fan_out), fan_in, fan_out, dtype)
 
 
-def glorot_normal(rng, fan_in, fan_out, dtype):
+def glorot_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Normal of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010).
 
     >>> import numpy as np
@@ -80,7 +80,7 @@ def glorot_normal(rng, fan_in, fan_out, dtype):
     return _normal(rng, 2, (fan_in, fan_out), fan_in, fan_out, dtype)
 
 
-def he_uniform(rng, fan_in, fan_out, dtype):
+def he_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Uniform of variance 2 / fan_in (He et al. 2015): the default of relu and its relatives.
 
     >>> import numpy as np
@@ -90,7 +90,7 @@ def he_uniform(rng, fan_in, fan_out, dtype):
     return _uniform(rng, 2, (fan_in,), fan_in, fan_out, dtype)
 
 
-def he_normal(rng, fan_in, fan_out, dtype):
+def he_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Normal of variance 2 / fan_in (He et al. 2015).
 
     >>> import numpy as np
@@ -100,7 +100,7 @@ def he_normal(rng, fan_in, fan_out, dtype):
     return _normal(rng, 2, (fan_in,), fan_in, fan_out, dtype)
 
 
-def lecun_uniform(rng, fan_in, fan_out, dtype):
+def lecun_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Uniform of variance 1 / fan_in (LeCun et al. 1998).
 
     >>> import numpy as np
@@ -110,7 +110,7 @@ def lecun_uniform(rng, fan_in, fan_out, dtype):
     return _uniform(rng, 1, (fan_in,), fan_in, fan_out, dtype)
 
 
-def lecun_normal(rng, fan_in, fan_out, dtype):
+def lecun_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Normal of variance 1 / fan_in (LeCun et al. 1998): the default of selu, which needs it to keep its variance.
 
     >>> import numpy as np
@@ -120,7 +120,7 @@ def lecun_normal(rng, fan_in, fan_out, dtype):
     return _normal(rng, 1, (fan_in,), fan_in, fan_out, dtype)
 
 
-def zeros(rng, fan_in, fan_out, dtype):
+def zeros(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """All zeros; draws nothing.
 
     >>> zeros(None, 1, 2, "float32")

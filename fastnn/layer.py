@@ -30,10 +30,10 @@ class Context(NamedTuple):
     single: bool
 
 
-def _vector(name, attribute, index, what):
+def _vector(name, attribute, index, what) -> property:
     """A property of a layer: one of its vectors that not every layer has."""
 
-    def get(layer):
+    def get(layer) -> np.ndarray:
         vectors = getattr(layer._held(), attribute)
         if len(vectors) <= index:
             raise AttributeError(f"{name}: {layer!r} has none")
@@ -91,7 +91,7 @@ class Dense:
         weight_initializer=None,
         dtype=None,
         seed=None,
-    ):
+    ) -> None:
         self._made_once()
         self._in_features = whole_number(in_features, "in_features", 1)
         self._out_features = whole_number(out_features, "out_features", 1)
@@ -101,25 +101,45 @@ class Dense:
         )
         self._dropout = real_number(dropout, "dropout", 0, below=1)
         self._initializer = initializers.get(weight_initializer, self._activation)
-        self.asked_dtype = None if dtype is None else float_dtype(dtype)
+        self._asked_dtype = None if dtype is None else float_dtype(dtype)
         self._seed = seed_number(seed)
         # Drawn when they are first asked for: a model draws them into its own vectors.
         self._parameters = self._statistics = None
-        self.in_model = False
+        self._in_model = False
 
     def _made_once(self):
-        if self.__dict__.get("in_model"):
+        if self.__dict__.get("_in_model"):
             raise RuntimeError("a layer in a model is made once: neither __init__ nor __setstate__ can make it another")
 
     # Fixed: memory and the model's table are laid out by them.
-    in_features = property(lambda self: self._in_features, doc="Columns of x.")
-    out_features = property(lambda self: self._out_features, doc="Columns of y.")
-    activation = property(lambda self: self._activation, doc="A `fastnn.Activation`.")
-    normalization = property(lambda self: self._normalization, doc="A `fastnn.Normalization`, or None.")
-    dropout = property(lambda self: self._dropout, doc="The probability with which training drops a unit.")
 
     @property
-    def trainable(self):
+    def in_features(self) -> int:
+        """Columns of x."""
+        return self._in_features
+
+    @property
+    def out_features(self) -> int:
+        """Columns of y."""
+        return self._out_features
+
+    @property
+    def activation(self) -> Activation:
+        """What the layer does to its sums."""
+        return self._activation
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """What it does to them before that."""
+        return self._normalization
+
+    @property
+    def dropout(self) -> float:
+        """The probability with which training drops a unit."""
+        return self._dropout
+
+    @property
+    def trainable(self) -> bool:
         """True: a fit moves the parameters of all layers.
 
         To keep some as they are, train a model of those behind them on what these give, as docs/training.md shows.
@@ -136,16 +156,16 @@ class Dense:
             )
 
     @property
-    def parameter_count(self):
+    def parameter_count(self) -> int:
         """Weights, biases, scales and shifts in all."""
         return (self.in_features + (1 if self.normalization is None else 3)) * self.out_features
 
     @property
-    def statistics_count(self):
+    def statistics_count(self) -> int:
         """Running averages, which are no parameters."""
         return 2 * self.out_features if self.normalization == Normalization.BATCH else 0
 
-    def fill(self, parameters, statistics, rng):
+    def _fill(self, parameters, statistics, rng):
         """Put the layer's values, or a start, into a part of a model's vectors: for `Sequential` alone."""
         if self._parameters is not None:
             parameters[:] = self._parameters
@@ -153,10 +173,10 @@ class Dense:
         else:
             self._draw(parameters, statistics, rng)
 
-    def place(self, parameters, statistics):
-        """Take the part of a model's vectors that `fill` has filled as the layer's own: for `Sequential` alone."""
+    def _place(self, parameters, statistics):
+        """Take the part of a model's vectors that `_fill` has filled as the layer's own: for `Sequential` alone."""
         self._hold(parameters, statistics)
-        self.in_model = True
+        self._in_model = True
 
     def _draw(self, parameters, statistics, rng):
         if self._seed is not None:
@@ -191,14 +211,14 @@ class Dense:
         return self
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """float32 or float64."""
         if self._parameters is not None:
             return self._parameters.dtype
-        return np.dtype(np.float32) if self.asked_dtype is None else self.asked_dtype
+        return np.dtype(np.float32) if self._asked_dtype is None else self._asked_dtype
 
     @property
-    def weight(self):
+    def weight(self) -> np.ndarray:
         """(in_features, out_features), a live view; assigning an array of that shape copies it in."""
         # A new view: a user who sets its shape leaves alone what kernels read.
         return self._held()._weight[:]
@@ -208,7 +228,7 @@ class Dense:
         self.weight[...] = as_parameters(value, self.weight.shape, self.dtype, "weight")
 
     @property
-    def bias(self):
+    def bias(self) -> np.ndarray:
         """(out_features,), a live view; assigning an array of that shape copies it in."""
         return self._held()._bias[:]
 
@@ -222,7 +242,7 @@ class Dense:
     running_variance = _vector("running_variance", "_running", 1, "of the pre-activations, over batches")
 
     @property
-    def _running(self):
+    def _running(self) -> np.ndarray:
         return self._halves(self._statistics)
 
     def _refuse_by_hand(self, name):
@@ -314,7 +334,7 @@ class Dense:
         own = {
             "_parameters": self._held()._parameters.copy(),
             "_statistics": self._statistics.copy(),
-            "in_model": False,
+            "_in_model": False,
         }
         state = self.__dict__ | own
         for name in ("_weight", "_bias", "_scale_and_shift", "_initializer"):

@@ -1,6 +1,7 @@
 """Networks: dense layers one after the other over one flat vector of parameters."""
 
 import copy
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ class Sequential:
     (5, 3)
     """
 
-    def __init__(self, layers, *, dtype="float32", seed=None, num_threads=None):
+    def __init__(self, layers, *, dtype="float32", seed=None, num_threads=None) -> None:
         layers = listed(layers, "layers", "layers")
         dtype = float_dtype(dtype)
         self.num_threads = num_threads
@@ -123,39 +124,70 @@ class Sequential:
         )
         # A user's initializer may raise: until all have done their part, no layer belongs to the model.
         for layer, part in zip(layers, parts, strict=True):
-            layer.fill(*part, rng)
+            layer._fill(*part, rng)
         for layer, part in zip(layers, parts, strict=True):
-            layer.place(*part)
+            layer._place(*part)
         if self._standardize is not None:
-            self._standardize.fill(self._statistics[averages:])
-            self._standardize.place(self._statistics[averages:])
+            self._standardize._fill(self._statistics[averages:])
+            self._standardize._place(self._statistics[averages:])
         self._least_rows = 2 if has_batch_normalization(self._table) else 1
         self._in_features, self._out_features = sizes[0], sizes[-1]
         self._sample_shape = (self._in_features,)
         # Trainers draw on them too.
-        self.resources = Resources(_network(self._table, self._parameters, self._statistics))
-
-    layers = property(lambda self: self._layers, doc="All layers, a tuple.")
-    adapted = property(
-        lambda self: self._standardize is None or self._standardize.adapted,
-        doc="Whether a `Standardize`, if there is one, has learned mean and scale.",
-    )
-    standardize = property(lambda self: self._standardize, doc="The `Standardize` that the model begins with, or None.")
-    dtype = property(lambda self: self._dtype, doc="float32 or float64.")
-    in_features = property(lambda self: self._in_features, doc="Columns of x.")
-    out_features = property(lambda self: self._out_features, doc="Columns of the result.")
-    parameter_count = property(lambda self: self._parameters.size, doc="Weights, biases, scales and shifts in all.")
-    # New views every time: setting the shape, the dtype or the flags of one leaves the model's own arrays alone.
-    table = property(lambda self: self._table[:], doc="int64 (Dense layers, 18): the architecture for kernels.")
-    network = property(
-        lambda self: _network(self._table[:], self._parameters[:], self._statistics[:]),
-        doc="NamedTuple (table, parameters), and statistics if layers or inputs are normalised, for compiled code; a "
-        "live view.",
-    )
-    least_rows = property(lambda self: self._least_rows, doc="Rows of a batch to train on: 2 with batch normalization.")
+        self._resources = Resources(_network(self._table, self._parameters, self._statistics))
 
     @property
-    def parameters(self):
+    def layers(self) -> tuple[Dense | Standardize, ...]:
+        """All layers."""
+        return self._layers
+
+    @property
+    def standardize(self) -> Standardize | None:
+        """The `Standardize` that the model begins with, or None."""
+        return self._standardize
+
+    @property
+    def adapted(self) -> bool:
+        """Whether a `Standardize`, if there is one, has learned mean and scale."""
+        return self._standardize is None or self._standardize.adapted
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64."""
+        return self._dtype
+
+    @property
+    def in_features(self) -> int:
+        """Columns of x."""
+        return self._in_features
+
+    @property
+    def out_features(self) -> int:
+        """Columns of the result."""
+        return self._out_features
+
+    @property
+    def parameter_count(self) -> int:
+        """Weights, biases, scales and shifts in all."""
+        return self._parameters.size
+
+    # New views every time: setting the shape, the dtype or the flags of one leaves the model's own arrays alone.
+
+    @property
+    def table(self) -> np.ndarray:
+        """int64 (Dense layers, 18): the architecture for kernels."""
+        return self._table[:]
+
+    @property
+    def network(self) -> Network | NormalizedNetwork:
+        """NamedTuple (table, parameters), and statistics if layers or inputs are normalised, for compiled code.
+
+        A live view.
+        """
+        return _network(self._table[:], self._parameters[:], self._statistics[:])
+
+    @property
+    def parameters(self) -> np.ndarray:
         """All parameters, flat: weight row by row, bias, scale and shift if there are, layer after layer.
 
         A live view; assigning copies in.
@@ -167,7 +199,7 @@ class Sequential:
         self._parameters[:] = as_parameters(values, self._parameters.shape, self._dtype, "parameters")
 
     @property
-    def statistics(self):
+    def statistics(self) -> np.ndarray:
         """What the model has learned and no optimizer moves, flat.
 
         Running mean and running variance of each layer with batch normalization, which training updates; then mean and
@@ -181,11 +213,11 @@ class Sequential:
         averages = values.size
         if self._standardize is not None:
             averages -= 2 * self._in_features
-            self._standardize.assign(*np.split(values[averages:], 2))
+            self._standardize._assign(*np.split(values[averages:], 2))
         self._statistics[:averages] = values[:averages]
 
     @property
-    def num_threads(self):
+    def num_threads(self) -> int | None:
         """Most threads that a call may use, or None."""
         return self._num_threads
 
@@ -228,7 +260,7 @@ class Sequential:
             result_array(out, shape, self._dtype, x)
             refuse_overlap(out, self._parameters, "out", "the parameters")
             refuse_overlap(out, self._statistics, "out", "the statistics")
-        forward, address, _memory = self.resources.inference(rows, self._num_threads)
+        forward, address, _memory = self._resources.inference(rows, self._num_threads)
         forward(address, samples, out[None] if single else out)
         return out
 
@@ -270,22 +302,22 @@ class Sequential:
         if loss.custom:
             x, y, none = data
             value, slope = loss.evaluated(y, self._batch_outputs(x))
-            return value, self.checked_loss_and_gradient(loss.code, loss.parameter, x, slope, none)[1]
-        return self.checked_loss_and_gradient(loss.code, loss.parameter, *data)
+            return value, self._checked_loss_and_gradient(loss.code, loss.parameter, x, slope, none)[1]
+        return self._checked_loss_and_gradient(loss.code, loss.parameter, *data)
 
     def _batch_outputs(self, x):
         """The outputs of which `loss_and_gradient` is a function."""
         if not has_normalization(self._table):
             return self.predict(x)
-        threads = self.resources.threads(x.shape[0], self._num_threads)
-        return batch_outputs(self.network, x, self.resources.training(x.shape[0], threads), threads)
+        threads = self._resources.threads(x.shape[0], self._num_threads)
+        return batch_outputs(self.network, x, self._resources.training(x.shape[0], threads), threads)
 
-    def checked_loss_and_gradient(self, loss, parameter, x, y, sample_weight):
+    def _checked_loss_and_gradient(self, loss, parameter, x, y, sample_weight):
         """`loss_and_gradient` of a code, the loss's parameter and arrays as kernels take them.
 
         For code that has checked them itself.
         """
-        threads = self.resources.threads(x.shape[0], self._num_threads)
+        threads = self._resources.threads(x.shape[0], self._num_threads)
         gradient = np.empty_like(self._parameters)
         loss_and_gradient_parallel.ready(self._dtype)
         value = loss_and_gradient_parallel(
@@ -297,7 +329,7 @@ class Sequential:
             int(loss),
             parameter,
             gradient,
-            self.resources.training(x.shape[0], threads),
+            self._resources.training(x.shape[0], threads),
             threads,
         )
         return value, gradient
@@ -474,8 +506,8 @@ class Sequential:
         dtype = float_dtype(dtype)
         layers = copy.deepcopy(self._layers)
         for layer in layers:
-            if layer.asked_dtype is not None:
-                layer.asked_dtype = dtype
+            if layer._asked_dtype is not None:
+                layer._asked_dtype = dtype
         # Layers copy their values into the model's vectors, which converts them.
         with np.errstate(all="ignore"):
             model = Sequential(layers, dtype=dtype, num_threads=self._num_threads)
@@ -508,10 +540,10 @@ class Sequential:
         """
         return summary(self)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._layers)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Dense | Standardize]:
         return iter(self._layers)
 
     def __getitem__(self, index):
@@ -542,11 +574,11 @@ def _check_layers(layers, dtype):
         if not isinstance(layer, Dense) and (first is None or layer is not first):
             where = "; it can be the first layer alone" if isinstance(layer, Standardize) else ""
             raise TypeError(f"layers[{i}]: expected a Dense layer, got {type(layer).__name__}{where}")
-        if layer.in_model or id(layer) in before:
+        if layer._in_model or id(layer) in before:
             raise ValueError(f"layers[{i}]: this layer is in a model already; use copy.deepcopy(layer)")
         before.add(id(layer))
-        if layer.asked_dtype is not None and layer.asked_dtype != dtype:
-            raise ValueError(f"layers[{i}]: expected dtype {dtype}, the model's, got {layer.asked_dtype}")
+        if layer._asked_dtype is not None and layer._asked_dtype != dtype:
+            raise ValueError(f"layers[{i}]: expected dtype {dtype}, the model's, got {layer._asked_dtype}")
         # What a `Standardize` was not told it takes from the layer behind.
         if i > 0 and layers[i - 1].out_features not in (layer.in_features, None):
             raise ValueError(

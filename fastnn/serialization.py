@@ -154,7 +154,7 @@ def _read(file, training):
         view[...] = file.get_tensor(name)
     if network.standardize is not None:
         # Once more, for its checks.
-        network.standardize.assign(network.standardize.mean, network.standardize.scale, adapted)
+        network.standardize._assign(network.standardize.mean, network.standardize.scale, adapted)
     return network, metadata.get(TRAINING), {name: file.get_tensor(name) for name in extra if training}
 
 

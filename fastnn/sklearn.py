@@ -130,15 +130,12 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
         Raises:
             ValueError, TypeError: as scikit-learn's class; X_val without y_val, or early stopping without them.
         """
-        with self._watching(X_val, y_val, sample_weight_val):
-            return super().partial_fit(X, y, sample_weight, classes)
-
-    def _fit(self, X, y, sample_weight=None, incremental=False):
-        if incremental and self.class_weight == "balanced":
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             raise ValueError(
                 "class_weight: 'balanced' needs all of the data, which partial_fit does not see; expected a dict"
             )
-        return super()._fit(X, y, sample_weight, incremental)
+        with self._watching(X_val, y_val, sample_weight_val):
+            return super().partial_fit(X, y, sample_weight, classes)
 
     def _weights(self, X, y, sample_weight):
         if self.class_weight is None:

@@ -57,46 +57,53 @@ class Standardize:
 
     parameter_count = 0
 
-    def __init__(self, in_features=None, *, dtype=None):
+    def __init__(self, in_features=None, *, dtype=None) -> None:
         self._in_features = None if in_features is None else whole_number(in_features, "in_features", 1)
-        self.asked_dtype = None if dtype is None else float_dtype(dtype)
+        self._asked_dtype = None if dtype is None else float_dtype(dtype)
         self._statistics = None
-        self._adapted = self.in_model = False
-
-    in_features = property(lambda self: self._in_features, doc="Columns of x; None while they are not known.")
-    out_features = property(lambda self: self._in_features, doc="Columns of y, as many as of x.")
+        self._adapted = self._in_model = False
 
     @property
-    def adapted(self):
+    def in_features(self) -> int | None:
+        """Columns of x; None while they are not known."""
+        return self._in_features
+
+    @property
+    def out_features(self) -> int | None:
+        """Columns of y, as many as of x."""
+        return self._in_features
+
+    @property
+    def adapted(self) -> bool:
         """Whether mean and scale are learned, or were assigned or written to: then fits keep them."""
         if self._adapted or self._statistics is None:
             return self._adapted
         return bool((self._statistics != _start(self._statistics.size)).any())
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """float32 or float64."""
         if self._statistics is not None:
             return self._statistics.dtype
-        return np.dtype(np.float32) if self.asked_dtype is None else self.asked_dtype
+        return np.dtype(np.float32) if self._asked_dtype is None else self._asked_dtype
 
     @property
-    def mean(self):
+    def mean(self) -> np.ndarray:
         """(in_features,), a live view; assigning an array of that shape copies it in."""
         return self._held()[: self.in_features]
 
     @mean.setter
     def mean(self, value):
-        self.assign(as_parameters(value, self.mean.shape, self.dtype, "mean"), self.scale)
+        self._assign(as_parameters(value, self.mean.shape, self.dtype, "mean"), self.scale)
 
     @property
-    def scale(self):
+    def scale(self) -> np.ndarray:
         """(in_features,), a live view; assigning an array of that shape, of numbers above 0, copies it in."""
         return self._held()[self.in_features :]
 
     @scale.setter
     def scale(self, value):
-        self.assign(self.mean, as_parameters(value, self.scale.shape, self.dtype, "scale"))
+        self._assign(self.mean, as_parameters(value, self.scale.shape, self.dtype, "scale"))
 
     def adapt(self, x, sample_weight=None) -> None:
         """Learn mean and scale from data; what was learned before is forgotten.
@@ -115,16 +122,16 @@ class Standardize:
         """
         x, features = _columns(x, self.in_features)
         x = some_rows(as_samples(x, features, self.dtype)[0])
-        self.learn(x, as_sample_weight(sample_weight, x.shape[0], self.dtype))
+        self._learn(x, as_sample_weight(sample_weight, x.shape[0], self.dtype))
 
-    def learn(self, x, sample_weight):
+    def _learn(self, x, sample_weight):
         """`adapt` to arrays as kernels take them: for trainers, which have checked them."""
         found = np.empty((2, x.shape[1]), self.dtype)
         work = standardization if x.size < MANY_NUMBERS else lambda *arrays: aside(standardization, *arrays)
         work(x, sample_weight, *found)
         if self._in_features is None:
             self._in_features = x.shape[1]
-        self.assign(*found)
+        self._assign(*found)
         self._warn_of_lost_digits()
 
     def _warn_of_lost_digits(self):
@@ -142,7 +149,7 @@ class Standardize:
                 stacklevel=users_stacklevel(),
             )
 
-    def assign(self, mean, scale, adapted=True):
+    def _assign(self, mean, scale, adapted=True):
         """Take mean and scale, which may be the layer's own: for models and files alone."""
         bad = ~((scale > 0) & np.isfinite(scale))
         if bad.any():
@@ -151,9 +158,9 @@ class Standardize:
         self._held()[:] = np.concatenate((mean, scale))
         self._adapted = adapted
 
-    def forget(self):
-        """Be as before `learn`: for trainers, whose fit has failed before its first update."""
-        self.assign(*_start(2 * self.in_features).reshape(2, -1), adapted=False)
+    def _forget(self):
+        """Be as before `_learn`: for trainers, whose fit has failed before its first update."""
+        self._assign(*_start(2 * self.in_features).reshape(2, -1), adapted=False)
 
     def _held(self):
         """The layer's vector of mean and scale, a new view."""
@@ -161,25 +168,25 @@ class Standardize:
             if self.in_features is None:
                 raise AttributeError("mean, scale: the layer does not know its in_features yet")
             statistics = aligned_empty(2 * self.in_features, self.dtype, "statistics")
-            self.fill(statistics)
+            self._fill(statistics)
             self._statistics = statistics
         return self._statistics[:]
 
-    def fill(self, statistics):
+    def _fill(self, statistics):
         """Put the layer's values, or a start, into a part of a model's vector: for `Sequential` alone."""
         if self._statistics is not None:
             statistics[:] = self._statistics
         else:
             statistics[:] = _start(statistics.size)
 
-    def place(self, statistics):
-        """Take the part of a model's vector that `fill` has filled as the layer's own: for `Sequential` alone."""
+    def _place(self, statistics):
+        """Take the part of a model's vector that `_fill` has filled as the layer's own: for `Sequential` alone."""
         self._in_features = statistics.size // 2
-        self._statistics, self.in_model = statistics, True
+        self._statistics, self._in_model = statistics, True
 
     def __getstate__(self):
         statistics = None if self._statistics is None else self._statistics.copy()
-        return self.__dict__ | {"_statistics": statistics, "in_model": False}
+        return self.__dict__ | {"_statistics": statistics, "_in_model": False}
 
     def __repr__(self):
         return f"Standardize({'' if self.in_features is None else self.in_features})"

@@ -102,7 +102,7 @@ class Trainer:
     True
     """
 
-    def __init__(self, net, loss="mse", optimizer=None, *, seed=None, num_threads=None):
+    def __init__(self, net, loss="mse", optimizer=None, *, seed=None, num_threads=None) -> None:
         if not isinstance(net, Sequential):
             raise TypeError(f"net: expected a Sequential, got {type(net).__name__}")
         self._net = net
@@ -119,12 +119,18 @@ class Trainer:
         self._optimizer = self._states = None
         self.optimizer = optimizer
 
-    # Fixed: the moments are laid out by it.
-    net = property(lambda self: self._net, doc="The `Sequential` that is trained.")
-    seed = property(lambda self: self._seed, doc="Of what `step` drops, a whole number.")
+    @property
+    def net(self) -> Sequential:
+        """The model that is trained; fixed, since the moments are laid out by it."""
+        return self._net
 
     @property
-    def loss(self):
+    def seed(self) -> int:
+        """Of what `step` drops."""
+        return self._seed
+
+    @property
+    def loss(self) -> losses._Loss:
         """An object of `fastnn.losses`."""
         return self._loss
 
@@ -135,7 +141,7 @@ class Trainer:
         self._loss = loss
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> float:
         """The optimizer's; assigning one gives the trainer the same optimizer with that rate, its moments kept."""
         return self._optimizer.learning_rate
 
@@ -144,7 +150,7 @@ class Trainer:
         self.optimizer = dataclasses.replace(self._optimizer, learning_rate=rate)
 
     @property
-    def num_threads(self):
+    def num_threads(self) -> int | None:
         """Most threads to use; None is the model's limit."""
         return self._num_threads
 
@@ -153,7 +159,7 @@ class Trainer:
         self._num_threads = None if count is None else whole_number(count, "num_threads", 1)
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Updates done so far."""
         return self._steps
 
@@ -162,7 +168,7 @@ class Trainer:
         self._steps = whole_number(count, "steps", 0, bits=62)
 
     @property
-    def epochs(self):
+    def epochs(self) -> int:
         """Epochs done so far."""
         return self._epochs
 
@@ -171,7 +177,7 @@ class Trainer:
         self._epochs = whole_number(count, "epochs", 0, bits=62)
 
     @property
-    def optimizer(self):
+    def optimizer(self) -> optimizers._Base:
         """The optimizer. Assigning one with the same moments keeps them; with others, they and `steps` begin anew."""
         return self._optimizer
 
@@ -220,7 +226,7 @@ class Trainer:
         data = training_data(self.net, loss, self._states, x, y, sample_weight)
         data = weighted(data, class_weight, sample_weight, self.net, loss)
         rows = data[0].shape[0]
-        enough_rows(rows, self.net.least_rows)
+        enough_rows(rows, self.net._least_rows)
         self._check_adapted()
         part = *data, NO_ORDER
         if not loss.custom:
@@ -262,7 +268,7 @@ class Trainer:
         self._check_adapted()
         # A copy: clipping changes it.
         gradient = np.array(as_parameters(gradient, (net.parameter_count,), dtype, "gradient"))
-        threads = net.resources.threads(1, self._num_threads or net.num_threads)
+        threads = net._resources.threads(1, self._num_threads or net.num_threads)
         address, done = flat_update_worker.address(dtype), np.zeros(1, np.int64)
         update_by_gradient.ready(dtype)
         parameters = net.network.parameters
@@ -464,11 +470,11 @@ class Trainer:
         return read_checkpoint(cls, path, loss)
 
     @property
-    def moments(self):
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """The optimizer's two states, live views: flat arrays of the parameters' size, or empty."""
         return tuple(state[:] for state in self._states)
 
-    def position(self):
+    def position(self) -> Position | None:
         """Where the last fit stands, a `Position` of its own, or None; callbacks count as done when they ask."""
         position = self._position
         if position is None:
@@ -477,7 +483,7 @@ class Trainer:
         losses = position.losses.copy()
         return dataclasses.replace(position, losses=losses, callbacks_done=done, states=self._callback_states())
 
-    def take_up(self, steps, epochs, position, history):
+    def _take_up(self, steps, epochs, position, history):
         """Stand where another trainer stood."""
         self.steps, self.epochs, self._position, self.history = steps, epochs, position, history
 
@@ -523,7 +529,7 @@ class Trainer:
                 bar = progress_bar(task.progress, position)
                 self._batches_a_call = first_call(self.net.parameter_count, position.batch_size, task.loss)
             if learns:
-                self.net.standardize.learn(task.data[0], task.data[2])
+                self.net.standardize._learn(task.data[0], task.data[2])
             self._phases_to_do(task, states, bar, interrupts.held)
             # Whichever way the last block is reached, none of it may be left out.
             interrupts.hold()
@@ -534,7 +540,7 @@ class Trainer:
             with interrupts.held:
                 if self.__dict__.get("_fit_under_way") is claim:
                     if learns and position.at_start:
-                        self.net.standardize.forget()
+                        self.net.standardize._forget()
                     began = self._callbacks is not None
                     self._leave(bar)
                     if not began and last[0] is not None and last[0].phase != DONE:
@@ -677,8 +683,8 @@ class Trainer:
     def _plan(self, batch_size, loss):
         """The plan for the kernel: that of the last call, if nothing has changed."""
         net = self.net
-        threads = net.resources.threads(batch_size, self._num_threads or net.num_threads)
-        key = net.resources.training(batch_size, threads), self._optimization, loss, threads
+        threads = net._resources.threads(batch_size, self._num_threads or net.num_threads)
+        key = net._resources.training(batch_size, threads), self._optimization, loss, threads
         last = self._planned
         if last is None or any(map(operator.is_not, last.key, key)):
             workspace, optimization, loss, threads = key

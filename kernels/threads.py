@@ -110,7 +110,7 @@ def _numba_threads():
         return numba.get_num_threads()
 
 
-def set_num_threads(count):
+def set_num_threads(count) -> None:
     """Let later calls use at most `count` threads; None returns to the default, one for each core.
 
     Args:
@@ -138,7 +138,7 @@ def set_num_threads(count):
     _limit = count
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """The number of threads that a large enough call would use now: 1 wherever a launch would not be safe.
 
     >>> import fastnn

@@ -189,7 +189,7 @@ def main():
     except ValueError:
         layer = None
     # Those that the largest network was given.
-    resources = Case(0, "float32").network().resources
+    resources = Case(0, "float32").network()._resources
     threads = [resources.threads(LARGE[0], most) for most in options.threads]
     print(json.dumps({"vector_bytes": simd.VECTOR_BYTES, "layer": layer, "threads": threads, "runs": runs}))
 

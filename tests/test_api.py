@@ -3,12 +3,14 @@
 import copy
 import doctest
 import importlib
+import inspect
 import pathlib
 import pickle
 import pkgutil
 import subprocess
 import sys
 import threading
+import types
 import typing
 
 import numpy as np
@@ -85,6 +87,13 @@ def test_results_are_of_the_types_that_signatures_say(net, x, tmp_path):
     for function, result in calls.items():
         said = typing.get_type_hints(function)["return"]
         assert type(result) is (typing.get_origin(said) or said), function
+    layers = [Standardize(2), Dense(2, 3, normalization="batch"), Dense(3, 1)]
+    for thing in (trainer, Sequential(layers), *layers[:2]):
+        for name, attribute in inspect.getmembers(type(thing), lambda member: isinstance(member, property)):
+            said = typing.get_type_hints(attribute.fget)["return"]
+            kinds = typing.get_args(said) if isinstance(said, types.UnionType) else (said,)
+            kinds = tuple(typing.get_origin(kind) or kind for kind in kinds)
+            assert isinstance(getattr(thing, name), kinds), name
 
 
 def test_all_is_the_public_surface():
@@ -234,8 +243,8 @@ def test_two_python_threads_share_a_model(rng):
         for _ in range(200):
             if not np.array_equal(net.predict(batches[i]), expected[i]):
                 wrong.append(i)
-        _, _, (_, workspace) = net.resources.inference(1, 1)
-        workspaces.append((workspace, net.resources.training(1, 1)))
+        _, _, (_, workspace) = net._resources.inference(1, 1)
+        workspaces.append((workspace, net._resources.training(1, 1)))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for thread in threads:

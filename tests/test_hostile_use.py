@@ -260,7 +260,7 @@ def test_predict_within_predict_leaves_the_outer_one_its_memory():
     """A subclass runs code of its own when `out` is reshaped: after the plan was made, before the kernel runs."""
     net = fastnn.MLP([3, 40, 2], activation="tanh", seed=0)
     expected, alive = net.predict(np.ones(3)), []
-    held = lambda: net.resources._scratch.inference[2]
+    held = lambda: net._resources._scratch.inference[2]
 
     class Calls(np.ndarray):
         def __array_finalize__(self, source):
@@ -360,7 +360,7 @@ def test_models_and_their_layers_are_made_once(x, y):
             again()
     assert (net.parameter_count, layer.weight.shape, other.layers[0].weight.shape) == (32, (3, 5), (3, 500))
     assert trainer.step(x, y) == make().step(x, y)
-    assert not copy.deepcopy(layer).in_model
+    assert not copy.deepcopy(layer)._in_model
 
 
 @pytest.mark.parametrize("progress", [True, None])

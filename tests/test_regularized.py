@@ -396,7 +396,7 @@ def test_files_pickles_and_copies(kind, rng, tmp_path, dtype):
         twin.fit(x, y, epochs=1)
     assert net.predict(x).any()
     layer = copy.deepcopy(net.layers[0])
-    assert not layer.in_model
+    assert not layer._in_model
     assert layer.weight.tobytes() == net.layers[0].weight.tobytes()
     if kind == "batch":
         assert net.statistics.any()

@@ -934,6 +934,132 @@ def test_partial_fit_after_another_solver_is_scikit_learns(data):
     np.testing.assert_allclose(models[1].loss_curve_, models[0].loss_curve_, rtol=1e-9)
 
 
+def _other_size_by_lbfgs(model, X, y, units):
+    model.set_params(solver="lbfgs", hidden_layer_sizes=(units,)).fit(X, y)
+    model.set_params(solver="adam")
+
+
+def _other_size_put_there(model, X, y, units):
+    rng = np.random.default_rng(1)
+    model.coefs_ = [rng.standard_normal((4, units)), rng.standard_normal((units, 1))]
+    model.intercepts_ = [np.zeros(units), np.zeros(1)]
+
+
+def _other_size_of_a_fit_that_failed(model, X, y, units):
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.set_params(hidden_layer_sizes=(units,)).fit(X, y, X_val=X, y_val=y[:5])
+
+
+@pytest.mark.parametrize("change", [_other_size_by_lbfgs, _other_size_put_there, _other_size_of_a_fit_that_failed])
+@pytest.mark.parametrize("units", [2, 6, 800])
+def test_moments_of_another_network_are_not_taken(change, units, rng):
+    """Kernels would read and write beyond their ends."""
+    X, y = rng.standard_normal((300, 4)), rng.standard_normal(300)
+    model = MLPRegressor(hidden_layer_sizes=(5,), random_state=0, max_iter=3)
+    model.fit(X, y)
+    change(model, X, y, units)
+    model = pickle.loads(pickle.dumps(model))
+    message = re.escape(f"sizes [4, 5, 1], of which the optimizer has moments, got [4, {units}, 1]")
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(X, y)
+    model.set_params(hidden_layer_sizes=(units,)).fit(X, y).partial_fit(X, y)
+
+
+@pytest.mark.parametrize("alpha", [np.float16(10), np.float16(0.1), np.float32(0.1)])
+def test_lbfgs_computes_the_penalty_in_full_whatever_the_type_of_alpha(alpha, rng):
+    X, y = rng.standard_normal((200, 5)), rng.integers(0, 3, 200)
+    mine, theirs = (
+        kind((4,), solver="lbfgs", activation="logistic", alpha=alpha, random_state=0, max_iter=5, max_fun=10**6)
+        for kind in (MLPClassifier, sklearn.neural_network.MLPClassifier)
+    )
+    for model in (mine, theirs):
+        model.fit(X, y)
+    for coef, expected in zip(mine.coefs_, theirs.coefs_, strict=True):
+        np.testing.assert_allclose(coef, expected, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("units", [1, 3])
+def test_the_best_of_another_network_comes_back_as_it_was(units, rng):
+    X = rng.standard_normal((300, 4))
+    found = []
+    for kind in (MLPRegressor, sklearn.neural_network.MLPRegressor):
+        model = kind(
+            hidden_layer_sizes=(units,),
+            early_stopping=True,
+            n_iter_no_change=1,
+            tol=1.0,
+            random_state=0,
+            warm_start=True,
+            max_iter=3,
+            solver="sgd",
+        )
+        model.fit(X, X[:, 0])
+        model.coefs_, model.intercepts_ = [np.ones((4, 6)), np.ones((6, 1))], [np.zeros(6), np.zeros(1)]
+        model.set_params(learning_rate_init=1e-9).fit(X, X[:, 0])
+        found.append(model)
+    mine, theirs = found
+    assert [coef.shape for coef in mine.coefs_] == [coef.shape for coef in theirs.coefs_] == [(4, units), (units, 1)]
+    np.testing.assert_allclose(mine.predict(X), theirs.predict(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("Estimator", [MLPClassifier, MLPRegressor])
+def test_warnings_come_from_where_scikit_learns_come_from(Estimator, rng):
+    """A filter by module="sklearn" is what its own examples use."""
+    X, y = rng.standard_normal((50, 4)), rng.integers(0, 2, 50)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Estimator(max_iter=1, batch_size=99).fit(X, y)
+        Estimator(max_iter=1, solver="lbfgs").fit(X, y)
+    assert len(caught) == 3
+    assert all(pathlib.Path(each.filename).parts[-3:-1] == ("sklearn", "neural_network") for each in caught)
+
+
+def test_own_parameters_in_an_estimator_that_was_never_fitted(rng):
+    X, y = rng.standard_normal((60, 4)), rng.standard_normal(60)
+    losses = []
+    for kind in (MLPRegressor, sklearn.neural_network.MLPRegressor):
+        model = kind(hidden_layer_sizes=(3,), warm_start=True, max_iter=3, random_state=0, shuffle=False)
+        model.coefs_, model.intercepts_ = [np.full((4, 3), 0.5), np.full((3, 1), 0.25)], [np.zeros(3), np.zeros(1)]
+        model.n_layers_, model.out_activation_, model.n_outputs_ = 3, "identity", 1
+        model.t_ = model.n_iter_ = model._no_improvement_count = 0
+        model.loss_curve_, model.best_loss_, model.validation_scores_ = [], np.inf, None
+        losses.append(model.fit(X, y).loss_curve_)
+    np.testing.assert_allclose(*losses, rtol=1e-9)
+
+
+@pytest.mark.parametrize("change", [{"activation": "bad"}, {"coefs_": [np.ones((4, 7)), np.ones((5, 1))]}])
+def test_a_model_under_its_users_hands_copies_as_it_is(change, rng):
+    X, y = rng.standard_normal((60, 4)), rng.standard_normal(60)
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=2, random_state=0).fit(X, y)
+    before = model.predict(X)
+    coefs = model.coefs_
+    vars(model).update(change)
+    twin = pickle.loads(pickle.dumps(model))
+    with pytest.raises(ValueError, match=r"activation: expected|coefs_"):
+        twin.predict(X)
+    twin.activation, twin.coefs_ = "relu", coefs
+    np.testing.assert_array_equal(twin.predict(X), before)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rates_that_fall_to_nothing(dtype, rng):
+    X, y = rng.standard_normal((230, 4)).astype(dtype), rng.standard_normal(230).astype(dtype)
+    model = MLPRegressor(solver="sgd", learning_rate="invscaling", power_t=20.0, max_iter=30, random_state=0)
+    assert np.isfinite(model.fit(X, y).loss_)
+
+
+def test_the_optimizers_rate_may_be_set_between_passes(rng):
+    X, y = rng.standard_normal((60, 4)), rng.standard_normal(60)
+    found = []
+    for kind in (MLPRegressor, sklearn.neural_network.MLPRegressor):
+        model = kind(hidden_layer_sizes=(5,), solver="sgd", random_state=0, shuffle=False)
+        for rate in (1e-2, 1e-3, 5e-2):
+            model.partial_fit(X, y)
+            model._optimizer.learning_rate = rate
+        found.append(model.partial_fit(X, y).predict(X))
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
 def test_dropout_that_begins_later_follows_from_random_state(data):
     X, y = two_classes(data)
     found = [

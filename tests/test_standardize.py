@@ -486,7 +486,7 @@ def test_files_pickles_and_copies(adapted, dtype, tmp_path, rng):
         twin.standardize.adapt(3 * x)
         assert bits(twin) != bits(net)
     layer = copy.deepcopy(net.layers[0])
-    assert (layer.in_model, layer.adapted) == (False, adapted)
+    assert (layer._in_model, layer.adapted) == (False, adapted)
     again = Sequential([layer, Dense(4, 1)], dtype=dtype)
     assert again.standardize.mean.tobytes() == net.standardize.mean.tobytes()
     folded = net.folded()
@@ -625,7 +625,7 @@ def test_a_failed_assembly_leaves_the_layer_alone():
     layer = Standardize()
     with pytest.raises(ValueError, match=r"layers\[2\]: expected in_features 3"):
         Sequential([layer, Dense(2, 3), Dense(4, 1)])
-    assert (layer.in_features, layer.in_model, repr(layer)) == (None, False, "Standardize()")
+    assert (layer.in_features, layer._in_model, repr(layer)) == (None, False, "Standardize()")
     net = Sequential([layer, Dense(2, 3), Dense(3, 1)], seed=0)
     assert repr(net.layers[0]) == "Standardize(2)"
 

@@ -106,7 +106,7 @@ def pool_of_eight(monkeypatch):
 
 
 def given(net, rows):
-    return net.resources.threads(rows, net.num_threads)
+    return net._resources.threads(rows, net.num_threads)
 
 
 def test_limits_of_the_model_and_of_the_process(pool_of_eight):
