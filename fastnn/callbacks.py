@@ -204,7 +204,8 @@ class EarlyStopping:
         mode: "min" or "max", whether small or large numbers are good.
         baseline: an improvement resets the patience only if it is better than this number; None: always.
         restore_best: when the fit ends, set the parameters to what they were after the best epoch, bit for bit. The
-            optimizer's moments stay those of the last epoch.
+            optimizer's moments stay those of the last epoch. Callbacks are called in their order: a `Checkpoint` that
+            is to write these parameters in the end stands behind.
 
     Attributes:
         best, best_epoch: the best number and its epoch; None before there is one. NaN is never best.
@@ -461,8 +462,7 @@ class LearningRateScheduler:
     def learning_rates(self, base, position, count):
         """Those of the next `count` updates of a fit, float64 (count,); base is the optimizer's."""
         if self._plateau is not None:
-            rates = self._plateau[1].learning_rate
-            rates = base if rates is None else rates
+            rates = self.schedule.current(self._plateau[1], base)
         elif self.per == "epoch":
             rates = self._at(np.array([position.epoch]), base, position.epochs)
         else:
@@ -526,8 +526,8 @@ class CSVLogger:
         self._begin_anew()
 
     def _begin_anew(self):
-        # The header, how many lines follow it, and whether the last one is still to get a number.
-        self._names, self._lines, self._lacks = [], 0, False
+        # The header, how many lines follow it, and the numbers of the last one as text, in which nan is nan.
+        self._names, self._lines, self._last = [], 0, ""
 
     def on_fit_begin(self, trainer, history):
         """Look whether the file can be written; what an old one holds stays until the next epoch begins it."""
@@ -538,23 +538,27 @@ class CSVLogger:
             self.on_epoch_end(trainer, history)
 
     def on_epoch_end(self, trainer, history):
-        """Write what is not in the file yet: after a resumed epoch, or with a new number, all that the history has."""
+        """Write what is not in the file yet; all that the history has, if numbers of earlier epochs are others now."""
         names, lines = ["epoch", *history.metrics], len(history.epochs)
         columns = [history.epochs, *history.metrics.values()]
-        if names != self._names or self._lacks:
+        rows_from = lambda first: list(
+            itertools.zip_longest(*(column[first:lines] for column in columns), fillvalue=math.nan)
+        )
+        if names != self._names or (self._lines and str(rows_from(self._lines - 1)[0]) != self._last):
             self._lines = 0
-        rows = list(itertools.zip_longest(*(column[self._lines : lines] for column in columns), fillvalue=math.nan))
+        rows = rows_from(self._lines)
+        if not rows:
+            return
         with open(self.path, "a" if self._lines else "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if not self._lines:
                 writer.writerow(names)
             writer.writerows(rows)
-        self._names, self._lines, self._lacks = names, lines, any(len(column) < lines for column in columns)
+        self._names, self._lines, self._last = names, lines, str(rows[-1])
 
     def on_fit_end(self, trainer, history):
         """Write what has been noted of the last epoch since."""
-        if self._lacks:
-            self.on_epoch_end(trainer, history)
+        self.on_epoch_end(trainer, history)
 
     def __repr__(self):
         return _settings(self, "path")

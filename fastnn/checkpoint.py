@@ -33,8 +33,8 @@ def _encode(value, name, tensors):
         tensors[name] = np.array(value, value.dtype.newbyteorder("="), order="C", subok=False)
         return {TENSOR: name}
     if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value) or TENSOR in value:
-            raise TypeError(f"{name}: expected names other than {TENSOR!r} as keys, got {shown(list(value))}")
+        if not all(isinstance(key, str) for key in value) or list(value) == [TENSOR]:
+            raise TypeError(f"{name}: expected names, and not {TENSOR!r} alone, as keys, got {shown(list(value))}")
         return {key: _encode(part, f"{name}.{key}", tensors) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_encode(part, f"{name}.{i}", tensors) for i, part in enumerate(value)]

@@ -39,9 +39,16 @@ def _validation_data(net, loss, given):
     x, y, weight = (*given, None)[:3]
     try:
         # Views, as those of the training data.
-        return tuple(array[:] for array in as_training_data(x, y, weight, net, loss))
+        return _counting(tuple(array[:] for array in as_training_data(x, y, weight, net, loss)))
     except (ValueError, TypeError) as error:
         raise type(error)(f"validation_data: {error}") from error
+
+
+def _counting(data):
+    """Data to validate on, of which some row counts: of others the loss is 0, the best that there is."""
+    if data[2].size and not data[2].any():
+        raise ValueError("sample_weight: expected a weight above 0 for some row to validate on, got zeros")
+    return data
 
 
 def make_task(net, loss, moments, x, y, sample_weight, validation_data, callbacks, metrics, progress):
@@ -79,6 +86,7 @@ def divided(task, held_back):
     # Of no weights there are none on either side.
     data, behind = (tuple(array[part] for array in task.data) for part in (slice(rows), slice(rows, None)))
     watched = dict.fromkeys(task.watched, data) | {"val_": behind}
+    _counting(behind)
     return task._replace(data=data, watched=watched)
 
 

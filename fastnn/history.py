@@ -44,7 +44,8 @@ class History:
         again.
 
         Raises:
-            TypeError: number is none.
+            TypeError: number is none, or name no text.
+            ValueError: there is no epoch yet.
 
         >>> history = History()
         >>> history.append(1, {"loss": 0.5})
@@ -53,11 +54,15 @@ class History:
         >>> history.metrics["norm"]
         [nan, 3.0]
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name: expected a str, got {shown(name)}")
         if not is_number(number):
             raise TypeError(f"number: expected a float for {name}, got {shown(number)}")
+        if not self.epochs:
+            raise ValueError(f"name: expected an epoch whose number {name} is, but none is done; note it at its end")
         column, before = self.metrics.setdefault(name, []), len(self.epochs) - 1
         column += [math.nan] * (before - len(column))
-        column[before:] = [number]
+        column[before:] = [number if type(number) is int else float(number)]
 
     def plot(self, ax=None):
         """Draw every number but seconds and learning rate against the epochs; needs matplotlib.

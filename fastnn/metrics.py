@@ -10,7 +10,7 @@ from .other_names import did_you_mean
 from .validation import UNBOUNDED, listed, shown
 
 # Names that a history may have anyway.
-RESERVED = frozenset({"loss", "val_loss", "learning_rate", "seconds"})
+RESERVED = frozenset({"epoch", "loss", "val_loss", "learning_rate", "seconds"})
 LOSS_NAMES = [member.name.lower() for member in Loss]
 # Multiply-adds that one call does at most, some hundredths of a second: Ctrl-C waits for its end.
 CALL_WORK = 2**30
@@ -35,9 +35,11 @@ def measured(network, data, loss, functions):
     """
     x, y, weight = data
     prediction = _prediction(network, x)
-    # Views, whose shape a user's own `value` may set.
-    numbers = {} if loss is None else {"loss": loss.value(prediction[:], y[:], weight[:], np.empty_like(prediction))}
-    return numbers | {name: function(prediction, y, weight) for name, function in functions.items()}
+    numbers = {name: function(prediction, y, weight) for name, function in functions.items()}
+    if loss is None:
+        return numbers
+    # Last: a loss of the user's own may work in the prediction's memory. Views, whose shape it may set.
+    return {"loss": loss.value(prediction[:], y[:], weight[:], np.empty_like(prediction))} | numbers
 
 
 def _accuracy(loss, prediction, y, sample_weight):
@@ -59,10 +61,17 @@ def _seen(array):
     return view
 
 
+def _targets(y, prediction, loss):
+    """y as a user's metric gets it: class labels as whole numbers (rows,), else the columns that training has."""
+    if loss.code == Loss.SOFTMAX_CROSS_ENTROPY and y.shape[1] == 1 < prediction.shape[1]:
+        return y[:, 0].astype(np.intp)
+    return y
+
+
 def _number(value, name):
     """What a user's metric returned, as a float; nan and inf are results too."""
     try:
-        return float(value)
+        return float(value.item() if isinstance(value, np.ndarray) and value.size == 1 else value)
     except (TypeError, ValueError):
         raise TypeError(f"metrics: expected a number as result of {name}, got {shown(value)}") from None
 
@@ -99,8 +108,8 @@ def named(metrics, loss):
 
     Args:
         metrics: "accuracy"; losses by name or as objects of `fastnn.losses`; or functions (y, prediction) -> float, by
-            their __name__, of arrays to be read alone; a partial without one is called as its function, an object as
-            its class.
+            their __name__, of arrays to be read alone, see `_targets`; a partial without one is called as its function,
+            an object as its class.
     """
     functions = {}
     for metric in [metrics] if isinstance(metrics, str) else listed(metrics, "metrics", "names and functions"):
@@ -115,10 +124,15 @@ def named(metrics, loss):
         elif known:
             functions[name] = _value_of(known, loss)
         elif callable(metric):
-            functions[name] = lambda p, y, weight, metric=metric, name=name: _number(metric(_seen(y), _seen(p)), name)
+            functions[name] = lambda p, y, weight, metric=metric, name=name: _number(
+                metric(_seen(_targets(y, p, loss)), _seen(p)), name
+            )
         else:
             raise ValueError(
                 "metrics: expected 'accuracy', a loss by name or as an object of fastnn.losses, or a function (y, "
                 f"prediction) -> float, got {shown(metric)}{did_you_mean(metric, ['accuracy', *LOSS_NAMES])}"
             )
+    for name in functions:
+        if f"val_{name}" in functions:
+            raise ValueError(f"metrics: expected names of their own, got 'val_{name}', which is {name!r} of other data")
     return functions

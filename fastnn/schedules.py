@@ -236,18 +236,22 @@ class ReduceOnPlateau(Schedule):
         super().__post_init__()
         check_monitor(self.monitor, self.mode)
 
-    # learning_rate is None, for the optimizer's, up to the first reduction; best is None before the first number.
-    State = namedtuple("State", "learning_rate best bad cooldown")
+    # learning_rate: after reductions from base, the optimizer's then; best is None before the first number.
+    State = namedtuple("State", "learning_rate base best bad cooldown")
     # By this name pickle finds it.
     State.__qualname__ = "ReduceOnPlateau.State"
 
     def start(self):
         """The state before the first epoch."""
-        return self.State(None, None, 0, 0)
+        return self.State(None, None, None, 0, 0)
+
+    def current(self, state, base):
+        """The learning rate in this state; base is the optimizer's, from which it begins anew if that has changed."""
+        return state.learning_rate if state.base == base else base
 
     def observe(self, state, number, base):
         """The state after an epoch with this number."""
-        rate, best, bad, cooldown = state
+        rate, best, bad, cooldown = self.current(state, base), state.best, state.bad, state.cooldown
         if self._better(number, best):
             best, bad = number, 0
         else:
@@ -255,11 +259,10 @@ class ReduceOnPlateau(Schedule):
         if cooldown > 0:
             cooldown, bad = cooldown - 1, 0
         if bad > self.patience:
-            old = base if rate is None else rate
-            new = max(old * self.factor, self.minimum)
-            rate = new if old - new > self.eps else rate
+            new = max(rate * self.factor, self.minimum)
+            rate = new if rate - new > self.eps else rate
             bad, cooldown = 0, self.cooldown
-        return self.State(rate, best, bad, cooldown)
+        return self.State(rate, base, best, bad, cooldown)
 
     def _better(self, number, best):
         if best is None:

@@ -1,5 +1,7 @@
 """Training: one batch at a time, or whole fits in calls of the kernel that each run many batches."""
 
+import contextlib
+import copy
 import dataclasses
 import operator
 import secrets
@@ -298,8 +300,8 @@ class Trainer:
     ) -> History:
         """Train for some epochs. Rows are read where they lie: the data are not copied unless their dtype differs.
 
-        A `Standardize` that has learned no mean and scale yet learns those of x first, by the weights of its rows; it
-        forgets them if the fit ends before its first update, or takes it back.
+        A `Standardize` that has learned no mean and scale yet learns those of x first, by the weights of its rows and
+        their classes; it forgets them if an error ends the fit before its first update, or takes that back.
 
         Args:
             x, y, sample_weight: as in `Sequential.loss_and_gradient`.
@@ -320,8 +322,9 @@ class Trainer:
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
             metrics: "accuracy" (cross-entropies); losses by name or as objects of `fastnn.losses`, of those whose
                 targets may be any number where the loss is one of them too; or functions (y, prediction) -> float, by
-                their __name__ in the history, of arrays that they may not write to. Worked out after every epoch, on
-                the training data too.
+                their __name__ in the history, of arrays that they may not write to: y is (rows, out_features) of the
+                model's dtype, of class labels (rows,) whole numbers. Worked out after every epoch, on the training data
+                too.
 
         Returns:
             The `History` of this fit. "loss" is the (weighted) mean over rows, each before the update of its batch.
@@ -334,8 +337,9 @@ class Trainer:
             ValueError, TypeError: an argument is not what it should be, or overlaps the parameters or the moments; the
                 message names it.
             KeyboardInterrupt: passed on between two updates, after some 0.05 s unless one update takes longer. Its
-                attribute `trainer` has the `history` so far, and its `resume` goes on. So it does after other errors,
-                with this fit, or if a callback let it not even begin, with an earlier one that was cut short.
+                attribute `trainer` has the `history` so far, and its `resume` goes on. So it does after other errors
+                that come up in a fit, with this fit, or if a callback let it not even begin, with an earlier one that
+                was cut short.
 
         >>> import numpy as np
         >>> from fastnn import MLP
@@ -510,9 +514,10 @@ class Trainer:
                     return self._fit(task, position, history, interrupts)
                 finally:
                     interrupts.hold()
-        except (KeyboardInterrupt, FloatingPointError) as error:
-            # Who called net.fit has no other way to it.
-            error.trainer = self
+        except BaseException as error:
+            # Who called net.fit has no other way to it. An error of the user's may have no room for it.
+            with contextlib.suppress(AttributeError):
+                error.trainer = self
             raise
 
     def _fit(self, task, position, history, interrupts):
@@ -600,15 +605,15 @@ class Trainer:
             copies = [np.empty_like(array) for array in arrays]
         else:
             copies = last.copies
-        for copy, array in zip(copies, arrays, strict=True):
-            copy[:] = array
+        for kept, array in zip(copies, arrays, strict=True):
+            kept[:] = array
         attributes = {name: self.__dict__[name] for name in ("_optimizer", "_optimization", "_states", "_steps")}
         return _Snapshot(attributes, self._position.place, arrays, copies)
 
     def _take_back(self, before):
         """Stand where the snapshot was taken."""
-        for array, copy in zip(before.arrays, before.copies, strict=True):
-            array[:] = copy
+        for array, kept in zip(before.arrays, before.copies, strict=True):
+            array[:] = kept
         self.__dict__.update(before.attributes)
         self._position.take_back(before.place)
 
@@ -694,6 +699,10 @@ class Trainer:
 
     def __repr__(self):
         return f"Trainer({self.net!r}, loss={self.loss!r}, optimizer={self.optimizer!r}, steps={self.steps})"
+
+    def __copy__(self):
+        # Two that move the same moments would count the updates each for itself.
+        return copy.deepcopy(self)
 
     def __getstate__(self):
         # Addresses are good for this process and these arrays alone.

@@ -31,6 +31,7 @@ from .simd import (
     load,
     load_vector,
     pointer,
+    select,
     store,
     store_vector,
 )
@@ -95,6 +96,12 @@ def added(total, lost, value):
 
 
 @glue
+def whole(total, lost):
+    """The sum of both; where the numbers' sum is too large for their type, inf: what rounding took is NaN there."""
+    return select(abs(total) < constant(np.inf, total), total + lost, total)
+
+
+@glue
 def _factor(variance):
     return constant(1.0, variance) / math.sqrt(variance + constant(EPS, variance))
 
@@ -112,7 +119,8 @@ def column_statistics(z, rows, n, first, last, mean, factor, variance):
         for i in range(rows):
             d = load_vector(advance(z, i * n), j, last) - centre
             total, lost = added(total, lost, d * d)
-        spread = (total + lost) / constant(float(rows), zero)
+        # Of deviations whose squares overflow inf, and their factor 0, as in PyTorch.
+        spread = whole(total, lost) / constant(float(rows), zero)
         store_vector(mean, j, last, centre)
         store_vector(variance, j, last, spread)
         store_vector(factor, j, last, _factor(spread))

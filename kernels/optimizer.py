@@ -22,7 +22,19 @@ import numpy as np
 from .codes import Optimizer
 from .jit import inner, kernel
 from .reductions import lane_sum_of_squares
-from .simd import advance, by_type, constant, flat_pointer, fma, lanes_of, load, load_vector, select, store_vector
+from .simd import (
+    advance,
+    by_type,
+    constant,
+    flat_pointer,
+    fma,
+    lanes_of,
+    load,
+    load_vector,
+    select,
+    store,
+    store_vector,
+)
 
 SGD = int(Optimizer.SGD)
 RMSPROP = int(Optimizer.RMSPROP)
@@ -345,7 +357,11 @@ def _norm(gradient, count):
 def clip_elements_by_norm(gradient, limit, count):
     """Scale to the norm `limit` if the norm is larger; returns the norm before."""
     norm = _norm(gradient, count)
-    if norm > limit:
+    if norm > limit and limit / norm < by_type(load(gradient, 0), TINY32, TINY64):
+        # A factor that is subnormal has lost digits: norms of 1e38 with limits of 1e-6 and the like.
+        for i in range(count):
+            store(gradient, i, constant(np.float64(load(gradient, i)) / norm * limit, load(gradient, i)))
+    elif norm > limit:
         for i in range(0, count, lanes_of(gradient)):
             g = load_vector(gradient, i, count)
             store_vector(gradient, i, count, g * constant(limit / norm, g))

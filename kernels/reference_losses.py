@@ -155,7 +155,9 @@ def softmax_cross_entropy(prediction, target, sample_weight, gradient):
     """
     log_s, t = log_of_softmax(wide(prediction)), wide(target)
     if t.shape == log_s.shape:
-        row_loss = -(t * log_s).sum(axis=1)
+        # A target of 0 counts nothing even where the logit is -inf; NaN and inf elsewhere make the whole row NaN.
+        nothing = (t == 0) & ~np.isnan(log_s).any(axis=1, keepdims=True)
+        row_loss = -np.where(nothing, 0, t * log_s).sum(axis=1)
         row_gradient = np.exp(log_s) * t.sum(axis=1, keepdims=True) - t
     else:
         rows, labels = np.arange(len(t)), t[:, 0].astype(np.int64)

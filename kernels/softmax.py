@@ -210,7 +210,8 @@ def _row_loss(prediction, target, labelled, n, log_total):
     if labelled:
         label = load(target, 0)
         return log_total - np.float64(load(prediction, int(label)) - largest) if _is_class(label, n) else np.nan
-    loss = 0.0
+    # Not 0.0: of a row with NaN or inf there is no loss, wherever its targets are.
+    loss = 0.0 * log_total
     for j in range(n):
         t = load(target, j)
         # A target of 0 counts nothing even where the logit is -inf.

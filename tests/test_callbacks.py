@@ -9,13 +9,14 @@ import pathlib
 import pickle
 import re
 import threading
+from fractions import Fraction
 
 import matplotlib.figure
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import CSVLogger, EarlyStopping, LearningRateScheduler, Trainer, schedules
+from fastnn import MLP, Adam, Checkpoint, CSVLogger, EarlyStopping, LearningRateScheduler, Trainer, schedules
 
 
 @pytest.fixture
@@ -717,3 +718,91 @@ def test_a_schedule_needs_its_scheduler(data):
     for rate in (schedules.Step(2), lambda t: 0.1):
         with pytest.raises(TypeError, match=r"learning_rate: expected a real number, got .*; a schedule goes into the"):
             fastnn.Adam(rate)
+
+
+class Noting:
+    """Notes a number at these epochs, or if there are none at the end of the fit."""
+
+    def __init__(self, *epochs):
+        self.epochs = epochs
+
+    def on_epoch_end(self, trainer, history):
+        if trainer.epochs in self.epochs:
+            history.note("own", trainer.epochs)
+
+    def on_fit_end(self, trainer, history):
+        if not self.epochs:
+            history.note("own", 9.0)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize(
+    ("noted", "behind"),
+    [((), False), *((epochs, behind) for epochs in [(1,), (2, 3), (1, 2, 3)] for behind in (False, True))],
+)
+def test_the_log_has_all_that_was_noted(tmp_path, epochs, noted, behind):
+    path, x = tmp_path / "log.csv", np.zeros((4, 2))
+    callbacks = [CSVLogger(path), Noting(*noted)] if behind else [Noting(*noted), CSVLogger(path)]
+    history = MLP([2, 1], seed=0).fit(x, x[:, 0], epochs=epochs, seed=0, callbacks=callbacks)
+    header, *lines = path.read_text().splitlines()
+    assert header == ",".join(["epoch", *history.metrics])
+    assert len(lines) == epochs
+    for i, line in enumerate(lines):
+        numbers = [
+            history.epochs[i],
+            *(column[i] if i < len(column) else np.nan for column in history.metrics.values()),
+        ]
+        np.testing.assert_array_equal([float(number) for number in line.split(",")], numbers)
+
+
+def test_the_log_has_a_number_that_was_noted_twice(tmp_path):
+    class First:
+        def on_epoch_end(self, trainer, history):
+            history.note("own", 1.0)
+
+    class Second:
+        def on_epoch_end(self, trainer, history):
+            history.note("own", 2.0 + trainer.epochs)
+
+    path, x = tmp_path / "log.csv", np.zeros((4, 2))
+    MLP([2, 1], seed=0).fit(x, x[:, 0], epochs=2, seed=0, callbacks=[First(), CSVLogger(path), Second()])
+    assert [line.split(",")[-1] for line in path.read_text().splitlines()] == ["own", "3.0", "4.0"]
+
+
+def test_nothing_can_be_noted_of_no_epoch(tmp_path):
+    class Begin:
+        def on_fit_begin(self, trainer, history):
+            history.note("start", 1.0)
+
+        def on_epoch_end(self, trainer, history):
+            pass
+
+    net, x = MLP([2, 1], seed=0), np.zeros((4, 2))
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match="expected an epoch whose number start is"):
+        net.fit(x, x[:, 0], callbacks=[Begin()])
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+@pytest.mark.parametrize("number", [Fraction(1, 3), np.longdouble(0.5), np.float32(0.25), 3])
+def test_what_is_noted_can_be_saved(tmp_path, number):
+    def note(trainer, history):
+        history.note("tensor", number)
+
+    path, x = tmp_path / "fit.safetensors", np.zeros((4, 2))
+    history = MLP([2, 1], seed=0).fit(x, x[:, 0], epochs=2, seed=0, callbacks=[note, Checkpoint(path)])
+    assert history.metrics["tensor"] == [float(number)] * 2
+    assert Trainer.restore(path).history == history
+
+
+def test_a_rate_that_is_set_after_a_reduction_counts(rng):
+    x = rng.standard_normal((40, 2))
+
+    def set_rate(trainer, history):
+        if trainer.epochs == 4:
+            trainer.learning_rate = 1e-5
+
+    schedule = schedules.ReduceOnPlateau(monitor="loss", patience=1, threshold=0.9, factor=0.5)
+    callbacks = [LearningRateScheduler(schedule), set_rate]
+    history = MLP([2, 1], seed=0).fit(x, x[:, 0], epochs=7, seed=0, optimizer=Adam(1e-2), callbacks=callbacks)
+    assert history.metrics["learning_rate"] == [1e-2, 1e-2, 1e-2, 5e-3, 1e-5, 5e-6, 5e-6]

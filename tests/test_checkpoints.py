@@ -339,7 +339,7 @@ def test_the_users_own_state_comes_back(data, path):
     assert own.state["is"] is True
     assert np.isnan(own.state["nan"])
 
-    for bad, got in [({"set": {1}}, r"states.0.1.set: .* got set"), ({"tensor": 1}, "names other than 'tensor'")]:
+    for bad, got in [({"set": {1}}, r"states.0.1.set: .* got set"), ({"tensor": 1}, "and not 'tensor' alone")]:
         own.state_dict = lambda bad=bad: bad
         with pytest.raises(TypeError, match=got):
             make().fit(*data, callbacks=[own, Checkpoint(path)])

@@ -351,3 +351,42 @@ def test_moments_of_what_has_no_gradient_any_more_reach_zero(name, which, optimi
             size = np.abs(states[which])
             assert (size == 0).all() or (size >= np.finfo(dtype).tiny).all()
         assert (states[which] == 0).all()
+
+
+def test_batch_normalization_of_numbers_whose_squares_overflow(dtype, rng):
+    x = (rng.standard_normal((6, 8)) * {np.float32: 1e30, np.float64: 1e200}[dtype]).astype(dtype)
+    ones, zeros, out = np.ones(8, dtype), np.zeros(8, dtype), np.full_like(x, np.nan)
+    mean, variance = zeros.copy(), ones.copy()
+    kernels.batch_norm(x, ones, zeros, mean, variance, out)
+    assert (out == 0).all()
+    assert np.isposinf(variance).all()
+    assert np.isfinite(mean).all()
+
+
+@pytest.mark.parametrize("limit", [1e-8, 1e-6, 1.0])
+def test_clipping_of_a_gradient_too_large_for_the_factor(limit, dtype):
+    largest = {np.float32: 1e38, np.float64: 1e308}[dtype]
+    gradient = (np.array([1.0, 0.25, 1e-3]) * largest).astype(dtype)
+    expected = gradient.astype(np.longdouble)
+    expected *= limit / np.sqrt((expected**2).sum())
+    kernels.clip_by_norm(gradient, limit)
+    np.testing.assert_allclose(gradient, expected.astype(dtype), rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0])
+@pytest.mark.parametrize("logit", [np.nan, np.inf])
+def test_one_class_and_a_logit_that_is_no_number(logit, target, dtype):
+    for module in (kernels, reference):
+        gradient = np.empty((1, 1), dtype)
+        arrays = np.full((1, 1), logit, dtype), np.full((1, 1), target, dtype), np.empty(0, dtype), gradient
+        assert np.isnan(module.softmax_cross_entropy(*arrays))
+        assert np.isnan(gradient).all()
+
+
+def test_a_probability_of_zero_where_the_logit_is_minus_infinity(dtype):
+    logits, target = np.array([[0, -np.inf, 1]], dtype), np.array([[0.5, 0, 0.5]], dtype)
+    values = [
+        module.softmax_cross_entropy(logits, target, np.empty(0, dtype), np.empty_like(logits))
+        for module in (kernels, reference)
+    ]
+    np.testing.assert_allclose(values, np.log(1 + np.e) - 0.5, rtol=1e-6)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn import MLP
 from fastnn.losses import Huber, Quantile
 
 
@@ -91,3 +92,59 @@ def test_a_metric_may_not_change_what_others_see(data):
         with pytest.raises(ValueError, match="read-only"):
             net.evaluate(x, y, metrics=[metric])
     np.testing.assert_array_equal(y, before)
+
+
+def test_a_loss_that_works_in_its_predictions_memory_changes_no_metric(rng):
+    def pure(y, prediction):
+        d = prediction - y
+        return float(np.mean(d**2)), 2 * d / d.size
+
+    def in_place(y, prediction):
+        prediction -= y
+        value = float(np.mean(prediction**2))
+        prediction *= 2 / prediction.size
+        return value, prediction
+
+    def largest(y, prediction):
+        return np.abs(prediction).max()
+
+    x, y = rng.standard_normal((50, 3)), rng.standard_normal((50, 2))
+    found = []
+    for loss in (pure, in_place):
+        net = MLP([3, 8, 2], dtype="float64", seed=0)
+        history = net.fit(x, y, loss, "adam", epochs=3, seed=0, validation_data=(x, y), metrics=[largest])
+        found.append((history.metrics["val_largest"], net.evaluate(x, y, loss, metrics=[largest])))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("labels", [np.arange(60) % 3, (np.arange(60) % 3)[:, None]])
+def test_a_metric_gets_class_labels_as_whole_numbers(labels, rng):
+    def accuracy_of_ones_own(y, prediction):
+        assert y.shape == (60,)
+        assert prediction[np.arange(60), y].shape == (60,)
+        return (prediction.argmax(axis=1) == y).mean()
+
+    found = MLP([4, 3], seed=0).evaluate(
+        rng.standard_normal((60, 4)), labels, "softmax_cross_entropy", metrics=["accuracy", accuracy_of_ones_own]
+    )
+    assert found["accuracy"] == found["accuracy_of_ones_own"]
+
+
+def test_a_metric_may_return_an_array_of_one_number(rng):
+    def error(y, prediction):
+        return np.mean(np.abs(y - prediction), axis=0)
+
+    x = rng.standard_normal((20, 2))
+    found = MLP([2, 1], seed=0).evaluate(x, x[:, 0], "mse", metrics=[error, "mae"])
+    assert found["error"] == pytest.approx(found["mae"], rel=1e-6)
+
+
+@pytest.mark.parametrize("names", [("mae", "val_mae"), ("val_mae", "mae"), ("epoch",), ("val_loss",)])
+def test_metrics_whose_numbers_would_have_one_name(names, rng):
+    metrics = []
+    for name in names:
+        metrics.append(lambda y, prediction: 1.0)
+        metrics[-1].__name__ = name
+    x = rng.standard_normal((20, 2))
+    with pytest.raises(ValueError, match="metrics: expected names of their own"):
+        MLP([2, 1], seed=0).fit(x, x[:, 0], "mse", metrics=metrics)

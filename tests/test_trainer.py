@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, History, Trainer, fit_task, trainer
+from fastnn import MLP, SGD, Adam, History, Trainer, fit_task, trainer
 from fastnn.fit_task import order_of_rows
 from fastnn.kernels import reference
 
@@ -630,3 +630,39 @@ def test_small_updates_share_a_call_and_large_ones_leave_room_for_an_interrupt(m
     # Of these updates the first call does no more than a core of 4 GFLOP/s would in 50 ms.
     fastnn.MLP([1, 600, 600, 1], seed=0).fit(x, x, batch_size=16, seed=0)
     assert counts[0] == int(0.05 * 4e9 / (362_401 * (6 * 16 + 20))) == 4
+
+
+def test_a_loss_that_raises_leaves_a_way_to_the_trainer(rng):
+    x, calls = rng.standard_normal((40, 2)), []
+
+    def loss(y, prediction):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("once")
+        return float(np.mean((prediction - y) ** 2)), 2 * (prediction - y) / y.size
+
+    net = MLP([2, 1], seed=0)
+    with pytest.raises(RuntimeError, match="once") as caught:
+        net.fit(x, x[:, 0], loss, batch_size=8, epochs=2, seed=0)
+    assert caught.value.trainer.steps == 2
+    assert caught.value.trainer.resume(x, x[:, 0]).epochs == [1, 2]
+
+
+def test_a_shallow_copy_has_moments_of_its_own(rng):
+    x = rng.standard_normal((40, 2))
+    trainer = Trainer(MLP([2, 1], seed=0), optimizer="adam")
+    trainer.step(x, x[:, 0])
+    twin, before = copy.copy(trainer), trainer.net.parameters.copy()
+    twin.step(x, x[:, 0])
+    np.testing.assert_array_equal(trainer.net.parameters, before)
+    trainer.step(x, x[:, 0])
+    np.testing.assert_array_equal(trainer.net.parameters, twin.net.parameters)
+
+
+@pytest.mark.parametrize("held", ["split", "data"])
+def test_validation_data_that_do_not_count_are_refused(held, rng):
+    x, weight = rng.standard_normal((40, 2)), np.ones(40)
+    weight[-10:] = 0
+    given = {"validation_split": 0.25} if held == "split" else {"validation_data": (x, x[:, 0], np.zeros(40))}
+    with pytest.raises(ValueError, match="expected a weight above 0 for some row to validate on"):
+        MLP([2, 1], seed=0).fit(x, x[:, 0], sample_weight=weight, **given)
