@@ -45,7 +45,7 @@ class _Scratch(threading.local):
 
     # rows and threads that the workspace is for, the workspace, {threads: what `inference` returns}
     inference = 0, 0, None, ()
-    # so many rows, and what `inference` returns for as many or fewer; and how many if one thread is asked for
+    # so many rows, as many if one thread is asked for, and what `inference` returns for as many or fewer
     small = -1, -1, None
     # rows and threads that it was last asked for, and the workspace
     training = None, np.empty(0)
@@ -55,6 +55,9 @@ class Resources:
     """Threads and workspaces for the calls of one network.
 
     Python threads may share a network, never a workspace: each has its own.
+
+    Attributes:
+        scratch: the calling thread's `_Scratch`.
     """
 
     def __init__(self, network):
@@ -65,7 +68,7 @@ class Resources:
         self._serial_rows = (2 * grain_of(FEW_ROWS, self._parameters.itemsize) - 1) // self._largest
         if self._serial_rows >= FEW_ROWS:
             self._serial_rows = (2 * GRAIN - 1) // self._size
-        self._scratch = _Scratch()
+        self.scratch = _Scratch()
 
     def threads(self, rows, most):
         """Threads worth launching for a batch that they share by rows, at most `most` unless that is None."""
@@ -82,13 +85,11 @@ class Resources:
 
         The function takes the address, x and out, 2-D arrays that have to be of the network's dtype.
 
-        The caller keeps the memory until the kernel is done: a signal's handler or a subclass of `out` may call
-        `predict` in between, and another workspace then takes the place of this one.
+        For few rows `scratch.small` has it at hand. The caller keeps the memory until the kernel is done: a signal's
+        handler or a subclass of `out` may call `predict` in between, and another workspace then takes the place of
+        this one.
         """
-        scratch = self._scratch
-        never_shared, planned_for_one, small = scratch.small
-        if rows <= (planned_for_one if most == 1 else never_shared):
-            return small
+        scratch = self.scratch
         threads = self._inference_threads(rows, most)
         planned_rows, planned_threads, workspace, plans = scratch.inference
         # Rows pass through in blocks of ROWS, so what those need is enough.
@@ -111,10 +112,10 @@ class Resources:
 
     def training(self, rows, threads):
         """Scratch for the loss and its gradient on batches of at most so many rows."""
-        planned, workspace = self._scratch.training
+        planned, workspace = self.scratch.training
         if planned != (rows, threads):
             size = workspace_size(self._table, self._parameters, rows, threads)[1]
             if workspace.size < size:
                 workspace = aligned_empty(size, self._parameters.dtype, f"workspace of a batch of {rows} rows")
-            self._scratch.training = (rows, threads), workspace
+            self.scratch.training = (rows, threads), workspace
         return workspace

@@ -8,6 +8,7 @@ from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import overload, register_jitable
 
+from .borrowed import borrowed
 from .cache import cache_for
 from .compilation import aside, without_collector
 
@@ -79,13 +80,16 @@ def driver(signature, **options):
     training kernel, of 5 s each. Where it may compile no more, arguments convert to what there is, in 0.1 us.
 
     Args:
-        signature: the argument types as a function of the element type.
+        signature: the argument types as a function of the element type; arrays among them are borrowed.
         options: those in place of OPTIONS.
     """
 
+    def arguments_for(dtype):
+        return tuple(borrowed(kind) for kind in signature(numba.from_dtype(dtype)))
+
     def entry_point(dispatcher, dtype):
         dispatcher.ready(dtype)
-        return dispatcher.get_overload(signature(numba.from_dtype(dtype)))
+        return dispatcher.get_overload(arguments_for(dtype))
 
     def register(function):
         # Another one compiles. Were the dispatcher itself to compile for a second dtype, it would meanwhile do so for
@@ -93,7 +97,7 @@ def driver(signature, **options):
         dispatcher, compiler = _compile(function, **options), _compile(function, **options)
 
         def compile_for(dtype):
-            arguments = signature(numba.from_dtype(dtype))
+            arguments = arguments_for(dtype)
             with global_compiler_lock, without_collector():
                 compiler.compile(arguments)
                 # Of two threads that come at once the second one finds it there; twice there, it would be ambiguous.

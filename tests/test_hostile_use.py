@@ -260,7 +260,7 @@ def test_predict_within_predict_leaves_the_outer_one_its_memory():
     """A subclass runs code of its own when `out` is reshaped: after the plan was made, before the kernel runs."""
     net = fastnn.MLP([3, 40, 2], activation="tanh", seed=0)
     expected, alive = net.predict(np.ones(3)), []
-    held = lambda: net._resources._scratch.inference[2]
+    held = lambda: net._resources.scratch.inference[2]
 
     class Calls(np.ndarray):
         def __array_finalize__(self, source):

@@ -11,7 +11,7 @@ import pytest
 
 import fastnn
 from fastnn.kernels import launch, watch
-from fastnn.kernels.jit import kernel
+from fastnn.kernels.jit import driver, kernel, read_only
 from fastnn.kernels.watch import (
     BETWEEN_LOOKS,
     BETWEEN_TRIALS,
@@ -317,3 +317,30 @@ def test_without_clocks_threads_never_rest_and_give_the_same_bits(tmp_path, monk
     finally:
         fastnn.set_num_threads(None)
     assert result.stdout.split() == [hashlib.sha256(expected).hexdigest()]
+
+
+@driver(lambda t: (read_only(t, 2, "A"), t[::1]), nogil=False)
+def last_element(x, out):
+    """A driver as Python calls it; one that raises where there is nothing."""
+    if x.size == 0:
+        raise ValueError("nothing")
+    out[0] = x[x.shape[0] - 1, x.shape[1] - 1]
+
+
+def test_a_driver_borrows_its_arrays(dtype):
+    """Any strides, and as many references as before, where it raises too."""
+    last_element.ready(np.dtype(dtype))
+    whole, out = np.arange(48, dtype=dtype).reshape(6, 8), np.empty(1, dtype)
+    calls = last_element, last_element.entry_point(np.dtype(dtype))
+    for x in (whole, whole.T, whole[::2, 1::3], whole[::-1, ::-1], whole[1:3], np.asfortranarray(whole)):
+        for call in calls:
+            call(x, out)
+            assert out[0] == x[-1, -1]
+    nothing, before = whole[:0], sys.getrefcount(out)
+    references = sys.getrefcount(nothing)
+    for call in calls:
+        with pytest.raises(ValueError, match="nothing"):
+            call(nothing, out)
+    assert (sys.getrefcount(nothing), sys.getrefcount(out)) == (references, before)
+    with pytest.raises(TypeError):
+        last_element(whole.astype(np.int32), out)
