@@ -20,18 +20,13 @@ import numpy as np
 from peak import peak_gflops, tile_gflops
 from peers.numpy_peer import Network, activate
 from threadpoolctl import threadpool_info
+from work import NETWORKS
 
 import fastnn
 from fastnn import kernels
 from fastnn.info import cpu_model
 
 LINEAR = ((512, 512, 512), (1024, 1024, 1024), (4096, 256, 256), (128, 784, 256), (32, 64, 64))
-NETWORKS = (
-    ((64, 64, 10), "relu", 32),
-    ((784, 256, 128, 10), "relu", 128),
-    ((1024, 1024, 1024, 10), "relu", 256),
-    ((4, 32, 32, 1), "tanh", 32),
-)
 
 
 TURN = 0.02
@@ -121,7 +116,7 @@ def main():
                 f"linear+{activation} {m}x{k}x{n}".ljust(34)
                 + f"{ours * 1e6:11.1f}{theirs * 1e6:11.1f}{theirs / ours:8.2f}{share:9.1%}"
             )
-    for sizes, activation, batch in NETWORKS:
+    for sizes, activation, batch in NETWORKS.values():
         ours, theirs = interleaved(step_pair(sizes, activation, batch, rng), rounds)
         products = [k * n for k, n in pairwise(sizes)]
         flops = 2 * batch * (3 * sum(products) - products[0])

@@ -7,6 +7,7 @@ else a ValueError.
 """
 
 import numpy as np
+from numpy import empty, ndarray
 
 from .kernels import activation as kernel
 from .kernels.activation import NEVER_SHARED, SOFTMAX, activate_usual, activation_threads, columns_of
@@ -53,9 +54,9 @@ def _done(run, activation, x, out):
 
 def _apply(activation, x, out):
     # Small arrays are where checks, not the kernel, take the time: what loops pass goes first and fast.
-    if type(x) is np.ndarray and (run := activate_usual(dtype := x.dtype)) is not None:
-        result = np.empty(x.shape, dtype) if out is None else out
-        usual = type(result) is np.ndarray and result.dtype is dtype and result.flags.carray
+    if type(x) is ndarray and (run := activate_usual(dtype := x.dtype)) is not None:
+        result = empty(x.shape, dtype) if out is None else out
+        usual = type(result) is ndarray and result.dtype is dtype and result.flags.carray
         if usual and _done(run, activation, x, result):
             return result
     array = real_array(x, "x")
@@ -72,6 +73,10 @@ def _apply(activation, x, out):
 def identity(x, out=None) -> np.ndarray:
     """x
 
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
+
     >>> identity([1.0, -2.0])
     array([ 1., -2.])
     """
@@ -80,6 +85,10 @@ def identity(x, out=None) -> np.ndarray:
 
 def relu(x, out=None) -> np.ndarray:
     """max(x, 0)
+
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
 
     >>> relu([1.0, -2.0])
     array([1., 0.])
@@ -90,6 +99,10 @@ def relu(x, out=None) -> np.ndarray:
 def leaky_relu(x, out=None) -> np.ndarray:
     """x where x > 0, 0.01 x elsewhere (Maas et al. 2013)
 
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
+
     >>> leaky_relu([1.0, -2.0])
     array([ 1.  , -0.02])
     """
@@ -98,6 +111,10 @@ def leaky_relu(x, out=None) -> np.ndarray:
 
 def elu(x, out=None) -> np.ndarray:
     """x where x > 0, exp(x) - 1 elsewhere (Clevert et al. 2015)
+
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
 
     >>> elu([1.0, -2.0]).round(4)
     array([ 1.    , -0.8647])
@@ -108,6 +125,10 @@ def elu(x, out=None) -> np.ndarray:
 def selu(x, out=None) -> np.ndarray:
     """1.0507 (x where x > 0, 1.67326 (exp(x) - 1) elsewhere) (Klambauer et al. 2017)
 
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
+
     >>> selu([1.0, -2.0]).round(4)
     array([ 1.0507, -1.5202])
     """
@@ -116,6 +137,10 @@ def selu(x, out=None) -> np.ndarray:
 
 def sigmoid(x, out=None) -> np.ndarray:
     """1 / (1 + exp(-x))
+
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
 
     >>> float(sigmoid(0.0))
     0.5
@@ -126,6 +151,10 @@ def sigmoid(x, out=None) -> np.ndarray:
 def tanh(x, out=None) -> np.ndarray:
     """tanh(x)
 
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
+
     >>> float(tanh(0.0))
     0.0
     """
@@ -134,6 +163,10 @@ def tanh(x, out=None) -> np.ndarray:
 
 def softplus(x, out=None) -> np.ndarray:
     """log(1 + exp(x))
+
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
 
     >>> float(softplus(0.0).round(4))
     0.6931
@@ -144,6 +177,10 @@ def softplus(x, out=None) -> np.ndarray:
 def gelu(x, out=None) -> np.ndarray:
     """x Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016)
 
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
+
     >>> gelu([1.0, -2.0]).round(4)
     array([ 0.8413, -0.0455])
     """
@@ -152,6 +189,10 @@ def gelu(x, out=None) -> np.ndarray:
 
 def gelu_tanh(x, out=None) -> np.ndarray:
     """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), near gelu (Hendrycks and Gimpel 2016)
+
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
 
     >>> gelu_tanh([1.0, -2.0]).round(4)
     array([ 0.8412, -0.0454])
@@ -162,6 +203,10 @@ def gelu_tanh(x, out=None) -> np.ndarray:
 def silu(x, out=None) -> np.ndarray:
     """x sigmoid(x) (Elfwing et al. 2017)
 
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
+
     >>> silu([1.0, -2.0]).round(4)
     array([ 0.7311, -0.2384])
     """
@@ -170,6 +215,10 @@ def silu(x, out=None) -> np.ndarray:
 
 def hardsigmoid(x, out=None) -> np.ndarray:
     """min(max(x / 6 + 1/2, 0), 1)
+
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
 
     >>> hardsigmoid([0.0, -3.0])
     array([0.5, 0. ])
@@ -180,6 +229,10 @@ def hardsigmoid(x, out=None) -> np.ndarray:
 def hardswish(x, out=None) -> np.ndarray:
     """x hardsigmoid(x) (Howard et al. 2019)
 
+    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
+
     >>> hardswish([3.0, -3.0])
     array([3., 0.])
     """
@@ -189,6 +242,10 @@ def hardswish(x, out=None) -> np.ndarray:
 def softmax(x, out=None) -> np.ndarray:
     """exp(x) / sum of exp(x), over the last axis
 
+    x: numbers or an array, at least one axis; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
+
     >>> softmax([[0.0, 0.0]])
     array([[0.5, 0.5]])
     """
@@ -197,6 +254,10 @@ def softmax(x, out=None) -> np.ndarray:
 
 def log_softmax(x, out=None) -> np.ndarray:
     """log(softmax(x)), over the last axis
+
+    x: numbers or an array, at least one axis; float32 and float64 stay, whole numbers give float64.
+    out: an array for the result, x itself or one apart from it; None makes one.
+    Raises ValueError, TypeError: x or out will not do.
 
     >>> log_softmax([[0.0, 0.0]]).round(4)
     array([[-0.6931, -0.6931]])

@@ -212,7 +212,7 @@ class EarlyStopping:
 
     Raises:
         ValueError, TypeError: an argument is not what it should be, or mode is "min" for an accuracy or a score; in a
-            fit, there is no number of that name, which is told before the first batch.
+            fit, there is no number of that name: raised before the first batch.
 
     >>> import numpy as np, fastnn
     >>> x = np.linspace(-1, 1, 64)[:, None]
@@ -315,7 +315,7 @@ class Checkpoint:
         OSError: the file cannot be written. The fit ends, before its first batch if the folder is missing or may not be
             written; the trainer can resume when the reason is gone.
         ValueError, TypeError: an argument is not what it should be, or mode is "min" for an accuracy or a score; in a
-            fit, there is no number of the monitor's name, which is told before the first batch.
+            fit, there is no number of the monitor's name: raised before the first batch.
 
     >>> import pathlib, tempfile, numpy as np, fastnn
     >>> path = pathlib.Path(tempfile.mkdtemp(), "run.safetensors")

@@ -25,12 +25,11 @@ from .descent import Descent
 from .estimator_fit import EstimatorFit, Tasks
 from .estimator_network import EstimatorNetwork, Networks, refuse_zero, working_dtype
 from .estimator_parameters import MORE_DEFAULTS, OF_EPOCHS
+from .fit_loop import NO_ORDER
 from .kernels import optimizer as layout
 from .sparse_rows import dense_rows, pieces
 from .validation import shape_text, wrong_shape
 
-# The order of rows that are taken as they lie.
-NO_ORDER = np.empty(0, np.int64)
 # One call of the kernel does about so many multiply-adds, a tenth of a second: Ctrl-C waits for its end.
 CALL_WORK = 5_000_000_000
 

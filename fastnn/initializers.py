@@ -63,6 +63,8 @@ def _shape(fan_in, fan_out):
 def glorot_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Uniform of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010): the default of saturating activations.
 
+    rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
+
     >>> import numpy as np
     >>> glorot_uniform(np.random.default_rng(0), 3, 2, "float32").shape
     (3, 2)
@@ -72,6 +74,8 @@ def glorot_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
 
 def glorot_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Normal of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010).
+
+    rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
 
     >>> import numpy as np
     >>> glorot_normal(np.random.default_rng(0), 3, 2, "float32").dtype
@@ -83,6 +87,8 @@ def glorot_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
 def he_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Uniform of variance 2 / fan_in (He et al. 2015): the default of relu and its relatives.
 
+    rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
+
     >>> import numpy as np
     >>> bool(abs(he_uniform(np.random.default_rng(0), 6, 50, "float64")).max() < 1)
     True
@@ -92,6 +98,8 @@ def he_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
 
 def he_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Normal of variance 2 / fan_in (He et al. 2015).
+
+    rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
 
     >>> import numpy as np
     >>> he_normal(np.random.default_rng(0), 3, 2, "float64").shape
@@ -103,6 +111,8 @@ def he_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
 def lecun_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Uniform of variance 1 / fan_in (LeCun et al. 1998).
 
+    rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
+
     >>> import numpy as np
     >>> bool(abs(lecun_uniform(np.random.default_rng(0), 3, 50, "float64")).max() < 1)
     True
@@ -113,6 +123,8 @@ def lecun_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
 def lecun_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """Normal of variance 1 / fan_in (LeCun et al. 1998): the default of selu, which needs it to keep its variance.
 
+    rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
+
     >>> import numpy as np
     >>> lecun_normal(np.random.default_rng(0), 3, 2, "float64").shape
     (3, 2)
@@ -122,6 +134,8 @@ def lecun_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
 
 def zeros(rng, fan_in, fan_out, dtype) -> np.ndarray:
     """All zeros; draws nothing.
+
+    rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
 
     >>> zeros(None, 1, 2, "float32")
     array([[0., 0.]], dtype=float32)

@@ -177,7 +177,7 @@ def _sequential(source, linears):
         # A file does not tell whether 0 and 1 are learned; whatever else is there, was.
         start = np.zeros(1, dtype), np.ones(1, dtype)
         given = (value if found is None else found for value, found in zip(start, source[1:3], strict=True))
-        result.standardize.assign(*(np.broadcast_to(array, source.features) for array in given), adapted=False)
+        result.standardize._assign(*(np.broadcast_to(array, source.features) for array in given), adapted=False)
     for layer, (linear, _) in zip(result.layers[-len(linears) :], linears, strict=True):
         layer.weight = linear.weight
         terms = [term for term in (linear.bias, linear.offset) if term is not None]

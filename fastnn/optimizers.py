@@ -108,12 +108,24 @@ _POSITIONS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SGD(_Base):
-    """g += weight_decay p;  v = momentum v + g;  p -= learning_rate (g + momentum v if nesterov else v).
+    """Gradient descent: v = momentum v + g;  p -= learning_rate (g + momentum v if nesterov else v).
 
-    nesterov (Sutskever et al. 2013) wants a momentum above 0. `fastnn.optimizers` tells what all optimizers take.
+    Args:
+        learning_rate: the length of a step, at least 0; may be given by its place.
+        momentum: the share of the last v that stays, in [0, 1); 0 keeps none.
+        nesterov: look ahead (Sutskever et al. 2013), as in PyTorch; needs a momentum above 0.
+        weight_decay, clip_norm, clip_value, l1, l2: what becomes of g before, see `fastnn.optimizers`.
 
-    >>> SGD(learning_rate=0.1, momentum=0.9).states()
-    (True, False)
+    Raises:
+        ValueError, TypeError: an argument is out of its range; the message names it.
+
+    >>> from fastnn import MLP, Trainer
+    >>> net = MLP([1, 1], dtype="float64", seed=0)
+    >>> net.parameters = [2.0, 0.0]
+    >>> Trainer(net, "mse", SGD(0.1)).step([[1.0]], [[1.0]])  # slope 2 for both
+    1.0
+    >>> net.parameters
+    array([ 1.8, -0.2])
     """
 
     code = Optimizer.SGD
@@ -139,11 +151,26 @@ class SGD(_Base):
 class RMSprop(_Base):
     """s = alpha s + (1 - alpha) g^2;  v = momentum v + g / (sqrt(s) + eps);  p -= learning_rate v
 
-    (Tieleman and Hinton 2012.) Weight decay is added to the gradient.
-    `fastnn.optimizers` tells what all optimizers take.
+    (Tieleman and Hinton 2012.)
 
-    >>> RMSprop(momentum=0.5).states()
-    (True, True)
+    Args:
+        learning_rate: at least 0; may be given by its place.
+        alpha: the share of the last mean square s that stays, in [0, 1).
+        eps: added to its root, at least 0.
+        momentum: the share of the last v that stays, in [0, 1).
+        weight_decay, clip_norm, clip_value, l1, l2: what becomes of g before, see `fastnn.optimizers`.
+
+    Raises:
+        ValueError, TypeError: an argument is out of its range; the message names it.
+
+    A step is learning_rate / sqrt(1 - alpha) long at first, whatever the size of the gradient:
+
+    >>> from fastnn import MLP, Trainer
+    >>> net = MLP([1, 1], dtype="float64", seed=0)
+    >>> net.parameters = [2.0, 0.0]
+    >>> loss = Trainer(net, "mse", RMSprop(0.01)).step([[1.0]], [[1.0]])
+    >>> net.parameters.round(6)
+    array([ 1.9, -0.1])
     """
 
     code = Optimizer.RMSPROP
@@ -165,10 +192,20 @@ class RMSprop(_Base):
 class Adagrad(_Base):
     """s += g^2;  p -= learning_rate g / (sqrt(s) + eps) (Duchi et al. 2011).
 
-    Weight decay is added to the gradient. `fastnn.optimizers` tells what all optimizers take.
+    Args:
+        learning_rate: at least 0; may be given by its place.
+        eps: added to the root, at least 0.
+        weight_decay, clip_norm, clip_value, l1, l2: what becomes of g before, see `fastnn.optimizers`.
 
-    >>> Adagrad().states()
-    (True, False)
+    Raises:
+        ValueError, TypeError: an argument is out of its range; the message names it.
+
+    >>> from fastnn import MLP, Trainer
+    >>> net = MLP([1, 1], dtype="float64", seed=0)
+    >>> net.parameters = [2.0, 0.0]
+    >>> loss = Trainer(net, "mse", Adagrad(0.01)).step([[1.0]], [[1.0]])
+    >>> net.parameters.round(6)
+    array([ 1.99, -0.01])
     """
 
     code = Optimizer.ADAGRAD
@@ -183,12 +220,28 @@ class Adagrad(_Base):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Adam(_Base):
-    """m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2, both freed of their bias towards 0;
-    p -= learning_rate m / (sqrt(s) + eps) (Kingma and Ba 2014). Weight decay is added to the gradient.
-    `fastnn.optimizers` tells what all optimizers take.
+    """m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2;  p -= learning_rate m^ / (sqrt(s^) + eps)
 
-    >>> Adam(learning_rate=3e-4).beta2
-    0.999
+    with m^ = m / (1 - beta1^t) and s^ = s / (1 - beta2^t), which take away the bias towards 0, where m and s begin
+    (Kingma and Ba 2014).
+
+    Args:
+        learning_rate: at least 0; may be given by its place.
+        beta1, beta2: the shares of the last m and s that stay, in [0, 1).
+        eps: added to the root, at least 0.
+        weight_decay, clip_norm, clip_value, l1, l2: what becomes of g before, see `fastnn.optimizers`.
+
+    Raises:
+        ValueError, TypeError: an argument is out of its range; the message names it.
+
+    The first step is learning_rate long, whatever the size of the gradient:
+
+    >>> from fastnn import MLP, Trainer
+    >>> net = MLP([1, 1], dtype="float64", seed=0)
+    >>> net.parameters = [2.0, 0.0]
+    >>> loss = Trainer(net, "mse", Adam(0.01)).step([[1.0]], [[1.0]])
+    >>> net.parameters.round(6)
+    array([ 1.99, -0.01])
     """
 
     code = Optimizer.ADAM
@@ -208,12 +261,24 @@ class Adam(_Base):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdamW(_Base):
-    """Adam after p *= 1 - learning_rate weight_decay, which keeps the decay out of the moments.
+    """`Adam` after p *= 1 - learning_rate weight_decay, which keeps the decay out of the moments.
 
-    (Loshchilov and Hutter 2017.) `fastnn.optimizers` tells what all optimizers take.
+    (Loshchilov and Hutter 2017.)
 
-    >>> AdamW().weight_decay
-    0.01
+    Args:
+        learning_rate, beta1, beta2, eps: as in `Adam`.
+        weight_decay: at least 0; of all parameters, biases too.
+        clip_norm, clip_value, l1, l2: what becomes of g before, see `fastnn.optimizers`.
+
+    Raises:
+        ValueError, TypeError: an argument is out of its range; the message names it.
+
+    >>> from fastnn import MLP, Trainer
+    >>> net = MLP([1, 1], dtype="float64", seed=0)
+    >>> net.parameters = [2.0, 0.0]
+    >>> loss = Trainer(net, "mse", AdamW(0.01, weight_decay=0.5)).step([[1.0]], [[1.0]])
+    >>> net.parameters.round(6)  # the weight has shrunk by 0.01 too
+    array([ 1.98, -0.01])
     """
 
     code = Optimizer.ADAMW

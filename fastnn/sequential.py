@@ -424,7 +424,7 @@ class Sequential:
         return CFunction(self)
 
     def folded(self) -> "Sequential":
-        """An equal model without batch normalization: its running averages are worked into weights and biases.
+        """An equal model without batch normalization: its running averages are folded into weights and biases.
 
         `predict` gives the same to rounding, and sooner. Activations, layer normalization, dropout and a `Standardize`
         stay; parameters are the new model's own, so training one of the two leaves the other alone.

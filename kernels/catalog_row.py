@@ -48,9 +48,9 @@ def eps(dtype):
 
 def ulp_bound(expected, dtype, ulp):
     """ulp units in the last place of the result, and as many of the smallest normal number's."""
-    tiny = float(np.finfo(dtype).smallest_subnormal)
+    least = float(np.finfo(dtype).smallest_subnormal)
     with np.errstate(invalid="ignore"):
-        return ulp * (eps(dtype) * np.abs(expected) + tiny)
+        return ulp * (eps(dtype) * np.abs(expected) + least)
 
 
 def sample(rng, shape, dtype, scale=1.0):

@@ -22,7 +22,7 @@ from .symbols import shared
 from .threads import threads_for
 from .workers import finder, worker
 
-# Multiply-adds from which another thread pays for its launch (2 us) and for the part of the operands it packs anew.
+# Multiply-adds from which another thread pays for its launch, 1 to 2 us, and for the operands that it packs anew.
 GRAIN = 1 << 17
 # With so few rows the weights' way from the cache takes the time, not their multiplications: what counts is how many
 # bytes of weights a thread has. One row through 784-256-128-10, whose first layer has 800 KB, takes 7.3 us on one Zen 5

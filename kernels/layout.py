@@ -85,7 +85,7 @@ def forward_size(table, rows, threads, size, nr):
 
 @plain
 def training_size(table, inputs, targets, rows, threads, size, nr, parameters):
-    """Elements of the workspace of `train` and `loss_and_gradient`; the order of its parts is that of `plan_step`."""
+    """Elements of the workspace of `train_planned` and `loss_and_gradient`, its parts in the order of `plan_step`."""
     activations, z = record_sizes(table)
     last = table[table.shape[0] - 1, OUT]
     per_row = 2 * activations + z + last + inputs + targets + 1

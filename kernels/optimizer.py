@@ -234,7 +234,8 @@ def sgd(parameters, gradient, state1, state2, step, hyper):
         state1: v, (n,), 0 at first; empty without momentum.
         state2: not used; may be empty.
         step: number of the update, from 1.
-        hyper: float64 (12,): [0] rate, [1] momentum, [4] decay, [5] nesterov (0 or 1), [6] clip value (0: none).
+        hyper: float64 (12,), as `fastnn.SGD(...).hyper()` gives it:
+            [0] rate, [1] momentum, [4] decay, [5] nesterov (0 or 1), [6] clip value (0: none).
 
     >>> p, g, v, hyper = np.array([1.0, 2.0]), np.array([0.5, -0.5]), np.zeros(2), np.zeros(12)
     >>> hyper[:2] = 0.1, 0.9  # rate, momentum
@@ -257,7 +258,8 @@ def rmsprop(parameters, gradient, state1, state2, step, hyper):
         state1: s, (n,), 0 at first.
         state2: v, (n,), 0 at first; empty without momentum.
         step: number of the update, from 1.
-        hyper: float64 (12,): [0] rate, [1] momentum, [2] alpha, [3] eps, [4] decay, [6] clip value (0: none).
+        hyper: float64 (12,), as `fastnn.RMSprop(...).hyper()` gives it:
+            [0] rate, [1] momentum, [2] alpha, [3] eps, [4] decay, [6] clip value (0: none).
 
     >>> p, g, s, hyper = np.array([1.0, 2.0]), np.array([0.5, -5.0]), np.zeros(2), np.zeros(12)
     >>> hyper[:4] = 0.01, 0.0, 0.99, 1e-8  # rate, momentum, alpha, eps
@@ -277,7 +279,8 @@ def adagrad(parameters, gradient, state1, state2, step, hyper):
         state1: s, (n,), 0 at first.
         state2: not used; may be empty.
         step: number of the update, from 1.
-        hyper: float64 (12,): [0] rate, [3] eps, [4] decay, [6] clip value (0: none).
+        hyper: float64 (12,), as `fastnn.Adagrad(...).hyper()` gives it:
+            [0] rate, [3] eps, [4] decay, [6] clip value (0: none).
 
     >>> p, g, s, hyper = np.array([1.0, 2.0]), np.array([3.0, -4.0]), np.zeros(2), np.zeros(12)
     >>> hyper[[0, 3]] = 0.5, 1e-10  # rate, eps
@@ -300,8 +303,8 @@ def adam(parameters, gradient, state1, state2, step, hyper):
         state1: m, (n,), 0 at first.
         state2: s, (n,), 0 at first.
         step: number of the update, from 1.
-        hyper: float64 (12,): [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [6] clip value (0: none),
-            [9] 'epsilon hat' (0 or 1).
+        hyper: float64 (12,), as `fastnn.Adam(...).hyper()` gives it:
+            [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [6] clip value (0: none), [9] 'epsilon hat' (0 or 1).
 
     The first update is of the size of the rate, whatever that of the gradient:
 
@@ -323,8 +326,8 @@ def adamw(parameters, gradient, state1, state2, step, hyper):
         state1: m, (n,), 0 at first.
         state2: s, (n,), 0 at first.
         step: number of the update, from 1.
-        hyper: float64 (12,): [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [6] clip value (0: none),
-            [9] 'epsilon hat' (0 or 1).
+        hyper: float64 (12,), as `fastnn.AdamW(...).hyper()` gives it:
+            [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [6] clip value (0: none), [9] 'epsilon hat' (0 or 1).
 
     >>> p, g, m, s, hyper = np.array([1.0, 2.0]), np.array([0.5, 0.0]), np.zeros(2), np.zeros(2), np.zeros(12)
     >>> hyper[:5] = 0.1, 0.9, 0.999, 1e-8, 0.01  # rate, betas, eps, decay

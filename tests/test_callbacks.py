@@ -50,7 +50,7 @@ class Recorder:
 
 
 def test_hooks_in_their_order(data, monkeypatch):
-    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(fastnn.fit_loop, "CALL_SECONDS", 0.0)
     recorder = Recorder()
     make().fit(*data, batch_size=20, epochs=2, callbacks=[recorder])
     assert recorder.seen == ["begin", 1, 2, 3, "epoch 1", 4, 5, 6, "epoch 2", "end"]
@@ -289,7 +289,7 @@ HOOKS = [("on_fit_begin", 1), ("on_batches_end", 1), ("on_batches_end", 8), ("on
 @pytest.mark.parametrize("first", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("hook", "count"), HOOKS)
 def test_a_fit_goes_on_to_the_same_bits(data, tmp_path, monkeypatch, hook, count, first):
-    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)  # an update a call
+    monkeypatch.setattr(fastnn.fit_loop, "CALL_SECONDS", 0.0)  # an update a call
     settings = {"batch_size": 16, "epochs": 30, "seed": 3, **settings_of(data)}
     straight = make(optimizer=fastnn.Adam(learning_rate=0.2))
     straight.fit(*data, **settings, callbacks=callbacks_of(tmp_path / "straight.csv"))

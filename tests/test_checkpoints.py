@@ -46,10 +46,10 @@ SCRIPT = """
 import hashlib, json, os, pathlib, sys, time
 import numpy as np
 import fastnn
-from fastnn import trainer as module
+from fastnn import fit_loop
 
 path, log, epochs, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-module.CALL_SECONDS = 0.0  # an update a call
+fit_loop.CALL_SECONDS = 0.0  # an update a call
 
 
 class Pace:
@@ -121,7 +121,7 @@ def test_kills_lose_nothing(tmp_path, rng):
 
 
 def test_a_fit_that_holds_rows_back_resumes_with_the_same_rows(data, path, rng, monkeypatch):
-    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(fastnn.fit_loop, "CALL_SECONDS", 0.0)
     weight = rng.uniform(0.5, 2, 50)
     given = {"batch_size": 5, "epochs": 4, "seed": 1, "sample_weight": weight, "validation_split": 0.3}
     callbacks = lambda last: [EarlyStopping(restore_best=True), Checkpoint(path, 3, "updates"), last]
@@ -168,7 +168,7 @@ def test_a_fit_without_weights_does_not_go_on_with_them(rng, given):
 
 
 def test_a_checkpoint_within_an_epoch(data, path, monkeypatch):
-    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(fastnn.fit_loop, "CALL_SECONDS", 0.0)
     straight = make(optimizer="adam")
     straight.fit(*data, batch_size=5, epochs=3, seed=1)
 
@@ -190,7 +190,7 @@ def test_a_checkpoint_within_an_epoch(data, path, monkeypatch):
 
 @pytest.mark.parametrize(("every", "unit", "written"), [(2, "epochs", [0, 2, 2, 4]), (25, "updates", [0, 0, 2, 2])])
 def test_how_often(data, path, monkeypatch, every, unit, written):
-    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(fastnn.fit_loop, "CALL_SECONDS", 0.0)
     seen = []
 
     class Watch:

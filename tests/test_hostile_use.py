@@ -174,7 +174,7 @@ class InEpoch2:
 
 
 def test_after_a_loss_that_is_not_finite_the_fit_resumes_with_that_epoch(x, y, monkeypatch):
-    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)  # an update a call
+    monkeypatch.setattr(fastnn.fit_loop, "CALL_SECONDS", 0.0)  # an update a call
     straight, failed, bad = make(), make(), y.copy()
     expected = straight.fit(x, y, epochs=3, batch_size=4, seed=0)
 
@@ -194,7 +194,7 @@ def test_after_a_loss_that_is_not_finite_the_fit_resumes_with_that_epoch(x, y, m
 
 
 def test_a_resumed_epoch_that_fails_goes_back_to_where_it_was_taken_up(x, y, monkeypatch):
-    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(fastnn.fit_loop, "CALL_SECONDS", 0.0)
     straight, failed = make(), make()
     expected = straight.fit(x, y, epochs=3, batch_size=4, seed=0)
 

@@ -15,7 +15,7 @@ import pytest
 from numba import types
 
 import fastnn
-from fastnn import fit_task
+from fastnn import fit_loop, fit_task
 from fastnn import trainer as module
 from fastnn.interrupts import Interrupts
 from fastnn.kernels.compilation import aside
@@ -110,10 +110,10 @@ HAMMER = """
 import os, pathlib, random, signal, sys, threading, time
 import numpy as np
 import fastnn
-from fastnn import trainer as module
+from fastnn import fit_loop
 
 wanted, log, end = int(sys.argv[1]), sys.argv[2], time.monotonic() + float(sys.argv[3])
-module.CALL_SECONDS = 0.0  # an update a call: interrupts mostly fall into Python
+fit_loop.CALL_SECONDS = 0.0  # an update a call: interrupts mostly fall into Python
 x = np.random.default_rng(0).standard_normal((100, 3)).astype(np.float32)
 y = (x**2).sum(axis=1)
 chance = random.Random(0)
@@ -352,7 +352,7 @@ def test_who_compiles_already_does_not_wait_for_another_thread():
 def test_a_fit_compiles_outside_of_what_ctrl_c_waits_for(order, shuffle, rng, monkeypatch):
     """The plan, which compiles, is made before interrupts are held; the kernel finds its signature for any layout."""
     held, begun, plan, kernel = [], [], module.training_plan, module.train_planned
-    monkeypatch.setattr(module, "Interrupts", lambda: begun.append(Interrupts()) or begun[0])
+    monkeypatch.setattr(fit_loop, "Interrupts", lambda: begun.append(Interrupts()) or begun[0])
     monkeypatch.setattr(module, "training_plan", lambda *a: held.append(begun[0]._holding) or plan(*a))
     x = np.asarray(rng.standard_normal((50, 3)), np.float32, order)
     fastnn.MLP([3, 4, 1], seed=0).fit(x, x.sum(axis=1), batch_size=20, epochs=2, shuffle=shuffle)

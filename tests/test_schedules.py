@@ -244,7 +244,7 @@ def test_how_calls_are_cut_does_not_show(data, monkeypatch):
     callbacks = [fastnn.LearningRateScheduler(OneCycle())]
     whole, cut = make(), make()
     whole.fit(*data, batch_size=4, epochs=3, seed=1, callbacks=callbacks)
-    monkeypatch.setattr(fastnn.trainer, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(fastnn.fit_loop, "CALL_SECONDS", 0.0)
     cut.fit(*data, batch_size=4, epochs=3, seed=1, callbacks=callbacks)
     np.testing.assert_array_equal(whole.net.parameters, cut.net.parameters)
 

@@ -8,26 +8,20 @@ import numpy as np
 
 from . import FULL
 
-# (sizes, activation, batch)
-NETWORKS = {
-    "4-32-32-1": ((4, 32, 32, 1), "tanh", 32),
-    "64-64-10": ((64, 64, 10), "relu", 32),
-    "784-256-128-10": ((784, 256, 128, 10), "relu", 128),
-}
-if FULL:
-    NETWORKS |= {
-        "100-512-256-1": ((100, 512, 256, 1), "relu", 1024),
-        "1024-1024-1024-10": ((1024, 1024, 1024, 10), "relu", 256),
-    }
+# The modules beside this package.
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+import work
+from peak import peak_gflops
+
+NETWORKS = work.NETWORKS
+if not FULL:
+    NETWORKS = {name: NETWORKS[name] for name in ("4-32-32-1", "64-64-10", "784-256-128-10")}
 DTYPES = ["float32", "float64"] if FULL else ["float32"]
 
 
 @functools.cache
 def peak(dtype):
     """GFLOP/s of one core in fused multiply-adds."""
-    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-    from peak import peak_gflops
-
     return float(np.median([peak_gflops(np.dtype(dtype).type) for _ in range(5)]))
 
 
