@@ -10,7 +10,7 @@ import numpy as np
 from numpy import empty, ndarray
 
 from .kernels import activation as kernel
-from .kernels.activation import NEVER_SHARED, SOFTMAX, activate_usual, activation_threads, columns_of
+from .kernels.activation import SOFTMAX, activate_usual, activation_threads, columns_of
 from .validation import converted, real_array, result_array
 
 __all__ = [
@@ -40,29 +40,37 @@ def _result_dtype(dtype):
     raise TypeError(f"x: expected real numbers of at most 64 bits, got dtype {dtype}")
 
 
-def _done(run, activation, x, out):
-    """Whether f(x) is in out now: only if x is contiguous, of out's shape, and out itself or apart from it."""
-    source, target = x, out
-    if x.ndim != 1 or out.ndim != 1:
-        if x.ndim == 0 or x.shape != out.shape or not x.flags.c_contiguous:
-            return False
-        source, target = x.reshape(-1), out.reshape(-1)
-    columns = 1 if activation < SOFTMAX else columns_of(activation, out)
-    threads = 1 if out.size < NEVER_SHARED else activation_threads(activation, out)
-    return run(source, activation, target, columns, threads)
+# What `activate_usual` has given, by dtype.
+_usual = {}
+
+
+def _flat(x, out):
+    """x and out with one axis, or None: only if x is contiguous and of out's shape."""
+    if x.ndim == 0 or x.shape != out.shape or not x.flags.c_contiguous:
+        return None
+    return x.reshape(-1), out.reshape(-1)
 
 
 def _apply(activation, x, out):
-    # Small arrays are where checks, not the kernel, take the time: what loops pass goes first and fast.
-    if type(x) is ndarray and (run := activate_usual(dtype := x.dtype)) is not None:
+    # Small arrays are where checks, not the kernel, take the time: what loops pass goes first and fast. With a function
+    # for this, and one that is asked for the kernel, 16 numbers took 0.37 us instead of 0.29.
+    if type(x) is ndarray and (usual := _usual.get(dtype := x.dtype)) is not None:
         result = empty(x.shape, dtype) if out is None else out
-        usual = type(result) is ndarray and result.dtype is dtype and result.flags.carray
-        if usual and _done(run, activation, x, result):
-            return result
+        if type(result) is ndarray and result.dtype is dtype and result.flags.carray:
+            flat = (x, result) if x.ndim == result.ndim == 1 else _flat(x, result)
+            if flat is not None:
+                run, worker, alone = usual
+                columns = 1 if activation < SOFTMAX else columns_of(activation, result)
+                threads = 1 if result.size < alone[activation] else activation_threads(activation, result)
+                # False if x is not contiguous, or neither out nor apart from it.
+                if run(worker, flat[0], activation, flat[1], columns, threads):
+                    return result
     array = real_array(x, "x")
     if activation >= SOFTMAX and array.ndim == 0:
         raise ValueError("x: expected at least one axis, got a scalar")
     dtype = _result_dtype(array.dtype)
+    if dtype not in _usual:
+        _usual[dtype] = activate_usual(dtype)
     # The kernel may work in place, but only element on element.
     result = result_array(out, array.shape, dtype, None if out is x else array)
     if array.size:

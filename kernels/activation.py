@@ -6,7 +6,6 @@ for gelu, gelu_tanh, silu and hardswish (`codes.NEEDS_PRE_ACTIVATION`).
 Loops go through vectors (`simd.load_vector`), branch-free; one switch stands outside each.
 """
 
-import functools
 
 import numpy as np
 from numba import intp
@@ -68,8 +67,6 @@ COSTS = {
     8: (150, 150, 150, 730, 730, 870, 930, 2170, 2190, 1410, 1050, 150, 150, 1400, 1400),
 }
 PARALLEL_COST = 2_750_000
-# Fewer elements than so many are not shared by any activation.
-NEVER_SHARED = 2 * PARALLEL_COST // max(map(max, COSTS.values()))
 
 
 @inner
@@ -299,12 +296,14 @@ def activate_flat(worker, x, activation, out, columns, threads):
     return fit
 
 
-@functools.cache
 def activate_usual(dtype):
-    """`activate_flat` for arrays of this very dtype without its first argument, by its entry point; None for others."""
-    if dtype not in FLOATS:
-        return None
-    return functools.partial(activate_flat.entry_point(dtype), activate_worker.address(dtype))
+    """For arrays of this very dtype, float32 or float64: what `activations` calls, by its entry point.
+
+    Returns:
+        (`activate_flat`, its first argument, by activation from how many elements on to ask `activation_threads`)
+    """
+    alone = tuple(-(-2 * PARALLEL_COST // cost) for cost in COSTS[dtype.itemsize])
+    return activate_flat.entry_point(dtype), activate_worker.address(dtype), alone
 
 
 @worker(lambda t: (t[::1], t[::1], intp, t[::1], intp, intp, intp))
@@ -334,9 +333,7 @@ def columns_of(activation, out):
 
 def activation_threads(activation, out):
     """Threads that pay for an activation of so many elements as out has."""
-    cost = out.size * COSTS[out.itemsize][activation]
-    # Calls of Python are much for small arrays: those that would say 1 are left out.
-    return 1 if cost < 2 * PARALLEL_COST else threads_for(cost, PARALLEL_COST)
+    return threads_for(out.size * COSTS[out.itemsize][activation], PARALLEL_COST)
 
 
 @serial_in_njit(activate_serial)
