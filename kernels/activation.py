@@ -6,7 +6,6 @@ for gelu, gelu_tanh, silu and hardswish (`codes.NEEDS_PRE_ACTIVATION`).
 Loops go through vectors (`simd.load_vector`), branch-free; one switch stands outside each.
 """
 
-
 import numpy as np
 from numba import intp
 
