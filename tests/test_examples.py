@@ -13,6 +13,8 @@ import shutil
 import numpy as np
 import pytest
 
+import fastnn
+
 ROOT = pathlib.Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
@@ -26,12 +28,13 @@ def printed(name, capsys):
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["network", "estimator", "compiled code"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["network", "classes", "estimator", "compiled code"])
 def test_an_example_of_the_readme_prints_what_it_says(block, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
     assert said
-    exec(block, {})
+    # The second one goes on with the first one's imports.
+    exec(block, {"np": np, "fastnn": fastnn})
     assert capsys.readouterr().out.splitlines() == said
 
 
