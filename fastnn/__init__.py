@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 # Python started in the source's folder finds this package there, with its kernels beside it, before an installed one.
 _folder = pathlib.Path(__file__).parent
-if not (_folder / "kernels").is_dir():
+if not (_folder / "kernels").is_dir() and (_folder.parent / "kernels" / "jit.py").is_file():
     __path__.append(str(_folder.parent))
+    from . import kernels
+
+    __path__.pop()
 
 from . import activations, callbacks, initializers, kernels, losses, optimizers, schedules
 from .callbacks import Checkpoint, CSVLogger, EarlyStopping, LearningRateScheduler

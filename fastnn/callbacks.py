@@ -538,13 +538,14 @@ class CSVLogger:
             self.on_epoch_end(trainer, history)
 
     def on_epoch_end(self, trainer, history):
-        """Write what is not in the file yet; all that the history has, if numbers of earlier epochs are others now."""
+        """Write what is not in the file yet; all that there is, if the file's last epoch has other numbers now."""
         names, lines = ["epoch", *history.metrics], len(history.epochs)
         columns = [history.epochs, *history.metrics.values()]
         rows_from = lambda first: list(
             itertools.zip_longest(*(column[first:lines] for column in columns), fillvalue=math.nan)
         )
-        if names != self._names or (self._lines and str(rows_from(self._lines - 1)[0]) != self._last):
+        last = str(rows_from(self._lines - 1)[:1]) if self._lines else ""
+        if names != self._names or last != self._last:
             self._lines = 0
         rows = rows_from(self._lines)
         if not rows:
@@ -554,7 +555,7 @@ class CSVLogger:
             if not self._lines:
                 writer.writerow(names)
             writer.writerows(rows)
-        self._names, self._lines, self._last = names, lines, str(rows[-1])
+        self._names, self._lines, self._last = names, lines, str(rows[-1:])
 
     def on_fit_end(self, trainer, history):
         """Write what has been noted of the last epoch since."""

@@ -18,7 +18,7 @@ class Descent:
         schedule: scikit-learn's object.
         scheduler: the `LearningRateScheduler` of a schedule of fastnn's, or None.
         steps: updates done so far.
-        learning_rate: the schedule's, which may be assigned between two fits.
+        learning_rate: the schedule's; that of sgd may be assigned between two fits.
         seed: of what dropout drops, or None as long as nothing has been dropped.
     """
 
@@ -94,10 +94,12 @@ class Descent:
             self._renew()
 
     def _scale_velocity(self, before):
-        velocity, most = self._states[0], np.finfo(self._states[0].dtype).max
+        velocity, rate, largest = self._states[0], self.schedule.learning_rate, np.finfo(np.float64).max
+        ratio = min(before / rate, largest) if rate != 0 else largest
         # At a rate so low that the velocity would be infinite, steps are 0.
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            np.clip(velocity * (np.float64(before) / self.schedule.learning_rate), -most, most, out=velocity)
+        most = np.finfo(velocity.dtype).max
+        with np.errstate(over="ignore"):
+            velocity[:] = np.clip(np.multiply(velocity, ratio, dtype=np.float64), -most, most)
 
     def run(self, x, y, weight, order, batch_size, count, rates):
         """Updates on `count` batches of the data, in this order or as they lie if it is empty; returns their losses.

@@ -53,8 +53,8 @@ class FitLoop:
                 finally:
                     interrupts.hold()
         except BaseException as error:
-            # Who called net.fit has no other way to it. An error of the user's may have no room for it.
-            with contextlib.suppress(AttributeError):
+            # Who called net.fit has no other way to it. An error of the user's may not take it.
+            with contextlib.suppress(Exception):
                 error.trainer = self
             raise
 

@@ -45,7 +45,7 @@ class History:
 
         Raises:
             TypeError: number is none, or name no text.
-            ValueError: there is no epoch yet.
+            ValueError: there is no epoch yet, or name is "epoch".
 
         >>> history = History()
         >>> history.append(1, {"loss": 0.5})
@@ -56,6 +56,8 @@ class History:
         """
         if not isinstance(name, str):
             raise TypeError(f"name: expected a str, got {shown(name)}")
+        if name == "epoch":
+            raise ValueError("name: expected another one than 'epoch', which numbers the epochs")
         if not is_number(number):
             raise TypeError(f"number: expected a float for {name}, got {shown(number)}")
         if not self.epochs:

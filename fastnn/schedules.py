@@ -246,7 +246,7 @@ class ReduceOnPlateau(Schedule):
         return self.State(None, None, None, 0, 0)
 
     def current(self, state, base):
-        """The learning rate in this state; base is the optimizer's, from which it begins anew if that has changed."""
+        """The learning rate in this state; base is the optimizer's, which counts if it is another one now."""
         return state.learning_rate if state.base == base else base
 
     def observe(self, state, number, base):

@@ -257,17 +257,21 @@ class Sequential:
             samples, rows = x, x.shape[0]
         shape = (self._out_features,) if single else (rows, self._out_features)
         if out is None:
-            out = empty(shape, self._dtype)
-        elif not (flags.owndata and out is not x and _is_usual(out, shape, self._dtype)):
+            out = target = empty(shape, self._dtype)
+        elif flags.owndata and out is not x and _is_usual(out, shape, self._dtype):
+            target = out
+        else:
             result_array(out, shape, self._dtype, x)
             refuse_overlap(out, self._parameters, "out", "the parameters")
             refuse_overlap(out, self._statistics, "out", "the statistics")
+            # An array itself: a subclass may do anything when it is asked for a part.
+            target = np.asarray(out)
         resources, most = self._resources, self._num_threads
         never_shared, planned_for_one, planned = resources.scratch.small
         if rows > (planned_for_one if most == 1 else never_shared):
             planned = resources.inference(rows, most)
         forward, address, _memory = planned
-        forward(address, samples, out[None] if single else out)
+        forward(address, samples, target[None] if single else target)
         return out
 
     __call__ = predict

@@ -8,8 +8,9 @@ import numba
 
 
 def source_digest():
-    """A digest of all kernel sources, and of the Numba and the Python that compile them."""
-    digest = hashlib.sha256(f"{numba.__version__} {sys.implementation.cache_tag}".encode())
+    """A digest of all kernel sources, and of the Numba and the Python, with its objects' size, that compile them."""
+    python = f"{sys.implementation.cache_tag} {object.__basicsize__}"
+    digest = hashlib.sha256(f"{numba.__version__} {python}".encode())
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -80,7 +80,8 @@ def driver(signature, **options):
     training kernel, of 5 s each. Where it may compile no more, arguments convert to what there is, in 0.1 us.
 
     Args:
-        signature: the argument types as a function of the element type; arrays among them are borrowed.
+        signature: the argument types as a function of the element type; arrays among them, not those in tuples, are
+            borrowed.
         options: those in place of OPTIONS.
     """
 

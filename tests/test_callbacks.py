@@ -806,3 +806,10 @@ def test_a_rate_that_is_set_after_a_reduction_counts(rng):
     callbacks = [LearningRateScheduler(schedule), set_rate]
     history = MLP([2, 1], seed=0).fit(x, x[:, 0], epochs=7, seed=0, optimizer=Adam(1e-2), callbacks=callbacks)
     assert history.metrics["learning_rate"] == [1e-2, 1e-2, 1e-2, 5e-3, 1e-5, 5e-6, 5e-6]
+
+
+def test_no_number_is_called_epoch():
+    history = fastnn.History()
+    history.append(1, {"loss": 1.0})
+    with pytest.raises(ValueError, match="name: expected another one than 'epoch'"):
+        history.note("epoch", 1.0)

@@ -344,3 +344,46 @@ def test_a_driver_borrows_its_arrays(dtype):
     assert (sys.getrefcount(nothing), sys.getrefcount(out)) == (references, before)
     with pytest.raises(TypeError):
         last_element(whole.astype(np.int32), out)
+
+
+class Impostor:
+    """Says that it is an array, as arrays on GPUs do: Numba believes it."""
+
+    _numba_type_ = numba.types.Array(numba.float32, 2, "C")
+
+    def __init__(self, array):
+        self.array = array
+
+    def __getattr__(self, name):
+        return getattr(self.array, name)
+
+
+class Subclass(np.ndarray):
+    """An array that gives no part of itself."""
+
+    def __getitem__(self, index):
+        return [1, 2, 3]
+
+
+def test_a_driver_takes_no_other_object_for_an_array():
+    net, x, out = fastnn.MLP([3, 2], seed=0), np.ones((4, 3), np.float32), np.empty((4, 2), np.float32)
+    workspace = fastnn.workspace(net.network, 4)
+    expected = net.predict(x)
+    fastnn.kernels.forward(net.table, net.parameters, x, out, workspace)
+    np.testing.assert_array_equal(out, expected)
+    with pytest.raises(TypeError, match="expected a NumPy array of 2 axes"):
+        fastnn.kernels.forward(net.table, net.parameters, Impostor(x), out, workspace)
+    last_element.ready(np.dtype(np.float32))
+    call = last_element.entry_point(np.dtype(np.float32))
+    for wrong in (x[0], x[0, 0, ...], x[None], [[1.0]], None, Impostor(x)):
+        with pytest.raises(TypeError, match="expected a NumPy array of 2 axes"):
+            call(wrong, out[0])
+    call(x.view(Subclass), out[0].view(Subclass))
+    assert out[0, 0] == 1
+
+
+def test_predict_asks_no_subclass_for_its_parts():
+    net, x = fastnn.MLP([3, 2], seed=0), np.ones(3, np.float32)
+    out = np.empty(2, np.float32).view(Subclass)
+    assert net.predict(x, out) is out
+    np.testing.assert_array_equal(np.asarray(out), net.predict(x))

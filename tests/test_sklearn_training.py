@@ -1048,6 +1048,16 @@ def test_rates_that_fall_to_nothing(dtype, rng):
     assert np.isfinite(model.fit(X, y).loss_)
 
 
+@pytest.mark.parametrize("rate", [0.0, 1e-320])
+def test_a_rate_of_nothing_between_passes(rate, rng):
+    X, y = rng.standard_normal((60, 4)), rng.standard_normal(60)
+    X[:, 0] = 0
+    model = MLPRegressor(hidden_layer_sizes=(5,), solver="sgd", random_state=0).partial_fit(X, y)
+    model._optimizer.learning_rate = rate
+    before = model.predict(X)
+    np.testing.assert_allclose(model.partial_fit(X, y).predict(X), before, rtol=1e-6)
+
+
 def test_the_optimizers_rate_may_be_set_between_passes(rng):
     X, y = rng.standard_normal((60, 4)), rng.standard_normal(60)
     found = []
