@@ -86,8 +86,7 @@ class Resources:
         The function takes the address, x and out, 2-D arrays that have to be of the network's dtype.
 
         For few rows `scratch.small` has it at hand. The caller keeps the memory until the kernel is done: a signal's
-        handler or a subclass of `out` may call `predict` in between, and another workspace then takes the place of
-        this one.
+        handler may call `predict` in between, and another workspace then takes the place of this one.
         """
         scratch = self.scratch
         threads = self._inference_threads(rows, most)
