@@ -44,27 +44,20 @@ def _result_dtype(dtype):
 _usual = {}
 
 
-def _flat(x, out):
-    """x and out with one axis, or None: only if x is contiguous and of out's shape."""
-    if x.ndim == 0 or x.shape != out.shape or not x.flags.c_contiguous:
-        return None
-    return x.reshape(-1), out.reshape(-1)
-
-
 def _apply(activation, x, out):
     # Small arrays are where checks, not the kernel, take the time: what loops pass goes first and fast. With a function
     # for this, and one that is asked for the kernel, 16 numbers took 0.37 us instead of 0.29.
     if type(x) is ndarray and (usual := _usual.get(dtype := x.dtype)) is not None:
         result = empty(x.shape, dtype) if out is None else out
-        if type(result) is ndarray and result.dtype is dtype and result.flags.carray:
-            flat = (x, result) if x.ndim == result.ndim == 1 else _flat(x, result)
-            if flat is not None:
-                run, worker, alone = usual
-                columns = 1 if activation < SOFTMAX else columns_of(activation, result)
-                threads = 1 if result.size < alone[activation] else activation_threads(activation, result)
-                # False if x is not contiguous, or neither out nor apart from it.
-                if run(worker, flat[0], activation, flat[1], columns, threads):
-                    return result
+        fits = type(result) is ndarray and result.dtype is dtype and result.flags.carray
+        # Arrays of one axis are of one shape if they are as long, which `run` looks at.
+        if fits and (axes := x.ndim) == result.ndim and (axes == 1 or (axes and x.shape == result.shape)):
+            run, worker, alone = usual
+            columns = 1 if activation < SOFTMAX else columns_of(activation, result)
+            threads = 1 if result.size < alone[activation] else activation_threads(activation, result)
+            # False if x is not contiguous, or neither out nor apart from it.
+            if run(worker, x, activation, result, columns, threads):
+                return result
     array = real_array(x, "x")
     if activation >= SOFTMAX and array.ndim == 0:
         raise ValueError("x: expected at least one axis, got a scalar")

@@ -10,6 +10,7 @@ import numpy as np
 from numba import intp
 
 from . import elementary, normal, sigmoids
+from .borrowed import flat, layout_is_known
 from .codes import NEEDS_PRE_ACTIVATION, Activation
 from .jit import driver, inner, kernel, read_only, serial_in_njit
 from .launch import run
@@ -278,7 +279,7 @@ def activate_serial(x, activation, out):
     activate_array(activation, x, out, out.shape[-1])
 
 
-@driver(lambda t: (intp, read_only(t, 1, "A"), intp, t[::1], intp, intp), nogil=False)
+@driver(lambda t: (intp, flat(read_only(t, 1, "A")), intp, flat(t[::1]), intp, intp), nogil=False)
 def activate_flat(worker, x, activation, out, columns, threads):
     """`activate_serial` over flat arrays, rows of `columns` elements shared by threads, if the arrays fit.
 
@@ -299,8 +300,11 @@ def activate_usual(dtype):
     """For arrays of this very dtype, float32 or float64: what `activations` calls, by its entry point.
 
     Returns:
-        (`activate_flat`, its first argument, by activation from how many elements on to ask `activation_threads`)
+        (`activate_flat`, its first argument, by activation from how many elements on to ask `activation_threads`), or
+        None where it takes arrays of one axis alone
     """
+    if not layout_is_known():
+        return None
     alone = tuple(-(-2 * PARALLEL_COST // cost) for cost in COSTS[dtype.itemsize])
     return activate_flat.entry_point(dtype), activate_worker.address(dtype), alone
 

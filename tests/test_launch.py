@@ -11,6 +11,7 @@ import pytest
 
 import fastnn
 from fastnn.kernels import launch, watch
+from fastnn.kernels.borrowed import flat, layout_is_known
 from fastnn.kernels.jit import driver, kernel, read_only
 from fastnn.kernels.watch import (
     BETWEEN_LOOKS,
@@ -344,6 +345,36 @@ def test_a_driver_borrows_its_arrays(dtype):
     assert (sys.getrefcount(nothing), sys.getrefcount(out)) == (references, before)
     with pytest.raises(TypeError):
         last_element(whole.astype(np.int32), out)
+
+
+@driver(lambda t: (flat(read_only(t, 1, "A")), t[::1]), nogil=False)
+def flat_extent(x, out):
+    """A driver that takes arrays of any number of axes."""
+    out[0], out[1] = x.shape[0], x.strides[0]
+
+
+def test_a_driver_takes_arrays_of_any_axes_as_one_axis(dtype):
+    assert layout_is_known()
+    flat_extent.ready(np.dtype(dtype))
+    call = flat_extent.entry_point(np.dtype(dtype))
+    whole, out = np.arange(48, dtype=dtype).reshape(2, 4, 6), np.empty(2, dtype)
+    read_only_view = whole[:1]
+    read_only_view.flags.writeable = False
+    arrays = (whole, whole[0], whole[0, 0], whole[0, 0, 0, ...], whole[None], whole[:0], whole[:, :0], read_only_view)
+    others = (
+        whole.T,
+        whole[:, ::2],
+        whole[..., 1:],
+        whole[0, 0, ::2],
+        np.asfortranarray(whole),
+        np.broadcast_to(out, (3, 2)),
+    )
+    for x in (*arrays, *others):
+        call(x, out)
+        assert tuple(out) == (x.size, x.itemsize if x.flags.c_contiguous else 0)
+    for wrong in ([1.0], None, 1.0, np.float32(1), Impostor(whole)):
+        with pytest.raises(TypeError, match="expected a NumPy array"):
+            call(wrong, out)
 
 
 class Impostor:
