@@ -50,6 +50,16 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
 
         Raises:
             ValueError, TypeError: as scikit-learn's class; X_val without y_val, or with lbfgs.
+
+        >>> from sklearn.datasets import load_iris
+        >>> from fastnn.sklearn import MLPClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> enough = lambda fit, history: fit.epochs == 2
+        >>> model = MLPClassifier(callbacks=[enough], random_state=0)
+        >>> model.fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2]).n_iter_
+        2
+        >>> len(model.validation_loss_curve_)
+        2
         """
         with self._watching(X_val, y_val, sample_weight_val):
             return super().fit(X, y, sample_weight)

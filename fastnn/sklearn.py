@@ -129,6 +129,14 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
 
         Raises:
             ValueError, TypeError: as scikit-learn's class; X_val without y_val, or early stopping without them.
+
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = MLPClassifier(random_state=0)
+        >>> for rows in (slice(0, 150, 2), slice(1, 150, 2)):
+        ...     model = model.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
+        >>> model.t_
+        150
         """
         if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             raise ValueError(
@@ -163,6 +171,12 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
 
         Raises:
             NotFittedError, ValueError, TypeError: as scikit-learn's class.
+
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = MLPClassifier(solver="lbfgs", random_state=0, max_iter=1000).fit(X, y)
+        >>> model.predict(X[[0, 50]])
+        array([0, 1])
         """
         self._check_is_fitted()
         return self._predict(X)
@@ -178,6 +192,13 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
 
         Raises:
             NotFittedError, ValueError, TypeError: as scikit-learn's class.
+
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = MLPClassifier(solver="lbfgs", random_state=0, max_iter=1000).fit(X, y)
+        >>> model.predict_proba(X[[0, 50]]).round(2)
+        array([[1., 0., 0.],
+               [0., 1., 0.]])
         """
         self._check_is_fitted()
         out = self._forward_pass_fast(X)
@@ -209,6 +230,12 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
 
         Raises:
             ValueError, TypeError: as scikit-learn's class.
+
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = MLPClassifier(solver="lbfgs", random_state=0, max_iter=1000).fit(X, y)
+        >>> model.score(X, y) > 0.95
+        True
         """
         # accuracy_score looks at labels for longer than a network at a hundred rows. Where those of y can be nothing
         # but labels, as many as there are rows, it finds nothing to refuse.
@@ -301,7 +328,18 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
 
     @available_if(lambda self: self._check_solver())
     def partial_fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
-        """As `MLPClassifier.partial_fit`, without classes."""
+        """As `MLPClassifier.partial_fit`, without classes.
+
+        >>> import numpy as np
+        >>> X = np.linspace(-1, 1, 100)[:, np.newaxis]
+        >>> y = 2 * X.ravel() + 1
+        >>> model = MLPRegressor(random_state=0, early_stopping=True)
+        >>> for first in range(0, 80, 20):
+        ...     rows = slice(first, first + 20)
+        ...     model = model.partial_fit(X[rows], y[rows], X_val=X[80:], y_val=y[80:])
+        >>> len(model.validation_scores_)
+        4
+        """
         with self._watching(X_val, y_val, sample_weight_val):
             return super().partial_fit(X, y, sample_weight)
 
@@ -316,6 +354,13 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
 
         Raises:
             NotFittedError, ValueError, TypeError: as scikit-learn's class.
+
+        >>> import numpy as np
+        >>> X = np.linspace(-1, 1, 100)[:, np.newaxis]
+        >>> y = 2 * X.ravel() + 1
+        >>> model = MLPRegressor(solver="lbfgs", random_state=0).fit(X, y)
+        >>> model.predict([[0.5]]).round(1)
+        array([2.])
         """
         self._check_is_fitted()
         return self._predict(X)
@@ -337,6 +382,13 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
 
         Raises:
             ValueError, TypeError: as scikit-learn's class.
+
+        >>> import numpy as np
+        >>> X = np.linspace(-1, 1, 100)[:, np.newaxis]
+        >>> y = 2 * X.ravel() + 1
+        >>> model = MLPRegressor(solver="lbfgs", random_state=0).fit(X, y)
+        >>> model.score(X, y) > 0.99
+        True
         """
         return super().score(X, self._repeated(y), sample_weight)
 

@@ -62,6 +62,22 @@ def test_every_public_function_has_an_example():
     assert not [place for place in map(".".join, named) if place not in found]
 
 
+@pytest.mark.parametrize("name", ["MLPClassifier", "MLPRegressor"])
+def test_every_method_of_an_estimator_that_is_ours_has_an_example(name):
+    estimator = getattr(pytest.importorskip("fastnn.sklearn"), name)
+    ours = {
+        method: getattr(estimator, method)
+        for kind in estimator.__mro__
+        if kind.__module__.startswith("fastnn.")
+        for method in vars(kind)
+        # scikit-learn gives each class its set_..._request.
+        if not method.startswith(("_", "set_")) and callable(getattr(estimator, method))
+    }
+    assert {"fit", "partial_fit", "predict", "score", "to_network"} <= set(ours)
+    parser = doctest.DocTestParser()
+    assert not [method for method, function in ours.items() if not parser.get_examples(function.__doc__)]
+
+
 def test_results_are_of_the_types_that_signatures_say(net, x, tmp_path):
     """Editors and type checkers go by these: the package says that it has types."""
     trainer, path = fastnn.Trainer(net), tmp_path / "net.safetensors"
