@@ -1,4 +1,4 @@
-"""Workers on threads: the one parallel loop of the package, and when launches are better left out.
+"""Workers on threads: how they are launched, and when launches are better left out.
 
 A launch ends when its last thread has. Where other processes want the cores too, or other threads of the same one, that
 thread first waits until it gets its turn, longer than small work takes in all. OpenBLAS' threads keep their cores for
@@ -19,6 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import inner, parallel_kernel
+from .region import has_openmp, region_of
 from .simd import pointer_to
 from .symbols import shared
 from .watch import (
@@ -115,28 +116,50 @@ def _task(typingctx, address, arguments):
     return sig, codegen
 
 
+def _emit_task(builder, code, data, thread, threads):
+    function = ir.FunctionType(ir.VoidType(), [INDEX] * 3)
+    builder.call(builder.inttoptr(code, function.as_pointer()), [data, thread, threads])
+
+
 @intrinsic
 def _run_task(typingctx, code, data, thread, threads):
     def codegen(context, builder, signature, args):
-        function = ir.FunctionType(ir.VoidType(), [INDEX] * 3)
-        builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
+        _emit_task(builder, *args)
         return context.get_dummy_value()
 
     return types.void(code, data, thread, threads), codegen
 
 
+def _emit_timed_task(builder, words, thread, threads):
+    """A task, and how long it takes added to the sum at an address and to the maximum behind it, unless that is 0."""
+    code, data, times = words
+    timed = cgutils.is_not_null(builder, times)
+    with builder.if_else(timed, likely=False) as (then, otherwise):
+        with then:
+            begin = _clock(builder)
+            _emit_task(builder, code, data, thread, threads)
+            taken = builder.sub(_clock(builder), begin)
+            both = builder.inttoptr(times, ir.ArrayType(INDEX, 2).as_pointer())
+            for column, operation in enumerate(("add", "max")):
+                place = builder.gep(both, [INDEX(0), INDEX(column)])
+                builder.atomic_rmw(operation, place, taken, "monotonic")
+        with otherwise:
+            _emit_task(builder, code, data, thread, threads)
+
+
 @intrinsic
-def _add_time(typingctx, times, time):
-    """Add to the sum at an address, and to the maximum that lies behind it."""
+def _run_timed_task(typingctx, words, thread, threads):
+    sig = types.void(types.UniTuple(types.intp, 3), types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
-        both = builder.inttoptr(args[0], ir.ArrayType(INDEX, 2).as_pointer())
-        for column, operation in enumerate(("add", "max")):
-            place = builder.gep(both, [INDEX(0), INDEX(column)])
-            builder.atomic_rmw(operation, place, args[1], "monotonic")
+        _emit_timed_task(builder, cgutils.unpack_tuple(builder, args[0], 3), *args[1:])
         return context.get_dummy_value()
 
-    return types.void(times, time), codegen
+    return sig, codegen
+
+
+# (threads, (code, data, times))
+_open_region = region_of(_emit_timed_task, 3)
 
 
 @intrinsic
@@ -199,12 +222,8 @@ def _launch_watched(code, data, threads, times):
     for thread in prange(threads):
         if code == 0:
             _talk(data, thread, threads)
-        elif times == 0:
-            _run_task(code, data, thread, threads)
         else:
-            begin = _now()
-            _run_task(code, data, thread, threads)
-            _add_time(times, _now() - begin)
+            _run_timed_task((code, data, times), thread, threads)
 
 
 @inner
@@ -226,7 +245,10 @@ def _share_watched(code, data, threads):
         return
     looks = begin >= state[NEXT_LOOK]
     times = _zeros(16)
-    _launch_watched(code, data, threads, times if looks else 0)
+    if has_openmp():
+        _open_region(threads, (code, data, times if looks else 0))
+    else:
+        _launch_watched(code, data, threads, times if looks else 0)
     now = _now()
     if looks:
         busy = carray(pointer_to(times, STATE), 2)
@@ -255,9 +277,7 @@ def run(address, arguments, threads):
     two addresses alone, so that it is compiled once, not for the arguments of each worker anew.
 
     Rejected: threads of our own that wait for a word in memory to change. Such a launch took 0.7 us, a `prange` region
-    takes 1.3; but what two cores write for each other costs more than that, so that small steps stayed slower on two
-    threads (4-32-32-1, 32 rows: 5.4 us, on one 4.2) and larger ones gained 2 % (64-100-10, 200 rows, float64: 104 us
-    instead of 106).
+    1.3 and one of region.py 0.6; what two cores write for each other costs more than that.
     """
     if threads == 1:
         call(address, (*arguments, 0, 1))

@@ -19,6 +19,7 @@ import threading
 import numba
 from numba.np.ufunc import parallel
 
+from .region import find_openmp
 from .whole_numbers import as_int
 
 # Where Linux tells the groups of processes with their quotas, and which of them this one is in.
@@ -102,6 +103,12 @@ def _launch_is_thread_safe():
     return numba.threading_layer() != "workqueue"
 
 
+@functools.cache
+def _prepare_launch():
+    parallel._launch_threads()
+    find_openmp()
+
+
 def _numba_threads():
     """numba.get_num_threads(), which takes the lock of processes at every call, a microsecond, only for the first."""
     try:
@@ -161,9 +168,11 @@ def get_num_threads() -> int:
 
 
 def threads_for(work, grain):
-    """Threads for `work` units of which each thread should have at least `grain`."""
+    """Threads for `work` units of which each thread should have at least `grain`, ready to be launched."""
     shares = work // grain
     if shares < 2:
         return 1
     count = get_num_threads()
+    if count > 1:
+        _prepare_launch()
     return count if count < shares else shares
