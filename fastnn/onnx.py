@@ -65,22 +65,26 @@ def save(network, path) -> None:
     write_whole(file_path(path), onnx_writer.content(network))
 
 
-def load(path) -> Sequential:
+def load(path, output=None) -> Sequential:
     """Read a dense network from an ONNX file.
 
     What `save` wrote comes back with the same layers and, to the bit, the same parameters and statistics, but without
     dropout. Of other writers' graphs, opset 7 to 28, these are read, if they have one input and one output, of shape
-    (batch, features), float32 or float64 throughout:
+    (batch, features), float32 or float64 throughout; an input of more axes, as that of images, if they are flattened
+    before all else: then `predict` takes rows of all its features.
 
     - Gemm with any transB, alpha and beta; MatMul with a constant behind it, and Add or Sub of a bias;
     - all activations of fastnn, as operators with fastnn's alpha and the like and softmax over the last axis, or
       spelled out, as x (1 + Erf(x / sqrt 2)) / 2 is, which is taken for the function that it stands for;
     - BatchNormalization in use; one behind an activation goes into the next weight; an epsilon other than 1e-5 goes
-      into the variance; LayerNormalization, an epsilon other than 1e-5 going into the weight before it;
-    - factors and summands, one number or one for each column, which go into the weights before or behind them;
-    - (x - mean) / scale of the input, ai.onnx.ml.Scaler and BatchNormalization of the input, which become a
-      `Standardize`; other factors and summands of the input, which go into the first weight;
-    - Identity, Dropout, Flatten and Reshape that change nothing, Cast of the input, and of the output to DOUBLE;
+      into the variance; LayerNormalization, an epsilon other than 1e-5 going into the weight before it, behind an
+      activation or on the input with a `Dense` before it that changes nothing;
+    - factors and summands, one number or one for each column, which go into the weights before or behind them, at the
+      end into a `Dense` of their own;
+    - (x - mean) / scale and x factor + number of the input, ai.onnx.ml.Scaler and BatchNormalization of the input,
+      which become a `Standardize`; other factors and summands of the input, which go into the first weight;
+    - Identity, Dropout, Flatten and Reshape that change nothing, the latter's shape a constant or made of the input's
+      by Shape, Gather, Unsqueeze and Concat; Cast of the input, and of the output to DOUBLE;
     - weights that are transposed or cast constants.
 
     Nodes that do not lead to the output are not looked at. Weights in files of their own, as torch.onnx.export writes
@@ -89,12 +93,17 @@ def load(path) -> Sequential:
     All else is refused. The file is data alone: nothing in it is executed, no other file is opened, whatever it names,
     and memory is bounded by a multiple of the file's size.
 
+    Args:
+        path: a str, bytes or os.PathLike.
+        output: where a file has several outputs, the name of the one that the network is to give, as "probabilities" of
+            a classifier that skl2onnx wrote; or the name of a node's result.
+
     Returns:
         A `Sequential` of the file's dtype.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        TypeError: path is none.
+        TypeError: path is none, or output no str.
         ValueError: the file is not a whole ONNX file, or not a dense network; the message names the node, its operator,
             what was expected and what is there.
 
@@ -106,7 +115,9 @@ def load(path) -> Sequential:
     Sequential([Dense(2, 8, activation='silu'), Dense(8, 1, activation='identity')], dtype='float32')
     """
     path = file_path(path)
+    if not isinstance(output, str | None):
+        raise TypeError(f"output: expected a str or None, got {type(output).__name__}")
     try:
-        return onnx_graph.network(*onnx_file.read_model(path))
+        return onnx_graph.network(*onnx_file.read_model(path), output)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

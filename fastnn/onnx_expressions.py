@@ -46,8 +46,13 @@ def _add_term(terms, monomial, number):
         raise ValueError("expected a formula whose terms do not cancel")
 
 
+def is_usual(number):
+    """Whether formulas have numbers of this size; the ends count, as rounded to float32 too."""
+    return number == 0 or LEAST_NUMBER * (1 - 1e-6) <= abs(number) <= MOST_NUMBER * (1 + 1e-6)
+
+
 def constant(number):
-    if number != 0 and not LEAST_NUMBER <= abs(number) <= MOST_NUMBER:
+    if not is_usual(number):
         raise ValueError(f"expected 0 or a number of size {LEAST_NUMBER:g} to {MOST_NUMBER:g}, got {number:g}")
     return _expression({(): number})
 

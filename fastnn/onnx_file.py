@@ -162,15 +162,22 @@ def constant_value(node):
     return read()
 
 
-def described(info):
-    """(element type, columns or None, rows or None) of an input or output, which must be (batch, features)."""
+def described(info, flattened=False):
+    """(element type, sizes behind the batch, rows) of an input or output, each size None if it is not told.
+
+    It must be (batch, features); with `flattened` also (batch, ...) of known sizes.
+    """
     tensor = info.type.tensor_type
     if not info.type.HasField("tensor_type") or tensor.elem_type not in _NUMBERS:
         kind = type_name(tensor.elem_type) if info.type.HasField("tensor_type") else info.type.WhichOneof("value")
         raise ValueError(f"expected a tensor of numbers, got {kind}")
     if not tensor.HasField("shape"):
-        return tensor.elem_type, None, None
+        return tensor.elem_type, (None,), None
     sizes = [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
-    if len(sizes) != 2 or (sizes[1] is not None and sizes[1] < 1):
+    columns = sizes[1:]
+    known = all(size is not None for size in columns)
+    if any(size is not None and size < 1 for size in columns) or not (
+        len(columns) == 1 or (flattened and known and 1 < len(columns) < MOST_AXES)
+    ):
         raise ValueError(f"expected shape (batch, features), got {shown(sizes)}")
-    return tensor.elem_type, sizes[1], sizes[0]
+    return tensor.elem_type, tuple(columns), sizes[0]

@@ -6,7 +6,10 @@ next linear layer takes it, or the graph ends, the expression must be one of fas
 an error that names the node.
 """
 
+import math
+
 import numpy as np
+from onnx import ValueInfoProto
 
 from .kernels.codes import Normalization
 from .kernels.normalization import EPS
@@ -14,7 +17,7 @@ from .layer import Dense
 from .onnx_expressions import FORMS, X
 from .onnx_file import FLOATS, attributes, described, tensor_array, type_name
 from .onnx_forms import DOMAIN, FUNCTIONS
-from .onnx_operators import OPERATORS, normalized, settled
+from .onnx_operators import OPERATORS, normalized, settled, unchanged
 from .onnx_values import NO_FLOAT, Input, Linear, Value, activation_of, still, told, unknown, usable
 from .sequential import Sequential
 from .standardize import Standardize
@@ -25,15 +28,18 @@ MOST_SHARING = 16
 _KINDS = {dtype: kind for kind, dtype in FLOATS.items()}
 
 
-def network(model, size):
-    """The `Sequential` that an `onnx.ModelProto`, which came in so many bytes, describes."""
+def network(model, size, output=None):
+    """The `Sequential` that an `onnx.ModelProto`, which came in so many bytes, describes.
+
+    output: the name of what it gives; None is the graph's one output.
+    """
     # Numbers of a file may be of any size: what comes of them, comes of them elsewhere too.
     with np.errstate(all="ignore"):
-        return _Graph(model, size).network()
+        return _Graph(model, size, output).network()
 
 
 class _Graph:
-    def __init__(self, model, size):
+    def __init__(self, model, size, output):
         self._graph = model.graph
         self._functions = _own_functions(model)
         self._room = MOST_SHARING * size
@@ -43,14 +49,31 @@ class _Graph:
         if self._graph.sparse_initializer:
             raise ValueError("initializers: expected dense tensors, got sparse ones")
         inputs = [info for info in self._graph.input if info.name not in self._tensors]
-        for what, infos in (("inputs", inputs), ("outputs", self._graph.output)):
-            if len(infos) != 1:
-                raise ValueError(f"{what}: expected one, got {len(infos)}: {shown([info.name for info in infos])}")
+        if len(inputs) != 1:
+            raise ValueError(f"inputs: expected one, got {len(inputs)}: {shown([info.name for info in inputs])}")
+        self._output = self._output_named(output)
         try:
-            kind, features, self.batch = described(inputs[0])
+            kind, columns, self.batch = described(inputs[0], flattened=True)
         except ValueError as error:
             raise ValueError(f"input {shown(inputs[0].name)}: {error}") from error
-        self._values = {inputs[0].name: Value(Input(features), FLOATS.get(kind, NO_FLOAT))}
+        several = len(columns) > 1
+        source = Input(math.prod(columns), axes=columns) if several else Input(columns[0])
+        self._values = {inputs[0].name: Value(source, FLOATS.get(kind, NO_FLOAT))}
+
+    def _output_named(self, name):
+        """What the graph tells of the output with this name, or of its one output."""
+        infos = list(self._graph.output)
+        names = [info.name for info in infos]
+        if name is None:
+            if len(infos) != 1:
+                raise ValueError(f"outputs: expected one, or output= with a name, got {len(infos)}: {shown(names)}")
+            return infos[0]
+        if name in names:
+            return infos[names.index(name)]
+        if not any(name in node.output for node in self._graph.node):
+            expected = f"one of {shown(names)} or the name of a node's result"
+            raise ValueError(f"output: expected {expected}, got {shown(name)}")
+        return ValueInfoProto(name=name)
 
     def network(self):
         for node in self._needed():
@@ -61,15 +84,14 @@ class _Graph:
             except ValueError as error:
                 name = node.name or next(iter(node.output), "")
                 raise ValueError(f"node {shown(name)}, {shown(node.op_type)[1:-1]}: {error}") from error
-        (info,) = self._graph.output
         try:
-            return self._assembled(info)
+            return self._assembled(self._output)
         except ValueError as error:
-            raise ValueError(f"output {shown(info.name)}: {error}") from error
+            raise ValueError(f"output {shown(self._output.name)}: {error}") from error
 
     def _needed(self):
         """The nodes that lead to the output: exporters leave others behind."""
-        names, nodes = {info.name for info in self._graph.output}, []
+        names, nodes = {self._output.name}, []
         for node in reversed(self._graph.node):
             if not names.isdisjoint(filter(None, node.output)):
                 names.update(node.input)
@@ -140,14 +162,17 @@ class _Graph:
         """The layers that lead to the graph's output."""
         value = settled(self, usable(self._named(info.name), widened=True))
         base = value.base
-        if not isinstance(base, Linear) or value.moved is not None:
+        if not isinstance(base, Linear):
             raise ValueError(f"expected the result of a linear layer, got {told(value)}")
+        if value.moved is not None:
+            base = unchanged(self, value._replace(dtype=base.weight.dtype, widened=False), base.features).base
+            value = value._replace(base=base, expression=X, moved=None)
         # Some writers leave the type of an output to who reads it.
         untold = info.type.WhichOneof("value") is None
-        kind, columns, _ = (_KINDS[value.dtype], None, None) if untold else described(info)
-        if FLOATS.get(kind, NO_FLOAT) != value.dtype or columns not in (None, base.features):
+        kind, columns, _ = (_KINDS[value.dtype], (None,), None) if untold else described(info)
+        if FLOATS.get(kind, NO_FLOAT) != value.dtype or columns[0] not in (None, base.features):
             expected = f"shape (batch, {base.features}) of {value.dtype}"
-            raise ValueError(f"expected {expected}, got (batch, {columns}) of {type_name(kind)}")
+            raise ValueError(f"expected {expected}, got (batch, {columns[0]}) of {type_name(kind)}")
         activation, linears = activation_of(value), []
         while isinstance(base, Linear):
             linears.append((base, activation))

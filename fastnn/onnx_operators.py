@@ -5,10 +5,12 @@ operator would make that no dense network has is a ValueError.
 """
 
 import numpy as np
+from onnx import TensorProto
 
 from .kernels.codes import Normalization
 from .kernels.normalization import EPS
 from .onnx_expressions import (
+    MOST_CANCELLED,
     X,
     add,
     atom,
@@ -16,6 +18,7 @@ from .onnx_expressions import (
     clipped,
     constant,
     divided,
+    is_usual,
     multiply,
     power,
     scaled,
@@ -23,10 +26,13 @@ from .onnx_expressions import (
     text,
 )
 from .onnx_file import FLOATS, attributes, constant_value, type_name
-from .onnx_values import NO_FLOAT, Input, Linear, Value, activation_of, fitting, still, told, usable
+from .onnx_shapes import concat, flatten, gather, reshape, shape_of, unsqueeze
+from .onnx_values import NO_FLOAT, Input, Linear, Sizes, Value, activation_of, fitting, still, told, usable
 from .validation import shown
 
 HIGHEST_POWER = 4
+# Summands of layers may cancel up to this size.
+LARGE_SUMMAND = 1000.0
 
 
 def linear(graph, value, weight):
@@ -42,10 +48,15 @@ def linear(graph, value, weight):
     if value.moved is not None:
         factor, shift = (np.broadcast_to(numbers, weight.shape[0]) for numbers in value.moved)
         offset = graph.owned(shift @ weight.astype(np.float64))
-        weight = graph.owned((factor[:, None] * weight).astype(weight.dtype))
+        weight = graph.owned(_as_finite(weight, (factor[:, None] * weight).astype(weight.dtype)))
     if isinstance(base, Input):
         base = base._replace(features=weight.shape[0])
     return Value(Linear(base, activation, graph.owned(weight), offset), value.dtype)
+
+
+def unchanged(graph, value, columns):
+    """A value of so many columns as a linear layer's result, by a layer that takes it over as it is."""
+    return linear(graph, value, graph.owned(np.eye(columns, dtype=value.dtype)))
 
 
 def gemm(graph, node):
@@ -59,11 +70,23 @@ def gemm(graph, node):
     if bias is None:
         return result
     bias = np.broadcast_to(fitting(bias, result.dtype, result.base.features, "C"), result.base.features)
+    if given["beta"] == 0:
+        # Of infinite numbers too nothing is left then.
+        return result
     return result._replace(base=result.base._replace(bias=_times(graph, bias, given["beta"])))
 
 
 def _times(graph, array, factor):
-    return array if factor == 1 or not isinstance(array, np.ndarray) else graph.owned(array * array.dtype.type(factor))
+    if factor == 1 or not isinstance(array, np.ndarray):
+        return array
+    return graph.owned(_as_finite(array, array * array.dtype.type(factor)))
+
+
+def _as_finite(array, result):
+    """What numbers were made of an array, if it has made none infinite or NaN: elsewhere a sum might hide that."""
+    if not np.array_equal(np.isfinite(array), np.isfinite(result)):
+        raise ValueError(f"expected finite numbers that stay so in the layer's {array.dtype}, got others")
+    return result
 
 
 def matmul(graph, node):
@@ -83,7 +106,7 @@ def normalized(graph, value, normalization, vectors, eps):
         raise ValueError(f"expected vectors of {columns} numbers, got {[vector.size for vector in vectors]}")
     joins = _is_result(value) and value.base.normalization is None
     if normalization == Normalization.LAYER and not joins:
-        raise ValueError(f"expected the result of a linear layer, got {told(value)}")
+        value, joins = unchanged(graph, value, columns), True
     own = vectors if normalization == Normalization.LAYER else _with_own_eps(graph, vectors, eps)
     if joins and own is not None:
         return value._replace(base=value.base._replace(normalization=normalization, vectors=tuple(own)))
@@ -128,13 +151,16 @@ def layer_normalization(graph, node):
         raise ValueError(f"axis: expected the last, got {given['axis']}")
     if shift is None and isinstance(scale, np.ndarray):
         shift = graph.owned(np.zeros_like(scale))
-    if np.float32(given["epsilon"]) != np.float32(EPS):
-        if not 0 < given["epsilon"] < np.inf:
-            raise ValueError(f"epsilon: expected a finite number above 0, got {given['epsilon']:g}")
-        value = settled(graph, usable(value))
-        if _is_result(value):
-            # A result times c has c^2 times the variance, and normalised with c^2 times the epsilon it is the same.
-            value = _affine(graph, value, np.sqrt([EPS / given["epsilon"]]), None)
+    value, eps = settled(graph, usable(value)), given["epsilon"]
+    # Who wrote 1e-5 of a float64 network meant no float32, which ONNX makes of it.
+    if np.float32(eps) != np.float32(EPS):
+        if not 0 < eps < np.inf:
+            raise ValueError(f"epsilon: expected a finite number above 0, got {eps:g}")
+        if not _is_result(value) or value.base.normalization is not None:
+            columns = fitting(scale, value.dtype, value.base.features, "scale").size
+            value = unchanged(graph, value, value.base.features or columns)
+        # A result times c has c^2 times the variance, and normalised with c^2 times the epsilon it is the same.
+        value = _affine(graph, value, np.sqrt([EPS / eps]), None)
     return normalized(graph, value, Normalization.LAYER, [scale, shift], EPS)
 
 
@@ -193,13 +219,18 @@ def binary(combine):
         if isinstance(left, Value) and isinstance(right, Value):
             _same_base(still(usable(left)), still(usable(right)))
             return left._replace(expression=combine(left.expression, right.expression))
-        value = usable(right if isinstance(right, Value) else left)
-        array = left if value is right else right
-        if _takes_vector(value, array, node.op_type, value is left):
+        first = isinstance(left, Value)
+        value, array = (usable(left), right) if first else (usable(right), left)
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"expected a constant beside the value, got {told(array)}")
+        if array.size == 1 and not is_usual(float(array.reshape(()))):
+            # No formula has such a number: it is one of the layer before, if that may have it.
+            value = settled(graph, value)
+        if _takes_vector(value, array, node.op_type, first):
             numbers = fitting(array, value.dtype, value.base.features, "constant")
-            return _by_vector(graph, value, numbers, node.op_type, value is left)
+            return _by_vector(graph, value, numbers, node.op_type, first)
         number = constant(_scalar(array, still(value)))
-        pair = (value.expression, number) if value is left else (number, value.expression)
+        pair = (value.expression, number) if first else (number, value.expression)
         return value._replace(expression=combine(*pair))
 
     return operator
@@ -221,6 +252,9 @@ def _takes_vector(value, array, operator, first):
         return False
     if array.size > 1 or value.moved is not None or isinstance(value.base, Input):
         return True
+    # A number that no formula has, beside a result alone.
+    if _is_result(value) and array.size == 1 and not is_usual(float(array.reshape(()))):
+        return True
     # (1,) of one column, where the layer has no bias yet.
     lacks_bias = _is_result(value) and value.base.normalization is None and value.base.bias is None
     return operator in ("Add", "Sub") and lacks_bias and array.ndim > 0 and value.base.features == 1
@@ -228,6 +262,8 @@ def _takes_vector(value, array, operator, first):
 
 def _by_vector(graph, value, numbers, operator, first):
     """A value and one number for each column, or one for all."""
+    if not np.isfinite(numbers).all():
+        raise ValueError("expected finite numbers")
     if isinstance(value.base, Input):
         if value.base.features is None and numbers.size > 1:
             value = value._replace(base=value.base._replace(features=numbers.size))
@@ -252,12 +288,22 @@ def _affine(graph, value, factor, shift):
     return (_into_linear if _is_result(value) else _moved)(graph, value, factor, shift)
 
 
+def _summed(left, right):
+    """left + right, summands of a layer, unless they are large and cancel: by themselves they round what is between."""
+    result = left + right
+    largest = np.maximum(np.abs(left), np.abs(right))
+    if ((largest > LARGE_SUMMAND) & (MOST_CANCELLED * np.abs(result) < largest)).any():
+        raise ValueError("expected summands that do not cancel")
+    return result
+
+
 def _into_linear(graph, value, factor, shift):
     """factor z + shift of a linear layer's result z, in its own numbers."""
     base = value.base
+    owned = lambda array, result: graph.owned(_as_finite(array, result.astype(array.dtype)))
     if factor is not None:
-        times = lambda array: None if array is None else graph.owned((array * factor).astype(array.dtype))
-    plus = lambda array: graph.owned((array + shift).astype(array.dtype))
+        times = lambda array: None if array is None else owned(array, array * factor)
+    plus = lambda array: owned(array, _summed(array, shift))
     if base.normalization is not None:
         scale, offset, *others = base.vectors
         if factor is not None:
@@ -277,7 +323,7 @@ def _moved(graph, value, factor, shift):
     before, plus = value.moved or (np.ones(1), np.zeros(1))
     if factor is not None:
         before, plus = before * factor, plus * factor
-    return value._replace(moved=(graph.owned(before), graph.owned(plus if shift is None else plus + shift)))
+    return value._replace(moved=(graph.owned(before), graph.owned(plus if shift is None else _summed(plus, shift))))
 
 
 def settled(graph, value):
@@ -309,12 +355,16 @@ def _scaled(graph, value, factor, shift):
 def _standardized(graph, value, numbers, operator, first):
     """(x - mean) / scale of the input in one of its spellings; None if this is no part of one."""
     base = value.base
-    if value.expression != X or value.moved is not None or base.scale is not None:
+    if value.expression != X or value.moved is not None:
         return None
     if operator in ("Add", "Sub"):
         if base.mean is not None or (operator == "Sub" and not first):
             return None
-        return value._replace(base=base._replace(mean=graph.owned(-numbers) if operator == "Add" else numbers))
+        mean = graph.owned(-numbers) if operator == "Add" else numbers
+        # x / scale + number, a MinMaxScaler's: in the first weight, large numbers would take digits of the result.
+        return value._replace(base=base._replace(mean=mean if base.scale is None else graph.owned(mean * base.scale)))
+    if base.scale is not None:
+        return None
     scale = graph.owned(1 / numbers) if operator == "Mul" else numbers
     if not ((scale > 0) & np.isfinite(scale)).all():
         return None
@@ -398,29 +448,6 @@ def dropout(graph, node):
     return value
 
 
-def flatten(graph, node):
-    axis = attributes(node, axis=1)["axis"]
-    (value,) = graph.inputs(node, 1, 1)
-    if axis not in (-1, 1) or not isinstance(value, Value):
-        raise ValueError(f"expected (batch, features) flattened at axis 1, got axis {axis}")
-    return value
-
-
-def reshape(graph, node):
-    given = attributes(node, allowzero=0)
-    value, shape = graph.inputs(node, 2, 2)
-    if not isinstance(value, Value) or not isinstance(shape, np.ndarray) or value.base.features is None:
-        raise ValueError("expected a value of known shape and a constant shape")
-    n = value.base.features
-    same = [[-1, n], *([] if given["allowzero"] else [[0, n], [0, -1], [0, 0], [-1, 0]])]
-    if graph.batch is not None:
-        # Exporters write the batch that they have seen.
-        same += [[graph.batch, n], [graph.batch, -1]]
-    if shape.ndim != 1 or shape.size != 2 or shape.tolist() not in same:
-        raise ValueError(f"expected a shape that changes nothing, as {same[0]}, got {shown(shape.tolist())}")
-    return value
-
-
 def transpose(graph, node):
     axes = attributes(node, perm=list)["perm"]
     (array,) = graph.inputs(node, 1, 1)
@@ -432,7 +459,9 @@ def transpose(graph, node):
 def cast(graph, node):
     to = attributes(node, to=int, saturate=1, round_mode="up")["to"]
     (value,) = graph.inputs(node, 1, 1)
-    if to not in FLOATS:
+    if isinstance(value, Sizes) and to == TensorProto.INT64:
+        return value
+    if isinstance(value, Sizes) or to not in FLOATS:
         raise ValueError(f"to: expected FLOAT or DOUBLE, got {type_name(to)}")
     dtype = FLOATS[to]
     if isinstance(value, np.ndarray):
@@ -454,11 +483,13 @@ _STANDARD = {
     "Cast": cast,
     "Celu": unary(lambda e, alpha: atom("Celu", e, alpha), alpha=1.0),
     "Clip": clip,
+    "Concat": concat,
     "Constant": lambda graph, node: constant_value(node),
     "Div": binary(divided),
     "Dropout": dropout,
     "Elu": unary(lambda e, alpha: atom("Elu", e, alpha), alpha=1.0),
     "Flatten": flatten,
+    "Gather": gather,
     "Gelu": unary(_gelu, approximate="none"),
     "Gemm": gemm,
     "Greater": greater,
@@ -476,10 +507,12 @@ _STANDARD = {
     "Relu": unary(lambda e: clipped(e, 0.0, np.inf)),
     "Reshape": reshape,
     "Selu": unary(lambda e, alpha, gamma: atom("Selu", e, alpha, gamma), alpha=1.6732632, gamma=1.050701),
+    "Shape": shape_of,
     "Softmax": softmax("Softmax"),
     "Sub": binary(lambda left, right: add(left, right, -1.0)),
     "Swish": unary(lambda e, alpha: atom("Swish", e, alpha), alpha=1.0),
     "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
     "Where": where,
 } | {
     name: unary(lambda e, name=name: atom(name, e))

@@ -19,6 +19,8 @@ class Input(NamedTuple):
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
     cast: bool = False
+    # The sizes of its axes behind the batch, until they are flattened to one.
+    axes: tuple | None = None
 
     @property
     def untouched(self):
@@ -54,10 +56,22 @@ class Value(NamedTuple):
     widened: bool = False
 
 
+# What stands for the batch's size in `Sizes`.
+BATCH = int(np.iinfo(np.int64).min)
+
+
+class Sizes(NamedTuple):
+    """Whole numbers out of a value's shape, an array of at most one axis."""
+
+    numbers: np.ndarray
+
+
 def told(value):
-    """A value or an array for a message."""
+    """What a name stands for, for a message."""
     if isinstance(value, np.ndarray):
         return f"a constant of shape {value.shape}"
+    if isinstance(value, Sizes):
+        return "the sizes of a shape"
     of = "the input" if isinstance(value.base, Input) else "a linear layer's result"
     if value.expression != X:
         of = f"{shortened(text(value.expression))} with x {of}"
@@ -70,6 +84,8 @@ def usable(value, widened=False):
         raise ValueError(f"expected a value that depends on the input, got {told(value)}")
     if value.dtype == NO_FLOAT:
         raise ValueError("expected FLOAT or DOUBLE, or a Cast of the input to one of them")
+    if isinstance(value.base, Input) and value.base.axes is not None:
+        raise ValueError(f"expected (batch, features), got shape {('batch', *value.base.axes)} that nothing flattened")
     if value.widened and not widened:
         raise ValueError("expected nothing behind a Cast to DOUBLE of a FLOAT network's result")
     return value

@@ -9,13 +9,13 @@ import fastnn.onnx
 TYPES = {np.float32: TensorProto.FLOAT, np.float64: TensorProto.DOUBLE}
 
 
-def run(content, x):
-    """What ONNX Runtime makes of x."""
+def run(content, x, output=None):
+    """What ONNX Runtime makes of x: the output of this name, or its one output."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
-    (result,) = session.run(None, {given.name: x})
+    (result,) = session.run(output and [output], {given.name: x})
     return result
 
 
