@@ -10,7 +10,8 @@ import numpy as np
 from numpy import empty, ndarray
 
 from .kernels import activation as kernel
-from .kernels.activation import SOFTMAX, activate_usual, activation_threads, columns_of
+from .kernels.activation import PARALLEL_COST, SOFTMAX, activate_usual, columns_of
+from .kernels.threads import threads_allowed
 from .validation import converted, real_array, result_array
 
 __all__ = [
@@ -52,9 +53,10 @@ def _apply(activation, x, out):
         fits = type(result) is ndarray and result.dtype is dtype and result.flags.carray
         # Arrays of one axis are of one shape if they are as long, which `run` looks at.
         if fits and (axes := x.ndim) == result.ndim and (axes == 1 or (axes and x.shape == result.shape)):
-            run, worker, alone = usual
+            run, worker, costs = usual
             columns = 1 if activation < SOFTMAX else columns_of(activation, result)
-            threads = 1 if result.size < alone[activation] else activation_threads(activation, result)
+            work = result.size * costs[activation]
+            threads = 1 if work < 2 * PARALLEL_COST else threads_allowed(work, PARALLEL_COST)
             # False if x is not contiguous, or neither out nor apart from it.
             if run(worker, x, activation, result, columns, threads):
                 return result

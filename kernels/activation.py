@@ -60,13 +60,13 @@ SIXTH = 1.0 / 6.0
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
 # Picoseconds an element by its bytes, on one Zen 4 core (on Zen 5 0.6 of that), in the order of the codes; and those
-# from which another thread pays. On Zen 5 two threads are as fast as one for 24,000 tanh, for 16,000 gelu and for
-# 70,000 relu in float32; 16,384 tanh take 3.1 us on two and 2.5 on one. On Zen 4 those take 4 to 12 % less on two.
+# from which another thread pays. On one Zen 5 core and on two 8,192 tanh take 1.02 and 1.14 us, 16,384 1.87 and 1.62;
+# 8,192 gelu 1.60 and 1.42; 32,768 relu 1.45 and 1.44, in float32.
 COSTS = {
     4: (100, 100, 100, 280, 280, 255, 245, 530, 330, 330, 255, 100, 100, 700, 700),
     8: (150, 150, 150, 730, 730, 870, 930, 2170, 2190, 1410, 1050, 150, 150, 1400, 1400),
 }
-PARALLEL_COST = 2_750_000
+PARALLEL_COST = 1_700_000
 
 
 @inner
@@ -300,13 +300,12 @@ def activate_usual(dtype):
     """For arrays of this very dtype, float32 or float64: what `activations` calls, by its entry point.
 
     Returns:
-        (`activate_flat`, its first argument, by activation from how many elements on to ask `activation_threads`), or
-        None where it takes arrays of one axis alone
+        (`activate_flat`, its first argument, by activation what an element costs, as `threads_for` wants it), or None
+        where it takes arrays of one axis alone
     """
     if not layout_is_known():
         return None
-    alone = tuple(-(-2 * PARALLEL_COST // cost) for cost in COSTS[dtype.itemsize])
-    return activate_flat.entry_point(dtype), activate_worker.address(dtype), alone
+    return activate_flat.entry_point(dtype), activate_worker.address(dtype), COSTS[dtype.itemsize]
 
 
 @worker(lambda t: (t[::1], t[::1], intp, t[::1], intp, intp, intp))

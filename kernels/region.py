@@ -18,12 +18,13 @@ from numba.extending import intrinsic
 
 INDEX, INT, BYTES = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
 
-# Addresses in the library that Numba's threads are of, or 0: machine code finds them by name.
+# Addresses in the library that Numba's threads are of, and that of Numba's number of threads, or 0: machine code finds
+# them by name.
 FUNCTIONS = "GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"
-ADDRESSES = np.zeros(len(FUNCTIONS), np.int64)
+ADDRESSES = np.zeros(len(FUNCTIONS) + 1, np.int64)
 ADDRESSES_NAME = "fastnn_openmp"
 llvm.add_symbol(ADDRESSES_NAME, ADDRESSES.ctypes.data)
-PARALLEL, THREAD, TEAM = range(3)
+PARALLEL, THREAD, TEAM, NUMBA = range(4)
 
 
 def find_openmp():
@@ -35,8 +36,10 @@ def find_openmp():
         return
     try:
         # What Numba's own module is linked to, not some other copy of the library.
-        library = ctypes.CDLL(importlib.import_module("numba.np.ufunc.omppool").__file__)
+        pool = importlib.import_module("numba.np.ufunc.omppool")
+        library = ctypes.CDLL(pool.__file__)
         found = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in FUNCTIONS]
+        found.append(pool.get_num_threads)
     except (ImportError, OSError, AttributeError):
         return
     # The first is what `has_openmp` asks for: threads may be on their way through here.
@@ -47,7 +50,7 @@ def find_openmp():
 def _address(builder, which):
     table = builder.module.globals.get(ADDRESSES_NAME)
     if table is None:
-        table = ir.GlobalVariable(builder.module, ir.ArrayType(INDEX, len(FUNCTIONS)), ADDRESSES_NAME)
+        table = ir.GlobalVariable(builder.module, ir.ArrayType(INDEX, ADDRESSES.size), ADDRESSES_NAME)
     return builder.load(builder.gep(table, [INDEX(0), INDEX(which)]))
 
 
@@ -67,8 +70,8 @@ def has_openmp(typingctx):
 def region_of(emit_part, words):
     """An intrinsic (threads, *words): each thread of a region makes its parts, by code that `emit_part` gives.
 
-    A region may have fewer threads than were asked for, by OMP_THREAD_LIMIT or inside another region. Then a thread
-    makes several parts.
+    A region may have fewer threads than parts, by numba.set_num_threads or OMP_THREAD_LIMIT, or inside another region.
+    Then a thread makes several.
 
     Args:
         emit_part: a function of (builder, words, part, parts).
@@ -88,7 +91,8 @@ def region_of(emit_part, words):
             function.linkage = "internal"
             _emit_parts(ir.IRBuilder(function.append_basic_block()), function.args[0], words, emit_part)
             pointers = [builder.bitcast(function, BYTES), builder.bitcast(place, BYTES)]
-            count = builder.trunc(args[0], INT)
+            allowed, wanted = _call(builder, NUMBA, INT, []), builder.trunc(args[0], INT)
+            count = builder.select(builder.icmp_signed("<", allowed, wanted), allowed, wanted)
             _call(builder, PARALLEL, ir.VoidType(), [BYTES, BYTES, INT, INT], [*pointers, count, INT(0)])
             return context.get_dummy_value()
 

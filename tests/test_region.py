@@ -104,3 +104,10 @@ def test_every_part_is_made_once():
         for _ in range(parts):
             assert count(parts, counts.ctypes.data)
     assert np.array_equal(counts, np.tril(np.ones((16, 16), int), -1) * np.arange(16)[:, np.newaxis])
+
+
+@needs_openmp
+def test_numbas_own_number_of_threads_counts(expected):
+    """Parts may be more: what one thread has to make it makes one after the other."""
+    change = "import numba; fastnn.activations.tanh(np.zeros(1_000_000, np.float32)); numba.set_num_threads(1)"
+    assert work(change) == (1, True, expected)

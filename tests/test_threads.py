@@ -255,6 +255,25 @@ def test_a_thread_that_may_not_launch_is_given_one(pool_of_eight, monkeypatch):
     assert found == [1, 8]
 
 
+def test_what_is_allowed_is_what_there_is(monkeypatch):
+    """`threads_allowed` remembers; limits that change count all the same."""
+    monkeypatch.setattr(threads, "_most", 0)
+    fastnn.activations.tanh(np.zeros(1_000_000, np.float32))
+    agree = lambda: [threads.threads_allowed(n, 10) == threads.threads_for(n, 10) for n in (0, 19, 20, 35, 1000)]
+    assert all(agree())
+    assert all(agree())
+    for limit in (1, 2, 100, None):
+        fastnn.set_num_threads(limit)
+        assert all(agree())
+        assert all(agree())
+    # As in a forked child.
+    monkeypatch.setattr(threads, "_forked", False)
+    threads._after_fork()
+    assert threads.threads_allowed(1000, 10) == threads.threads_for(1000, 10) == 1
+    fastnn.set_num_threads(None)
+    assert threads.threads_allowed(1000, 10) == 1
+
+
 # ---- The interpreter's lock
 
 
