@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 
 from . import __getattr__ as attribute
@@ -9,12 +10,20 @@ from . import __getattr__ as attribute
 
 def main(arguments=None):
     """Run a subcommand; returns the exit status."""
+    if hasattr(sys.stdout, "reconfigure"):
+        # Names of files and of the CPU may have characters that the terminal has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = _run(arguments)
         # Here, not at exit, where Python would print that it failed. There is no stdout if it was closed.
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
+    except KeyboardInterrupt:
+        # By the signal itself, as who started this expects it, but without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         # Who reads has seen enough, as in `fastnn check | head`; what is still to be flushed at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,14 +76,20 @@ def _run(arguments):
         numbers = {"sample": options.sample, "count64": options.float64, "markdown": options.markdown}
         numbers["dtypes"] = options.dtype and [options.dtype]
         given = {name: value for name, value in numbers.items() if value is not None}
-        if options.markdown is not None and not os.path.isfile(options.markdown):
-            check.error(f"--markdown: expected a file that has such tables, got {options.markdown!r}")
         if options.exhaustive:
-            from .accuracy import run
+            from .accuracy import around_tables, run
 
+            # Before some hours of computing, not after.
+            if options.markdown is not None:
+                if options.names:
+                    check.error("--markdown: expected no names with it, the tables are of all activations")
+                try:
+                    around_tables(options.markdown)
+                except ValueError as error:
+                    check.error(f"--markdown: {error}, got {options.markdown!r}")
             return run(options.names, **given)
         if given:
-            parser.error("--sample, --float64, --dtype and --markdown go with --exhaustive")
+            check.error("--sample, --float64, --dtype and --markdown go with --exhaustive")
         from .check import run
 
         return run(options.names)

@@ -18,6 +18,7 @@ import time
 import numba
 import numpy as np
 
+from .files import write_whole
 from .info import cpu_model
 from .kernels import accuracy, simd
 from .kernels.activation import LEAKY_SLOPE, activate, activate_backward
@@ -29,6 +30,8 @@ ELEMENTWISE = [code for code in Activation if code not in ROW_WISE]
 # Numbers looked at together: their arrays stay in the cache, and from 2^16 on each would be mapped anew.
 CHUNK = 1 << 15
 FLOOR = 0.25
+# The lines of a Markdown file between which the tables are.
+BEGIN, END = "<!-- check --exhaustive -->\n", "<!-- end of check -->\n"
 
 # Largest errors in ULP that pass: of the activation, and of its derivative in the ULP of max(|f'|, 1/4).
 BOUNDS = dict.fromkeys(ELEMENTWISE, (2.0, 4.0))
@@ -286,9 +289,9 @@ def run(names=(), sample=None, count64=100_000_000, markdown=None, dtypes=DTYPES
     known = {code.name.lower(): code for code in ELEMENTWISE}
     unknown = [name for name in names if name not in known]
     if unknown:
-        print(f"unknown activation {', '.join(unknown)}; there are: {', '.join(known)}")
+        print(f"unknown activation {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
-    codes = [known[name] for name in names] or ELEMENTWISE
+    codes = [known[name] for name in dict.fromkeys(names)] or ELEMENTWISE
     # An odd stride meets all low bits in turn.
     stride = 1 if sample is None else max(1, (1 << 32) // max(1, sample)) | 1
     began = time.perf_counter()
@@ -298,7 +301,7 @@ def run(names=(), sample=None, count64=100_000_000, markdown=None, dtypes=DTYPES
     # Python threads with kernels on one thread each: they wait for each other at the end of a function alone. Numba
     # counts threads for each Python thread, so those of the caller, and the limit that he has set, stay as they are.
     pool = concurrent.futures.ThreadPoolExecutor(get_num_threads(), initializer=numba.set_num_threads, initargs=(1,))
-    with pool:
+    try:
         for name in dtypes:
             rows = [heads]
             for code in codes:
@@ -307,6 +310,9 @@ def run(names=(), sample=None, count64=100_000_000, markdown=None, dtypes=DTYPES
                 passed &= findings.passed()
                 print("  ".join([name, *rows[-1]]), file=sys.stderr, flush=True)
             sections[name] = f"## {name}\n\n{_heading()}\n\n{_table(rows)}\n"
+    finally:
+        # Of some 100,000 calls that wait, none is made after Ctrl-C; nor has it to be pressed once only.
+        pool.shutdown(wait=False, cancel_futures=True)
     print("\n".join(sections.values()))
     print(f"{time.perf_counter() - began:.0f} s; " + ("all within their bounds" if passed else "FAILED"))
     if markdown is not None:
@@ -314,12 +320,20 @@ def run(names=(), sample=None, count64=100_000_000, markdown=None, dtypes=DTYPES
     return 0 if passed else 1
 
 
+def around_tables(path):
+    """(what is before the tables of a file, they, what is behind them); ValueError if it has none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            before, rest = file.read().split(BEGIN)
+        body, after = rest.split(END)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"expected a file with tables between the lines {BEGIN.strip()} and {END.strip()}") from error
+    return before, body, after
+
+
 def _write(path, sections):
     """Put tables between the two marks of a file, in the place of those of the same dtypes."""
-    with open(path, encoding="utf-8") as file:
-        before, rest = file.read().split("<!-- check --exhaustive -->\n")
-    body, after = rest.split("<!-- end of check -->\n")
+    before, body, after = around_tables(path)
     old = {part.split("\n", 1)[0]: f"## {part.rstrip()}\n" for part in re.split("^## ", body, flags=re.MULTILINE)[1:]}
     text = "\n".join((old | sections)[name] for name in DTYPES if name in old | sections)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{before}<!-- check --exhaustive -->\n{text}<!-- end of check -->\n{after}")
+    write_whole(path, f"{before}{BEGIN}{text}{END}{after}".encode())

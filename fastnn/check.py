@@ -1,5 +1,6 @@
 """`fastnn check`: every kernel against its reference on the user's own machine."""
 
+import sys
 import time
 
 import numpy as np
@@ -66,7 +67,7 @@ def run(names=()):
     unknown = set(names) - {row.name for row in CATALOG}
     if unknown:
         known = ", ".join(row.name for row in CATALOG)
-        print(f"unknown kernel {', '.join(sorted(unknown))}; there are: {known}")
+        print(f"unknown kernel {', '.join(sorted(unknown))}; there are: {known}", file=sys.stderr)
         return 2
     rows = [row for row in CATALOG if not names or row.name in names]
     print(f"{'kernel':28} {'dtype':8} {'shapes':>6} {'worst error / tolerance':>24} {'speed':>16}  verdict")

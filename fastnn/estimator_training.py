@@ -199,13 +199,13 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         descent.begin(net, self._objective(), self._hyper())
         # Parameters of float32 that meet data of float64 are rounded after each batch.
         after_batch = None if net is held else lambda: _round_trip(net, held)
-        watch = EstimatorFit(self, net, descent, rows, batch_size, begins, after_batch, not incremental)
         batch_rows = np.diff(np.r_[0:rows:batch_size, rows])
         if batch_rows.min() < net._least_rows:
             raise ValueError(
                 "batch_size: expected at least 2 rows in every batch for batch normalization, got one of 1: "
                 f"n_samples={rows}, batch_size={batch_size}"
             )
+        watch = EstimatorFit(self, net, descent, rows, batch_size, begins, after_batch, not incremental)
 
         def epoch(order):
             """The loss of an epoch, the mean over rows."""

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from .metrics import RESERVED
 from .validation import is_number, shown
 
 
@@ -35,7 +36,7 @@ class History:
         for column in self.metrics.values():
             column += [math.nan] * (len(self.epochs) - 1 - len(column))
         for name, number in numbers.items():
-            self.note(name, number)
+            self._put(name, number)
 
     def note(self, name, number):
         """Note a number of the last epoch: for callbacks, whose own numbers go into logs and files with the others.
@@ -45,7 +46,8 @@ class History:
 
         Raises:
             TypeError: number is none, or name no text.
-            ValueError: there is no epoch yet, or name is "epoch".
+            ValueError: there is no epoch yet, or name is one that fits give: "epoch", "loss", "val_loss",
+                "learning_rate", "seconds".
 
         >>> history = History()
         >>> history.append(1, {"loss": 0.5})
@@ -56,8 +58,11 @@ class History:
         """
         if not isinstance(name, str):
             raise TypeError(f"name: expected a str, got {shown(name)}")
-        if name == "epoch":
-            raise ValueError("name: expected another one than 'epoch', which numbers the epochs")
+        if name in RESERVED:
+            raise ValueError(f"name: expected another one than fits give, {', '.join(sorted(RESERVED))}, got {name!r}")
+        self._put(name, number)
+
+    def _put(self, name, number):
         if not is_number(number):
             raise TypeError(f"number: expected a float for {name}, got {shown(number)}")
         if not self.epochs:

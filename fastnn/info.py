@@ -32,6 +32,14 @@ def threading_layer():
         return f"not launched yet (setting: {numba.config.THREADING_LAYER})"
 
 
+def _threads():
+    try:
+        return get_num_threads()
+    except ValueError as error:
+        # As of a layer of threads that is not there.
+        return f"none: {error}"
+
+
 def facts():
     """(name, value) pairs."""
     columns = {np.dtype(t).name: microkernel.tile_columns(np.dtype(t).itemsize) for t in (np.float32, np.float64)}
@@ -43,10 +51,7 @@ def facts():
         ("CPU", f"{cpu_model()}, compiled for {simd.cpu_name()}"),
         ("vectors", f"{8 * simd.VECTOR_BYTES} bits"),
         ("register tile", ", ".join(f"{microkernel.MR} x {n} {name}" for name, n in columns.items())),
-        (
-            "threads",
-            f"{get_num_threads()} (cores: {physical_cores() or 'unknown'}, CPU quota: {container_quota() or 'none'})",
-        ),
+        ("threads", f"{_threads()} (cores: {physical_cores() or 'unknown'}, CPU quota: {container_quota() or 'none'})"),
         ("threading layer", threading_layer()),
         ("cache", CACHE_DIRECTORY or "none: no writable folder"),
     ]

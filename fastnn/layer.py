@@ -349,5 +349,5 @@ class Dense:
 
     def __repr__(self):
         more = "" if self.normalization is None else f", normalization={self.normalization.name.lower()!r}"
-        more += f", dropout={self.dropout:g}" if self.dropout else ""
+        more += f", dropout={self.dropout}" if self.dropout else ""
         return f"Dense({self.in_features}, {self.out_features}, activation={self.activation.name.lower()!r}{more})"

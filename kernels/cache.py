@@ -26,7 +26,8 @@ def _choose_cache_directory():
     candidates = [config.CACHE_DIR] if config.CACHE_DIR else []
     candidates.append(AppDirs(appname="fastnn", appauthor=False).user_cache_dir)
     for candidate in candidates:
-        path = os.path.join(candidate, f"fastnn-{SOURCE_DIGEST}")
+        # A folder that is named from the current one stays where it is if that changes.
+        path = os.path.abspath(os.path.join(candidate, f"fastnn-{SOURCE_DIGEST}"))
         try:
             os.makedirs(path, exist_ok=True)
             tempfile.TemporaryFile(dir=path).close()

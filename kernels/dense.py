@@ -17,7 +17,18 @@ from .launch import run
 from .lock import let_lock_go, take_lock
 from .microkernel import one_of, panel_columns, row_tile, row_tile_columns
 from .optimizer import plain_rule, update_elements
-from .simd import advance, constant, flat_pointer, itemsize, keep_alive, lanes_of, load_vector, pointer, store_vector
+from .simd import (
+    advance,
+    constant,
+    flat_pointer,
+    itemsize,
+    keep_alive,
+    lanes_of,
+    load_vector,
+    one_dtype,
+    pointer,
+    store_vector,
+)
 from .symbols import shared
 from .threads import threads_for
 from .workers import finder, worker
@@ -139,6 +150,7 @@ def linear_cell(x, weight, bias, activation, m, k, n, out, row_stride, buffer, s
 @glue
 def linear_part(x, weight, bias, activation, out, index, parts):
     """One thread's rectangle of `linear`, with scratch of its own."""
+    one_dtype((x, weight, bias, out))
     m, k = x.shape
     n = out.shape[1]
     whole_rows = activation >= SOFTMAX
@@ -183,6 +195,7 @@ find_linear = finder(linear_worker)
 @locked_kernel
 def linear_parallel(x, weight, bias, activation, out, threads):
     """`linear_serial` with the result cut into one rectangle for each thread."""
+    one_dtype((x, weight, bias, out))
     worker = find_linear(out)
     state = let_lock_go(out.size + x.shape[0] * weight.size)
     run(worker, (x, weight, bias, activation, out), threads)
@@ -220,6 +233,7 @@ def linear(x, weight, bias, activation, out):
 
 @glue
 def backward_input_part(dz, weight, out, index, parts):
+    one_dtype((dz, weight, out))
     m, n = out.shape
     k = dz.shape[1]
     p = flat_pointer(out)
@@ -259,6 +273,7 @@ find_backward_input = finder(backward_input_worker)
 @locked_kernel
 def linear_backward_input_parallel(dz, weight, out, threads):
     """`linear_backward_input_serial` with the result cut into one rectangle for each thread."""
+    one_dtype((dz, weight, out))
     worker = find_backward_input(out)
     state = let_lock_go(dz.shape[0] * weight.size)
     run(worker, (dz, weight, out), threads)
@@ -293,6 +308,7 @@ def parameters_rows(x, dz, first, last, n, batch, epilogue, scratch):
 
 @glue
 def backward_parameters_part(x, dz, dweight, dbias, index, parts):
+    one_dtype((x, dz, dweight, dbias))
     inputs, n = dweight.shape
     batch = dz.shape[0]
     first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
@@ -323,6 +339,7 @@ find_backward_parameters = finder(backward_parameters_worker)
 @locked_kernel
 def linear_backward_parameters_parallel(x, dz, dweight, dbias, threads):
     """`linear_backward_parameters_serial` with the rows of [weight; bias] shared by threads."""
+    one_dtype((x, dz, dweight, dbias))
     worker = find_backward_parameters(dweight)
     state = let_lock_go(dz.shape[0] * dweight.size)
     run(worker, (x, dz, dweight, dbias), threads)
@@ -351,6 +368,7 @@ def linear_backward_parameters(x, dz, dweight, dbias):
 
 @glue
 def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
+    one_dtype((x, dz, weight, bias))
     inputs, n = weight.shape
     batch = dz.shape[0]
     rule = plain_rule(learning_rate)
@@ -386,6 +404,7 @@ find_outer_update = finder(outer_update_worker)
 @locked_kernel
 def outer_update_parallel(x, dz, learning_rate, weight, bias, threads):
     """`outer_update_serial` with the rows of [weight; bias] shared by threads."""
+    one_dtype((x, dz, weight, bias))
     worker = find_outer_update(weight)
     state = let_lock_go(dz.shape[0] * weight.size)
     run(worker, (x, dz, learning_rate, weight, bias), threads)

@@ -24,7 +24,9 @@ def cpu_features():
         return {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
     if config.CPU_NAME not in (None, "host"):
         return set()
-    return {name for name, present in llvm.get_host_cpu_features().items() if present}
+    found = {name for name, present in llvm.get_host_cpu_features().items() if present}
+    # NUMBA_ENABLE_AVX=0
+    return found if config.ENABLE_AVX else {name for name in found if not name.startswith("avx")}
 
 
 def cpu_name():
@@ -77,6 +79,15 @@ def keep_alive(typingctx, array):
     So in this package nobody allocates and then works through a pointer without this after the work.
     """
     return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
+
+
+@intrinsic
+def one_dtype(typingctx, arrays):
+    """Refuse, when compiling, a tuple of arrays of several dtypes: a worker would read some as what they are not."""
+    dtypes = [str(array.dtype) for array in arrays]
+    if len(set(dtypes)) > 1:
+        raise TypingError(f"expected arrays of one dtype, got {', '.join(dtypes)}")
+    return types.void(arrays), lambda context, builder, signature, args: context.get_dummy_value()
 
 
 @intrinsic

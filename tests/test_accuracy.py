@@ -163,7 +163,7 @@ def test_misplaced_nan_is_found(monkeypatch, capsys):
 
 def test_an_unknown_name_lists_what_there_is(capsys):
     assert main(["check", "--exhaustive", "softmax"]) == 2
-    assert "unknown activation softmax; there are: identity, relu" in capsys.readouterr().out
+    assert "unknown activation softmax; there are: identity, relu" in capsys.readouterr().err
 
 
 def test_its_settings_are_not_taken_without_it(capsys):
@@ -175,8 +175,7 @@ def test_its_settings_are_not_taken_without_it(capsys):
 def test_markdown_renews_the_tables_alone(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- check --exhaustive -->\nold\n<!-- end of check -->\nafter\n")
-    command = ["check", "--exhaustive", "relu", "--sample", "100000", "--float64", "1000", "--markdown", str(page)]
-    assert main(command) == 0
+    assert accuracy.run(["relu"], sample=100000, count64=1000, markdown=str(page)) == 0
     text = page.read_text()
     assert text.startswith("before\n<!-- check")
     assert text.endswith("<!-- end of check -->\nafter\n")
@@ -201,8 +200,7 @@ def test_samples_of_float64_have_all_exponents_and_no_gaps():
 def test_one_dtype_alone(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("<!-- check --exhaustive -->\n## float32\n\nold\n\n## float64\n\nolder\n<!-- end of check -->\n")
-    command = ["check", "--exhaustive", "relu", "--dtype", "float64", "--float64", "1000", "--markdown", str(page)]
-    assert main(command) == 0
+    assert accuracy.run(["relu"], count64=1000, markdown=str(page), dtypes=["float64"]) == 0
     assert "## float32" not in capsys.readouterr().out
     text = page.read_text()
     assert text.startswith("<!-- check --exhaustive -->\n## float32\n\nold\n\n## float64\n\n")

@@ -808,8 +808,11 @@ def test_a_rate_that_is_set_after_a_reduction_counts(rng):
     assert history.metrics["learning_rate"] == [1e-2, 1e-2, 1e-2, 5e-3, 1e-5, 5e-6, 5e-6]
 
 
-def test_no_number_is_called_epoch():
+@pytest.mark.parametrize("name", ["epoch", "loss", "val_loss", "seconds", "learning_rate"])
+def test_no_number_is_called_as_those_of_fits(name):
+    """A fit that resumes would look for the validation set that gave it."""
     history = fastnn.History()
     history.append(1, {"loss": 1.0})
-    with pytest.raises(ValueError, match="name: expected another one than 'epoch'"):
-        history.note("epoch", 1.0)
+    with pytest.raises(ValueError, match=f"name: expected another one than fits give, .*, got '{name}'"):
+        history.note(name, 1.0)
+    assert history.metrics == {"loss": [1.0]}

@@ -1,8 +1,12 @@
 """The command `fastnn`: demo, check and info."""
 
+import os
+import platform
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import matplotlib.pyplot
 import numpy as np
@@ -66,7 +70,7 @@ def test_check_fails_where_a_kernel_is_wrong(capsys, monkeypatch):
 
 def test_check_of_an_unknown_kernel_lists_what_there_is(capsys):
     assert main(["check", "relo"]) == 2
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert "unknown kernel relo" in printed
     assert "leaky_relu" in printed
 
@@ -80,7 +84,9 @@ def test_check_of_an_unknown_kernel_lists_what_there_is(capsys):
         (["demo", "--output", "picture"], "output: expected a name that ends in one of"),
         (["check", "--exhaustive", "--sample", "0"], "argument --sample: expected at least 1, got 0"),
         (["check", "--exhaustive", "--float64", "-1"], "argument --float64: expected at least 0, got -1"),
-        (["check", "--exhaustive", "--markdown", "no.md"], "--markdown: expected a file that has such tables"),
+        (["check", "--exhaustive", "--markdown", "no.md"], "--markdown: expected a file with tables between the lines"),
+        (["check", "--exhaustive", "relu", "--markdown", "no.md"], "--markdown: expected no names with it"),
+        (["check", "relu", "--sample", "3"], "usage: fastnn check "),
     ],
 )
 def test_bad_arguments_are_told_before_any_work(arguments, message, capsys, tmp_path, monkeypatch):
@@ -115,6 +121,42 @@ def test_a_reader_who_has_seen_enough_is_no_error():
     assert command.stderr.read() == ""
     command.stderr.close()
     assert command.wait() == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_an_interrupt_ends_a_command_without_a_traceback():
+    """Pressed several times too; and the signal is what ends it. Without one it takes minutes."""
+    code = """
+import fastnn.accuracy, fastnn.__main__
+print("here", flush=True)
+fastnn.__main__.main(["check", "--exhaustive", "tanh", "--dtype", "float32"])
+"""
+    command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert command.stdout.readline() == "here\n"
+    time.sleep(3)
+    for _ in range(3):
+        command.send_signal(signal.SIGINT)
+        time.sleep(0.04)
+    _, errors = command.communicate(timeout=120)
+    assert command.returncode == -signal.SIGINT
+    assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="of AVX alone")
+def test_without_avx():
+    """Numba drops these instructions; kernels that have them all the same would end the process."""
+    code = "import fastnn, numpy; print(fastnn.activations.tanh(numpy.linspace(-3, 3, 99)).sum().round(9), sep='')"
+    environment = os.environ | {"NUMBA_ENABLE_AVX": "0"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600)
+    assert (result.returncode, abs(float(result.stdout))) == (0, 0.0)
+
+
+def test_info_about_a_layer_of_threads_that_is_not_there():
+    environment = os.environ | {"NUMBA_THREADING_LAYER": "bogus", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "fastnn", "info"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    assert result.returncode == 0
+    assert "threads          none: " in result.stdout
 
 
 def test_a_command_is_needed():

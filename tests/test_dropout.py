@@ -94,3 +94,9 @@ def test_dropped_units_are_zero_whatever_they_were(dtype):
     kernels.dropout(x, 0.5, 0, 1, 0, x)
     assert set(np.isnan(x).ravel()) == {True, False}
     assert (x[~np.isnan(x)] == 0).all()
+
+
+@pytest.mark.parametrize("dropout", [0.5, 1 - 1e-12, 0.123456789])
+def test_repr_of_dropout_is_the_layers(dropout):
+    layer = fastnn.Dense(2, 3, dropout=dropout)
+    assert eval(repr(layer), {"Dense": fastnn.Dense}).dropout == dropout

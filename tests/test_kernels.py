@@ -390,3 +390,20 @@ def test_a_probability_of_zero_where_the_logit_is_minus_infinity(dtype):
         for module in (kernels, reference)
     ]
     np.testing.assert_allclose(values, np.log(1 + np.e) - 0.5, rtol=1e-6)
+
+
+def test_products_refuse_arrays_of_several_dtypes():
+    """Their workers, compiled for the result's dtype, would read the others as what they are not."""
+    one, two = (lambda *shape, t=t: np.ones(shape, t) for t in (np.float32, np.float64))
+    calls = [
+        (kernels.linear, (two(2, 3), one(3, 4), one(4), 1, one(2, 4))),
+        (kernels.linear, (one(2, 3), one(3, 4), one(4), 1, two(2, 4))),
+        (kernels.linear, (np.ones((2, 3), int), two(3, 4), two(4), 1, two(2, 4))),
+        (kernels.linear_backward_input, (one(2, 4), two(3, 4), one(2, 3))),
+        (kernels.linear_backward_parameters, (one(2, 3), two(2, 4), one(3, 4), one(4))),
+        (kernels.outer_update, (one(2, 3), one(2, 4), 0.1, one(3, 4), two(4))),
+    ]
+    for kernel, arguments in calls:
+        for function in (kernel, kernel.serial):
+            with pytest.raises(numba.core.errors.TypingError, match="expected arrays of one dtype, got"):
+                function(*arguments)

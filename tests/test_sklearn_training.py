@@ -1152,3 +1152,17 @@ def test_validation_targets_are_looked_at_as_targets_are(data):
         model.fit(X, labels[:, 0], X_val=X, y_val=[None] * 60)
     with pytest.raises(ValueError, match="Input y_val contains NaN"):
         MLPRegressor().fit(X, y, X_val=X, y_val=np.where(y > 1, y, np.nan))
+
+
+def test_a_fit_that_is_refused_tells_no_callback():
+    class Told:
+        def on_fit_begin(self, fit, history):
+            raise AssertionError
+
+        def __call__(self, fit, history):
+            pass
+
+    model = MLPClassifier(normalization="batch", batch_size=40, callbacks=[Told()])
+    X, y = np.random.default_rng(0).standard_normal((81, 3)), np.arange(81) % 2
+    with pytest.raises(ValueError, match="expected at least 2 rows in every batch"):
+        model.fit(X, y)
