@@ -295,21 +295,13 @@ def run(names=(), sample=None, count64=100_000_000, markdown=None, dtypes=DTYPES
     # An odd stride meets all low bits in turn.
     stride = 1 if sample is None else max(1, (1 << 32) // max(1, sample)) | 1
     began = time.perf_counter()
-    heads = ["f", "f(x): ULP", "f'(saved): ULP", "of max(abs f', 1/4)", "f'(x), of the same", "inputs", "verdict"]
-    sections, passed = {}, True
     finders = _finders(stride, count64)
     # Python threads with kernels on one thread each: they wait for each other at the end of a function alone. Numba
     # counts threads for each Python thread, so those of the caller, and the limit that he has set, stay as they are.
     pool = concurrent.futures.ThreadPoolExecutor(get_num_threads(), initializer=numba.set_num_threads, initargs=(1,))
     try:
-        for name in dtypes:
-            rows = [heads]
-            for code in codes:
-                findings = finders[name](code, pool.map)
-                rows.append(_row(findings))
-                passed &= findings.passed()
-                print("  ".join([name, *rows[-1]]), file=sys.stderr, flush=True)
-            sections[name] = f"## {name}\n\n{_heading()}\n\n{_table(rows)}\n"
+        # No loop here: an interrupt at the end of its turn might not be caught, see `Trainer._phases_to_do`.
+        sections, passed = _sections(dtypes, codes, finders, pool.map)
     finally:
         # Of some 100,000 calls that wait, none is made after Ctrl-C; nor has it to be pressed once only.
         pool.shutdown(wait=False, cancel_futures=True)
@@ -318,6 +310,21 @@ def run(names=(), sample=None, count64=100_000_000, markdown=None, dtypes=DTYPES
     if markdown is not None:
         _write(markdown, sections)
     return 0 if passed else 1
+
+
+def _sections(dtypes, codes, finders, map):
+    """(a table for each dtype, whether all functions are within their bounds)."""
+    heads = ["f", "f(x): ULP", "f'(saved): ULP", "of max(abs f', 1/4)", "f'(x), of the same", "inputs", "verdict"]
+    sections, passed = {}, True
+    for name in dtypes:
+        rows = [heads]
+        for code in codes:
+            findings = finders[name](code, map)
+            rows.append(_row(findings))
+            passed &= findings.passed()
+            print("  ".join([name, *rows[-1]]), file=sys.stderr, flush=True)
+        sections[name] = f"## {name}\n\n{_heading()}\n\n{_table(rows)}\n"
+    return sections, passed
 
 
 def around_tables(path):

@@ -33,9 +33,14 @@ def training_data(net, loss, moments, x, y, sample_weight):
     return data
 
 
+def _told(given):
+    kind = type(given).__name__
+    return f"a {kind} of {len(given)}" if isinstance(given, (tuple, list)) else f"a {kind}"
+
+
 def _validation_data(net, loss, given):
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-        raise ValueError("validation_data: expected (x, y) or (x, y, sample_weight)")
+        raise ValueError(f"validation_data: expected (x, y) or (x, y, sample_weight), got {_told(given)}")
     x, y, weight = (*given, None)[:3]
     try:
         # Views, as those of the training data.

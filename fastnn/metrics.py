@@ -116,7 +116,7 @@ def named(metrics, loss):
         known = _as_loss(metric)
         name = metric if isinstance(metric, str) else known.name if known else _name(metric)
         if name in functions or name in RESERVED:
-            raise ValueError(f"metrics: expected names of their own, got {name!r} twice; give the function a __name__")
+            raise ValueError(f"metrics: expected names of their own, got {name!r} twice; a function has its __name__")
         if isinstance(metric, str) and metric == "accuracy":
             if loss.code not in (Loss.BINARY_CROSS_ENTROPY, Loss.SOFTMAX_CROSS_ENTROPY):
                 raise ValueError(f"metrics: accuracy needs a cross-entropy as loss, got {loss.name}")

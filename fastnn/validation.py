@@ -276,7 +276,8 @@ def result_array(out, shape, dtype, inputs):
     if out.dtype != dtype:
         raise ValueError(f"out: expected dtype {dtype}, got {out.dtype}")
     if not out.flags.carray:
-        raise ValueError("out: expected a C-contiguous, aligned and writeable array")
+        found = [name for name in ("c_contiguous", "aligned", "writeable") if not out.flags[name.upper()]]
+        raise ValueError(f"out: expected a C-contiguous, aligned and writeable array, got one that is not {found[0]}")
     if inputs is not None:
         refuse_overlap(out, inputs, "out", "x")
     return out

@@ -127,7 +127,8 @@ def test_a_reader_who_has_seen_enough_is_no_error():
 def test_an_interrupt_ends_a_command_without_a_traceback():
     """Pressed several times too; and the signal is what ends it. Without one it takes minutes."""
     code = """
-import fastnn.accuracy, fastnn.__main__
+import signal, fastnn.accuracy, fastnn.__main__
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
 print("here", flush=True)
 fastnn.__main__.main(["check", "--exhaustive", "tanh", "--dtype", "float32"])
 """
