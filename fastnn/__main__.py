@@ -1,6 +1,7 @@
 """The command `fastnn`: demo, check and info."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -9,8 +10,8 @@ from . import __getattr__ as attribute
 
 
 def main(arguments=None):
-    """Run a subcommand; returns the exit status."""
-    if hasattr(sys.stdout, "reconfigure"):
+    """Run a subcommand; returns the exit status. As a command, without arguments, it is ended by what interrupts it."""
+    if arguments is None and hasattr(sys.stdout, "reconfigure"):
         # Names of files and of the CPU may have characters that the terminal has not.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -20,7 +21,11 @@ def main(arguments=None):
             sys.stdout.flush()
         return status
     except KeyboardInterrupt:
+        if arguments is not None:
+            raise
         # By the signal itself, as who started this expects it, but without a traceback.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
         return 128 + signal.SIGINT

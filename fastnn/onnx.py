@@ -71,14 +71,14 @@ def load(path, output=None) -> Sequential:
     What `save` wrote comes back with the same layers and, to the bit, the same parameters and statistics, but without
     dropout. Of other writers' graphs, opset 7 to 28, these are read, if they have one input and one output, of shape
     (batch, features), float32 or float64 throughout; an input of more axes, as that of images, if they are flattened
-    before all else: then `predict` takes rows of all its features.
+    before all but factors and summands of one number: then `predict` takes rows of all its features.
 
     - Gemm with any transB, alpha and beta; MatMul with a constant behind it, and Add or Sub of a bias;
     - all activations of fastnn, as operators with fastnn's alpha and the like and softmax over the last axis, or
       spelled out, as x (1 + Erf(x / sqrt 2)) / 2 is, which is taken for the function that it stands for;
     - BatchNormalization in use; one behind an activation goes into the next weight; an epsilon other than 1e-5 goes
       into the variance; LayerNormalization, an epsilon other than 1e-5 going into the weight before it, behind an
-      activation or on the input with a `Dense` before it that changes nothing;
+      activation or on the input with a `Dense` before it that changes nothing, 4,096 columns wide at most;
     - factors and summands, one number or one for each column, which go into the weights before or behind them, at the
       end into a `Dense` of their own;
     - (x - mean) / scale and x factor + number of the input, ai.onnx.ml.Scaler and BatchNormalization of the input,
@@ -91,7 +91,7 @@ def load(path, output=None) -> Sequential:
     them unless told external_data=False, come into one file by onnx.save(onnx.load(path), other_path).
 
     All else is refused. The file is data alone: nothing in it is executed, no other file is opened, whatever it names,
-    and memory is bounded by a multiple of the file's size.
+    and memory is bounded by a multiple of the file's size and 200 MB for layers that change nothing.
 
     Args:
         path: a str, bytes or os.PathLike.

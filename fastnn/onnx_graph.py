@@ -25,6 +25,8 @@ from .validation import shown
 
 # Several nodes may share a tensor; so many times the bytes of the file may the arrays of all layers have.
 MOST_SHARING = 16
+# Elements of all weights that change nothing, behind whose results a file has what only a layer may have: 64 MB.
+MOST_UNCHANGED = 1 << 24
 _KINDS = {dtype: kind for kind, dtype in FLOATS.items()}
 
 
@@ -42,7 +44,7 @@ class _Graph:
     def __init__(self, model, size, output):
         self._graph = model.graph
         self._functions = _own_functions(model)
-        self._room = MOST_SHARING * size
+        self._room, self._unchanged = MOST_SHARING * size, MOST_UNCHANGED
         self._tensors = {tensor.name: tensor for tensor in self._graph.initializer}
         if len(self._tensors) != len(self._graph.initializer):
             raise ValueError("initializers: expected names of their own, got one twice")
@@ -70,7 +72,7 @@ class _Graph:
             return infos[0]
         if name in names:
             return infos[names.index(name)]
-        if not any(name in node.output for node in self._graph.node):
+        if not any(name in node.output[:1] for node in self._graph.node):
             expected = f"one of {shown(names)} or the name of a node's result"
             raise ValueError(f"output: expected {expected}, got {shown(name)}")
         return ValueInfoProto(name=name)
@@ -144,6 +146,16 @@ class _Graph:
             raise ValueError(f"expected layers of at most {MOST_SHARING} times the bytes of the file")
         return array
 
+    def make_room_for_unchanged(self, columns, itemsize):
+        """Allow for a layer that a file does not have, by which what no layer takes is taken over as it is."""
+        self._unchanged -= columns**2
+        if self._unchanged < 0:
+            raise ValueError(
+                f"expected {math.isqrt(MOST_UNCHANGED):,} columns at most without a layer, got {columns:,}"
+            )
+        # It may be scaled once.
+        self._room += 3 * itemsize * columns**2
+
     def _called(self, node):
         """A function of fastnn's own, if the file has the body of it that is known."""
         attributes(node)
@@ -160,7 +172,10 @@ class _Graph:
 
     def _assembled(self, info):
         """The layers that lead to the graph's output."""
-        value = settled(self, usable(self._named(info.name), widened=True))
+        value = self._named(info.name)
+        if value is None:
+            raise ValueError("expected the first output of a node")
+        value = settled(self, usable(value, widened=True))
         base = value.base
         if not isinstance(base, Linear):
             raise ValueError(f"expected the result of a linear layer, got {told(value)}")

@@ -10,7 +10,7 @@ from onnx import TensorProto
 from .kernels.codes import Normalization
 from .kernels.normalization import EPS
 from .onnx_expressions import (
-    MOST_CANCELLED,
+    MOST_NUMBER,
     X,
     add,
     atom,
@@ -31,8 +31,6 @@ from .onnx_values import NO_FLOAT, Input, Linear, Sizes, Value, activation_of, f
 from .validation import shown
 
 HIGHEST_POWER = 4
-# Summands of layers may cancel up to this size.
-LARGE_SUMMAND = 1000.0
 
 
 def linear(graph, value, weight):
@@ -56,7 +54,8 @@ def linear(graph, value, weight):
 
 def unchanged(graph, value, columns):
     """A value of so many columns as a linear layer's result, by a layer that takes it over as it is."""
-    return linear(graph, value, graph.owned(np.eye(columns, dtype=value.dtype)))
+    graph.make_room_for_unchanged(columns, value.dtype.itemsize)
+    return linear(graph, value, np.eye(columns, dtype=value.dtype))
 
 
 def gemm(graph, node):
@@ -220,7 +219,9 @@ def binary(combine):
             _same_base(still(usable(left)), still(usable(right)))
             return left._replace(expression=combine(left.expression, right.expression))
         first = isinstance(left, Value)
-        value, array = (usable(left), right) if first else (usable(right), left)
+        value, array = (left, right) if first else (right, left)
+        # Pixels may be scaled before they are flattened, by one number for all.
+        value = usable(value, flattened=not isinstance(array, np.ndarray) or array.size != 1)
         if not isinstance(array, np.ndarray):
             raise ValueError(f"expected a constant beside the value, got {told(array)}")
         if array.size == 1 and not is_usual(float(array.reshape(()))):
@@ -289,10 +290,10 @@ def _affine(graph, value, factor, shift):
 
 
 def _summed(left, right):
-    """left + right, summands of a layer, unless they are large and cancel: by themselves they round what is between."""
+    """left + right, summands of a layer, unless they are large and leave nothing: they round what is between them."""
     result = left + right
     largest = np.maximum(np.abs(left), np.abs(right))
-    if ((largest > LARGE_SUMMAND) & (MOST_CANCELLED * np.abs(result) < largest)).any():
+    if ((largest > MOST_NUMBER) & (MOST_NUMBER * np.abs(result) < largest)).any():
         raise ValueError("expected summands that do not cancel")
     return result
 
@@ -361,8 +362,10 @@ def _standardized(graph, value, numbers, operator, first):
         if base.mean is not None or (operator == "Sub" and not first):
             return None
         mean = graph.owned(-numbers) if operator == "Add" else numbers
-        # x / scale + number, a MinMaxScaler's: in the first weight, large numbers would take digits of the result.
-        return value._replace(base=base._replace(mean=mean if base.scale is None else graph.owned(mean * base.scale)))
+        if base.scale is not None:
+            # x / scale + number, a MinMaxScaler's: in the first weight, large numbers would take digits of the result.
+            mean = graph.owned(mean * base.scale)
+        return value._replace(base=base._replace(mean=mean)) if np.isfinite(mean).all() else None
     if base.scale is not None:
         return None
     scale = graph.owned(1 / numbers) if operator == "Mul" else numbers

@@ -78,13 +78,13 @@ def told(value):
     return of if value.moved is None else f"{of}, times and plus numbers for a layer behind it"
 
 
-def usable(value, widened=False):
-    """A value that a network's operators may work on."""
+def usable(value, widened=False, flattened=True):
+    """A value that a network's operators may work on; with `flattened` not an input of several axes."""
     if not isinstance(value, Value):
         raise ValueError(f"expected a value that depends on the input, got {told(value)}")
     if value.dtype == NO_FLOAT:
         raise ValueError("expected FLOAT or DOUBLE, or a Cast of the input to one of them")
-    if isinstance(value.base, Input) and value.base.axes is not None:
+    if flattened and isinstance(value.base, Input) and value.base.axes is not None:
         raise ValueError(f"expected (batch, features), got shape {('batch', *value.base.axes)} that nothing flattened")
     if value.widened and not widened:
         raise ValueError("expected nothing behind a Cast to DOUBLE of a FLOAT network's result")

@@ -48,6 +48,11 @@ def find_openmp():
     ADDRESSES[PARALLEL] = found[PARALLEL]
 
 
+def forget_openmp():
+    """Have regions opened by Numba's loops from now on: in a forked child those end the process, where OpenMP hangs."""
+    ADDRESSES[PARALLEL] = 0
+
+
 def _address(builder, which):
     table = builder.module.globals.get(ADDRESSES_NAME)
     if table is None:
@@ -55,8 +60,9 @@ def _address(builder, which):
     return builder.load(builder.gep(table, [INDEX(0), INDEX(which)]))
 
 
-def _call(builder, which, result, kinds, arguments=()):
-    function = builder.inttoptr(_address(builder, which), ir.FunctionType(result, kinds).as_pointer())
+def _call(builder, which, result, arguments=()):
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    function = builder.inttoptr(_address(builder, which), kind.as_pointer())
     return builder.call(function, arguments)
 
 
@@ -69,17 +75,18 @@ def has_openmp(typingctx):
 
 
 def region_of(emit_part, words):
-    """An intrinsic (threads, *words): each thread of a region makes its parts, by code that `emit_part` gives.
+    """An intrinsic (parts, (word, ...)): each thread of a region makes its parts, by code that `emit_part` gives.
 
-    A region may have fewer threads than parts, by numba.set_num_threads or OMP_THREAD_LIMIT, or inside another region.
-    Then a thread makes several.
+    A region has as many threads as numba.get_num_threads() says, as Numba's loops have: where it differs from the last
+    one's, the library ends threads and makes new ones, which takes 0.1 ms. There may be fewer than parts, by
+    OMP_THREAD_LIMIT too or inside another region; then a thread makes several.
 
     Args:
         emit_part: a function of (builder, words, part, parts).
         words: how many words it takes.
     """
 
-    def open_region(typingctx, threads, values):
+    def open_region(typingctx, parts, values):
         sig = types.void(types.intp, types.UniTuple(types.intp, words))
 
         def codegen(context, builder, signature, args):
@@ -92,9 +99,8 @@ def region_of(emit_part, words):
             function.linkage = "internal"
             _emit_parts(ir.IRBuilder(function.append_basic_block()), function.args[0], words, emit_part)
             pointers = [builder.bitcast(function, BYTES), builder.bitcast(place, BYTES)]
-            allowed, wanted = _call(builder, NUMBA, INT, []), builder.trunc(args[0], INT)
-            count = builder.select(builder.icmp_signed("<", allowed, wanted), allowed, wanted)
-            _call(builder, PARALLEL, ir.VoidType(), [BYTES, BYTES, INT, INT], [*pointers, count, INT(0)])
+            arguments = [*pointers, _call(builder, NUMBA, INT), INT(0)]
+            _call(builder, PARALLEL, ir.VoidType(), arguments)
             return context.get_dummy_value()
 
         return sig, codegen
@@ -105,7 +111,7 @@ def region_of(emit_part, words):
 def _emit_parts(builder, place, words, emit_part):
     """The code of one thread, in a function of its own that gets the record at `place`."""
     parts, *values = [builder.load(builder.gep(place, [INDEX(0), INDEX(i)])) for i in range(words + 1)]
-    thread, team = [builder.zext(_call(builder, which, INT, []), INDEX) for which in (THREAD, TEAM)]
+    thread, team = [builder.zext(_call(builder, which, INT), INDEX) for which in (THREAD, TEAM)]
     with cgutils.for_range_slice(builder, thread, parts, team, INDEX) as (part, _):
         emit_part(builder, values, part, parts)
     builder.ret_void()

@@ -84,7 +84,7 @@ def keep_alive(typingctx, array):
 @intrinsic
 def one_dtype(typingctx, arrays):
     """Refuse, when compiling, a tuple of arrays of several dtypes: a worker would read some as what they are not."""
-    dtypes = [str(array.dtype) for array in arrays]
+    dtypes = [str(getattr(array, "dtype", array)) for array in arrays]
     if len(set(dtypes)) > 1:
         raise TypingError(f"expected arrays of one dtype, got {', '.join(dtypes)}")
     return types.void(arrays), lambda context, builder, signature, args: context.get_dummy_value()

@@ -374,6 +374,55 @@ def test_other_shapes_of_an_image_are_refused(shape, path):
         graph.load(path)
 
 
+def test_pixels_are_scaled_before_they_are_flattened(path, rng):
+    nodes = [("Div", "x tff", "p"), ("Sub", "p one", "q"), ("Flatten", "q", "a"), ("Gemm", "a w b", "y")]
+    graph = Graph(nodes, {"w": W, "b": B, "tff": 255.0, "one": 0.5})
+    sizes = graph.model.graph.input[0].type.tensor_type.shape
+    sizes.dim[1].dim_value = 2
+    sizes.dim.add(dim_value=2)
+    x = rng.uniform(0, 255, (5, 2, 2)).astype(np.float32)
+    expected = run(graph.model.SerializeToString(), x)
+    y = graph.load(path).predict(x.reshape(5, 4))
+    np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance(np.float32, expected))
+
+
+def test_layers_that_a_file_does_not_have(path, rng):
+    """Wider than the file is long; but what is too wide is refused before it is made."""
+    w, v, s = numbers(4, 256), numbers(256, 1), numbers(256)
+    for nodes in (
+        [GEMM, ("Relu", "z", "r"), ("LayerNormalization", "r s s", "h"), ("Gemm", "h v", "y")],
+        [GEMM, ("Sigmoid", "z", "r"), ("Mul", "r s", "y")],
+        [GEMM, ("Sigmoid", "z", "r"), ("LayerNormalization", "r s s", "h", {"epsilon": 0.1}), ("Mul", "h s", "y")],
+    ):
+        graph = Graph(nodes, {"w": w, "b": s, "v": v, "s": s})
+        x = rng.standard_normal((5, 4)).astype(np.float32)
+        expected = run(graph.model.SerializeToString(), x)
+        y = graph.load(path).predict(x)
+        np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance(np.float32, expected, terms=256))
+    nodes = [("LayerNormalization", "x one", "n", {"epsilon": 0.1}), ("Gemm", "n w b", "y")]
+    graph = Graph(nodes, {"w": W, "b": B, "one": [1.0]}, columns=(10**6, None))
+    with pytest.raises(ValueError, match="expected 4,096 columns at most without a layer, got 1,000,000"):
+        graph.load(path)
+
+
+def test_summands_of_scaled_inputs_stay_finite(path, rng):
+    """As mean of a Standardize they would not."""
+    constants = {"w": W, "b": B, "k": [1e-38, 1.0, 1.0, 1.0], "m": [100.0, 0.0, 0.0, 0.0]}
+    graph = Graph([("Mul", "x k", "a"), ("Add", "a m", "n"), ("Gemm", "n w b", "y")], constants)
+    x = rng.standard_normal((5, 4)).astype(np.float32)
+    expected = run(graph.model.SerializeToString(), x)
+    np.testing.assert_allclose(graph.load(path).predict(x), expected, rtol=0, atol=tolerance(np.float32, expected))
+
+
+def test_what_was_standardised_is_brought_back(path, rng):
+    """Where the bias times the deviation is nearly minus the mean too."""
+    constants = {"w": W, "b": np.full(3, -2.0), "large": 1e5, "mean": 2e5}
+    graph = Graph([GEMM, ("Mul", "z large", "a"), ("Add", "a mean", "y")], constants)
+    x = rng.standard_normal((5, 4)).astype(np.float32)
+    expected = run(graph.model.SerializeToString(), x)
+    np.testing.assert_allclose(graph.load(path).predict(x), expected, rtol=0, atol=tolerance(np.float32, expected))
+
+
 def test_an_output_by_name(path, rng):
     """A classifier of skl2onnx has two outputs, labels and probabilities."""
     graph = Graph([GEMM, ("Softmax", "z", "p"), ("ArgMax", "p", "label", {"axis": 1})], {"w": W, "b": B})

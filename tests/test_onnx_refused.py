@@ -190,6 +190,10 @@ REFUSED = {
         [GEMM, ("Dropout", "z", "a mask"), ("Relu", "mask", "y")],
         "Relu: expected .* first outputs .* 'mask'",
     ),
+    "a second output at the end": (
+        [GEMM, ("Dropout", "z", "a mask"), ("Identity", "mask", "y")],
+        "Identity: expected .* first outputs .* 'mask'",
+    ),
     "a name twice": ([GEMM, ("Relu", "z", "z")], "Relu: expected an output with a name of its own, got 'z' once more"),
     "a constant's name": ([("Relu", "x", "w")], "Relu: expected an output with a name of its own, got 'w' once more"),
     "a float64 weight": ([("Gemm", "x w64", "y")], "Gemm: expected a weight of float32, got float64"),

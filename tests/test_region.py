@@ -88,6 +88,34 @@ def _count_part(builder, words, part, parts):
 count_parts = region.region_of(_count_part, 1)
 
 
+FORKED = """
+import os, signal, sys, numpy as np, fastnn
+from fastnn.kernels import dense
+x, w, b, out = (np.ones(shape, np.float32) for shape in ((300, 300), (300, 300), 300, (300, 300)))
+dense.linear_worker.address(out.dtype)
+dense.linear_parallel(x, w, b, 1, out, 2)
+fastnn.activations.tanh(np.zeros(1_000_000, np.float32))
+dense.linear_parallel(x, w, b, 1, out, 2)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    dense.linear_parallel(x, w, b, 1, out, 2)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@needs_openmp
+def test_a_launch_in_a_forked_child_ends_it_as_numbas_do():
+    """Who calls a driver by himself is told, where OpenMP would wait for ever."""
+    environment = os.environ | {"NUMBA_THREADING_LAYER": "omp", "NUMBA_NUM_THREADS": "2", "FASTNN_NEVER_REST": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, env=environment, timeout=600
+    )
+    assert result.stdout == "-15\n", result.stderr
+    assert "fork() called from a process already using GNU OpenMP" in result.stderr
+
+
 @needs_openmp
 def test_every_part_is_made_once():
     fastnn.activations.tanh(np.zeros(1_000_000, np.float32))
