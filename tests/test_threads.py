@@ -266,8 +266,9 @@ def test_what_is_allowed_is_what_there_is(monkeypatch):
         fastnn.set_num_threads(limit)
         assert all(agree())
         assert all(agree())
-    # As in a forked child.
+    # As in a forked child, but for this process's regions.
     monkeypatch.setattr(threads, "_forked", False)
+    monkeypatch.setattr(threads, "forget_openmp", lambda: None)
     threads._after_fork()
     assert threads.threads_allowed(1000, 10) == threads.threads_for(1000, 10) == 1
     fastnn.set_num_threads(None)
