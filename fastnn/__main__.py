@@ -23,7 +23,8 @@ def main(arguments=None):
     except KeyboardInterrupt:
         if arguments is not None:
             raise
-        # By the signal itself, as who started this expects it, but without a traceback.
+        # By the signal itself, as who started this expects it, but without a traceback; not by a second one before.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -124,7 +124,7 @@ def test_a_reader_who_has_seen_enough_is_no_error():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_an_interrupt_ends_a_command_without_a_traceback():
+def test_an_interrupt_ends_a_command_without_a_traceback(tmp_path):
     """Pressed several times too; and the signal is what ends it. Without one it takes minutes."""
     code = """
 import signal, sys, fastnn.accuracy, fastnn.__main__
@@ -135,14 +135,16 @@ run = fastnn.__main__._run
 fastnn.__main__._run = lambda arguments: print("not lost", end="") or run(arguments)
 fastnn.__main__.main()
 """
-    command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert command.stdout.readline() == "here\n"
-    time.sleep(3)
-    for _ in range(3):
-        command.send_signal(signal.SIGINT)
-        time.sleep(0.04)
-    output, errors = command.communicate(timeout=120)
-    assert (command.returncode, output) == (-signal.SIGINT, "not lost")
+    with open(tmp_path / "printed", "w+") as printed:
+        command = subprocess.Popen([sys.executable, "-c", code], stdout=printed, stderr=subprocess.PIPE, text=True)
+        while "here" not in (tmp_path / "printed").read_text():
+            time.sleep(0.1)
+        time.sleep(3)
+        for _ in range(3):
+            command.send_signal(signal.SIGINT)
+            time.sleep(0.04)
+        _, errors = command.communicate(timeout=120)
+    assert (command.returncode, (tmp_path / "printed").read_text()) == (-signal.SIGINT, "here\nnot lost")
     assert "Traceback" not in errors
 
 
