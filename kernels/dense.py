@@ -10,8 +10,9 @@ import numpy as np
 from numba import float64, intp
 
 from .activation import SOFTMAX
+from .dot import is_narrow
 from .epilogue import Activate, Store, finish, make_update
-from .gemm import Operand, packs_panel, product, product_scratch, row_product, single_output
+from .gemm import Operand, narrow_layer, packs_panel, product, product_scratch, row_product
 from .jit import glue, inner, kernel, locked_kernel, plain, serial_in_njit
 from .launch import run
 from .lock import let_lock_go, take_lock
@@ -138,8 +139,8 @@ def linear_cell(x, weight, bias, activation, m, k, n, out, row_stride, buffer, s
     by it alone a sample of 4-32-32-1 in compiled code took 92 ns instead of 79, one of 4-1 24 instead of 18 (Zen 5).
     """
     epilogue = Activate(activation, out, row_stride, False, out, buffer, False)
-    if row_stride == 1:
-        single_output(x, weight, m, k, bias, epilogue, scratch)
+    if is_narrow(row_stride, k):
+        narrow_layer(x, weight, m, n, k, bias, epilogue, scratch)
     elif m == 1 and weight.column_stride == 1:
         row_product(n, k, x.pointer, x.column_stride, weight.pointer, weight.row_stride, bias, out)
         finish(epilogue, out, row_stride, 0, 0, 1, n)

@@ -1,23 +1,28 @@
-"""A layer of one output: its results are dot products of rows of x with the weight, in explicit vectors.
+"""A narrow layer, one of few outputs: its results are dot products of rows of x with columns of the weight.
 
-    out[i] = bias + sum over k of x[i, k] * w[k]
+    out[i, j] = bias[j] + sum over k of x[i, k] * w[k, j]
 
-As a column of a matrix product it would fill one lane of every vector, or need x transposed, and a single row's
-multiply-adds would wait for each other. So every result has LANES chains, on every machine and for every dtype: chain l
-begins at the bias (l = 0) or at 0 and takes k = l, l + LANES, ... in this order; then again and again the upper half of
-the chains is added to the lower one, as in reductions.py. That order depends on k alone, not on the number of rows, nor
-on how x lies in memory.
+As columns of a matrix product they would leave most lanes of every vector empty, and a single row's multiply-adds would
+wait for each other. So every result has LANES chains, on every machine and for every dtype: chain l begins at the bias
+(l = 0) or at 0 and takes k = l, l + LANES, ... in this order; then again and again the upper half of the chains is
+added to the lower one, as in reductions.py. That order depends on k alone, neither on the number of rows nor on how x
+lies in memory.
 
-338 rows of 612 took 28 us by transposition in float32 and 41 in float64, and take 9 and 17; a row through 4-32-32-1 in
-compiled code took 100 ns as one chain, and takes 81 (Zen 5, one core).
+Many rows are taken as tiles, from a copy of w whose columns lie side by side; a few from w as it is, x being spread.
+
+On one Zen 5 core 338 rows of 612 to one output took 28 us by transposition in float32 and 41 in float64, and take 9 and
+17; 128 rows of 784 to 2 and 4 outputs took 15.4 us as part of a vector, now 4.0 and 5.0 (float64: 17, now 7.8 and 11;
+as AVX2 code 24, now 4.6 and 8.7). A row through 20-128-3 in compiled code took 180 ns and takes 77, through 4-32-32-1
+100 and 82.
 """
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import inner, plain
-from .reductions import halved_rows
+from .reductions import halved_rows, halves
 from .simd import (
     IS_ARM,
     LANES,
@@ -29,113 +34,279 @@ from .simd import (
     lanes_of,
     load,
     load_vector,
+    store,
     store_vector,
 )
 from .symbols import shared
 from .vector import Vector, intrinsic_function, llvm_type
 
 INDEX = ir.IntType(64)
+LANE = ir.IntType(32)
+
+# Layers of so many outputs are narrow whose inner dimension is so many times as long: else it takes longer to add up
+# the chains of a result than to leave lanes empty. With 5 to 8 outputs float64 gained nothing: 128 rows of 784 take 17
+# us and would take 20 to 36, of 64 2.1 and 2.7.
+MOST_OUTPUTS = 4
+LEAST_INNER = 8
+# From so many rows on w is copied: 784 x 2 takes 0.4 us, a row from w as it is 0.04.
+COPY_ROWS = 12
+
 # The vectors of sums under way in a tile: eight hide the latency of an fma, sixteen of 32 registers leave room for x.
 ACCUMULATORS = 16 if VECTOR_BYTES == 64 or IS_ARM else 8
 MOST_ROWS = 8
+# Columns of a tile: with more, what has to be read does not fit into 16 registers beside the sums.
+WIDEST = 4 if ACCUMULATORS == 16 else 2
 
 
-def _rows_of(scalar):
-    """Rows of a tile of this element type, a power of two."""
-    return max(1, min(MOST_ROWS, ACCUMULATORS * VECTOR_BYTES * 8 // (LANES * scalar.bitwidth)))
+@plain
+def is_narrow(n, k):
+    """Whether a layer of n outputs and k inputs is summed in LANES chains."""
+    return n == 1 or (n <= MOST_OUTPUTS and k >= LEAST_INNER * n)
 
 
-def _emit_tile(builder, kind, rows, k, x, x_row, w, bias, out):
-    """The dot products of so many rows."""
+def _constant_lanes(lanes):
+    """The lanes that a shuffle takes."""
+    lanes = list(lanes)
+    return ir.Constant(ir.VectorType(LANE, len(lanes)), lanes)
+
+
+def _switch(builder, code, name, cases, emit):
+    """Code for each case: emit(case) where `code` is that number."""
+    finished = builder.append_basic_block(f"{name}.finished")
+    switch = builder.switch(code, finished)
+    for case in cases:
+        block = builder.append_basic_block(f"{name}.{case}")
+        switch.add_case(INDEX(case), block)
+        builder.position_at_end(block)
+        emit(case)
+        builder.branch(finished)
+    builder.position_at_end(finished)
+
+
+def _rows_of(scalar, columns=1):
+    """Rows of a tile of this element type and so many columns, a power of two."""
+    most = ACCUMULATORS * VECTOR_BYTES * 8 // (LANES * scalar.bitwidth * columns)
+    rows = 1
+    while 2 * rows <= min(MOST_ROWS, most):
+        rows *= 2
+    return rows
+
+
+def _emit_tile(builder, kind, rows, columns, k, x, x_row, w, bias, out, out_row):
+    """The dot products of so many rows and columns."""
     vector, align = llvm_type(kind), kind.dtype.bitwidth // 8
     multiply_add = intrinsic_function(builder, "fma", kind, 3)
-    at = [builder.gep(x, [builder.mul(x_row, INDEX(i))]) for i in range(rows)]
+    at = lambda p, stride, count: [builder.gep(p, [builder.mul(stride, INDEX(i))]) for i in range(count)]
+    xs, ws = at(x, x_row, rows), at(w, INDEX(LANES), columns)
     whole = builder.and_(k, INDEX(-LANES))
     zeros = ir.Constant(vector, [0.0] * LANES)
-    start = builder.insert_element(zeros, bias, ir.IntType(32)(0))
+    begun = [builder.insert_element(zeros, builder.load(p), LANE(0)) for p in at(bias, INDEX(1), columns)]
+    start = begun * rows
     before, loop, behind = builder.block, builder.append_basic_block("dot.loop"), builder.append_basic_block("dot.rest")
     builder.cbranch(builder.icmp_signed(">", whole, INDEX(0)), loop, behind)
 
+    def added(terms, factors, sums):
+        products = [(a, b) for a in terms for b in factors]
+        return [builder.call(multiply_add, [a, b, s]) for (a, b), s in zip(products, sums, strict=True)]
+
     builder.position_at_end(loop)
-    p, sums = builder.phi(INDEX), [builder.phi(vector) for _ in range(rows)]
-    there = lambda q: builder.load(builder.bitcast(builder.gep(q, [p]), vector.as_pointer()), align=align)
-    factor = there(w)
-    following = [builder.call(multiply_add, [there(q), factor, s]) for q, s in zip(at, sums, strict=True)]
+    p, sums = builder.phi(INDEX), [builder.phi(vector) for _ in start]
+    there = lambda base, i: builder.load(builder.bitcast(builder.gep(base, [i]), vector.as_pointer()), align=align)
+    in_w = lambda p: builder.mul(p, INDEX(columns))
+    following = added([there(base, p) for base in xs], [there(base, in_w(p)) for base in ws], sums)
     after = builder.add(p, INDEX(LANES))
     builder.cbranch(builder.icmp_signed("<", after, whole), loop, behind)
-    for phi, first, later in [(p, INDEX(0), after), *((s, start, f) for s, f in zip(sums, following, strict=True))]:
+    for phi, first, later in [(p, INDEX(0), after), *zip(sums, start, following, strict=True)]:
         phi.add_incoming(first, before)
         phi.add_incoming(later, loop)
 
     builder.position_at_end(behind)
-    sums = [builder.phi(vector) for _ in range(rows)]
-    for phi, later in zip(sums, following, strict=True):
-        phi.add_incoming(start, before)
+    sums = [builder.phi(vector) for _ in start]
+    for phi, first, later in zip(sums, start, following, strict=True):
+        phi.add_incoming(first, before)
         phi.add_incoming(later, loop)
     rest, done = builder.append_basic_block("dot.part"), builder.append_basic_block("dot.done")
     builder.cbranch(builder.icmp_signed("<", whole, k), rest, done)
 
     builder.position_at_end(rest)
     # Lanes behind the end of the row keep their sum: what is added there would make 0 of -0.
-    place = lambda q: Place(builder, q, whole, k, kind)
-    inside, factor = place(w).mask(), place(w).part(0.0)
-    ended = [
-        builder.select(inside, builder.call(multiply_add, [place(q).part(0.0), factor, s]), s)
-        for q, s in zip(at, sums, strict=True)
-    ]
+    left = builder.sub(k, whole)
+    part = lambda base, i: Place(builder, builder.gep(base, [i]), INDEX(0), left, kind)
+    inside = part(x, whole).mask()
+    terms, factors = ([part(base, p).part(0.0) for base in bases] for bases, p in ((xs, whole), (ws, in_w(whole))))
+    ended = [builder.select(inside, after, s) for after, s in zip(added(terms, factors, sums), sums, strict=True)]
     rest = builder.block
     builder.branch(done)
 
     builder.position_at_end(done)
-    partial = [builder.phi(vector) for _ in range(rows)]
+    partial = [builder.phi(vector) for _ in start]
     for phi, there_before, later in zip(partial, sums, ended, strict=True):
         phi.add_incoming(there_before, behind)
         phi.add_incoming(later, rest)
-    results = halved_rows(builder, partial, builder.fadd)
-    builder.store(results, builder.bitcast(out, results.type.as_pointer()), align=align)
+    undefined = ir.Constant(vector, ir.Undefined)
+    power = 1 << (len(partial) - 1).bit_length()
+    results = halved_rows(builder, partial + [undefined] * (power - len(partial)), builder.fadd)
+    if columns == 1:
+        builder.store(results, builder.bitcast(out, results.type.as_pointer()), align=align)
+        return
+    for i, row in enumerate(at(out, out_row, rows)):
+        lanes = _constant_lanes(range(i * columns, (i + 1) * columns))
+        values = builder.shuffle_vector(results, ir.Constant(results.type, ir.Undefined), lanes)
+        builder.store(values, builder.bitcast(row, values.type.as_pointer()), align=align)
 
 
 @intrinsic
-def dot_tile(typingctx, rows, k, x, x_row, w, bias, out):
-    """out[i] of a power of two of rows, `most_rows` at most; x and w contiguous along k, strides in elements."""
+def dot_tile(typingctx, rows, columns, k, x, x_row, w, bias, out, out_row):
+    """out[i * out_row + j] of a tile: `most_rows` or 1 of them; x contiguous along k, w as `_turn_columns` leaves it.
+
+    Of a single column out is contiguous, and so may w be.
+    """
     index, p = types.intp, types.CPointer(out.dtype)
-    sig = types.void(index, index, p, index, p, out.dtype, p)
+    sig = types.void(index, index, index, p, index, p, p, p, index)
 
     def codegen(context, builder, signature, args):
-        rows, *operands = args
-        kind = Vector(signature.args[-1].dtype, LANES)
-        finished = builder.append_basic_block("dot.finished")
-        switch = builder.switch(rows, finished)
-        height = _rows_of(kind.dtype)
-        while height > 0:
-            block = builder.append_basic_block(f"dot.{height}")
-            switch.add_case(INDEX(height), block)
-            builder.position_at_end(block)
-            _emit_tile(builder, kind, height, *operands)
-            builder.branch(finished)
-            height //= 2
-        builder.position_at_end(finished)
+        rows, columns, *operands = args
+        kind = Vector(signature.args[-2].dtype, LANES)
+        code = builder.add(builder.mul(columns, INDEX(MOST_ROWS + 1)), rows)
+        shapes = {}
+        for width in range(1, WIDEST + 1):
+            for height in {_rows_of(kind.dtype, width), 1}:
+                shapes[width * (MOST_ROWS + 1) + height] = height, width
+        _switch(builder, code, "dot", shapes, lambda shape: _emit_tile(builder, kind, *shapes[shape], *operands))
         return context.get_dummy_value()
 
     return sig, codegen
 
 
-@plain
-def dot_scratch(nr):
-    """Elements of scratch that `dot_products` needs: NR is not less than the lanes of a Vector of rows."""
-    return LANES * nr
+@intrinsic
+def most_rows(typingctx, columns, p):
+    """Rows of the highest `dot_tile` of so many columns for the pointer's element type."""
+    values = [_rows_of(p.dtype, width) for width in range(1, WIDEST + 1)]
+
+    def codegen(context, builder, signature, args):
+        result = INDEX(values[-1])
+        for i in range(WIDEST - 2, -1, -1):
+            result = builder.select(builder.icmp_signed("<=", args[0], INDEX(i + 1)), INDEX(values[i]), result)
+        return result
+
+    return types.intp(types.intp, p), codegen
+
+
+def _joined(builder, vectors):
+    """One vector with the lanes of all, one after the other."""
+    joined = vectors[0]
+    for vector in vectors[1:]:
+        count, more = joined.type.count, vector.type.count
+        wide = _constant_lanes([*range(more), *[0] * (count - more)])
+        vector = builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), wide)
+        joined = builder.shuffle_vector(joined, vector, _constant_lanes(range(count + more)))
+    return joined
+
+
+def _emit_row(builder, scalar, columns, k, x, w, bias, out):
+    """The results of one row for so many columns."""
+    kind, align = Vector(scalar, LANES), scalar.bitwidth // 8
+    vector = llvm_type(kind)
+    multiply_add = intrinsic_function(builder, "fma", kind, 3)
+    undefined = ir.Constant(vector, ir.Undefined)
+    # Sum number l * columns + j is chain l of column j; here and in w they are cut into vectors of LANES.
+    start = ir.Constant(vector, [0.0] * LANES)
+    for j in range(columns):
+        start = builder.insert_element(start, builder.load(builder.gep(bias, [INDEX(j)])), LANE(j))
+    zeros = ir.Constant(vector, [0.0] * LANES)
+    totals = [cgutils.alloca_once(builder, vector) for _ in range(columns)]
+    for c, total in enumerate(totals):
+        builder.store(zeros if c else start, total)
+    whole, end = builder.and_(k, INDEX(-LANES)), builder.mul(k, INDEX(columns))
+
+    def step(p, part):
+        there = lambda place: place.part(0.0) if part else builder.load(place.where, align=align)
+        terms, first = there(Place(builder, x, p, k, kind)), builder.mul(p, INDEX(columns))
+        for c, total in enumerate(totals):
+            factors = Place(builder, w, builder.add(first, INDEX(c * LANES)), end, kind)
+            chains = _constant_lanes((c * LANES + i) // columns for i in range(LANES))
+            before, spread = builder.load(total), builder.shuffle_vector(terms, undefined, chains)
+            after = builder.call(multiply_add, [spread, there(factors), before])
+            builder.store(builder.select(factors.mask(), after, before) if part else after, total)
+
+    with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(LANES), INDEX) as (p, _):
+        step(p, False)
+    with builder.if_then(builder.icmp_signed("<", whole, k)):
+        step(whole, True)
+    sums = _joined(builder, [builder.load(total) for total in totals])
+    while sums.type.count > columns:
+        low, high = halves(builder, sums)
+        sums = builder.fadd(low, high)
+    builder.store(sums, builder.bitcast(out, sums.type.as_pointer()), align=align)
 
 
 @intrinsic
-def most_rows(typingctx, p):
-    """Rows of the highest `dot_tile` for the pointer's element type, as a constant."""
-    value = _rows_of(p.dtype)
-    return types.intp(p), lambda context, builder, signature, args: context.get_constant(types.intp, value)
+def dot_row(typingctx, n, k, x, w, bias, out):
+    """The n results of one row, n up to MOST_OUTPUTS; x and w are contiguous.
+
+    Its chains and columns, LANES * n sums, are one vector, in the order in which w lies.
+    """
+    p = types.CPointer(out.dtype)
+
+    def codegen(context, builder, signature, args):
+        n, *operands = args
+        scalar = signature.args[-1].dtype
+        row = lambda columns: _emit_row(builder, scalar, columns, *operands)
+        _switch(builder, n, "row", range(1, MOST_OUTPUTS + 1), row)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, p, p, p, p), codegen
+
+
+@plain
+def _whole(k):
+    """k rounded up to whole LANES."""
+    return (k + LANES - 1) // LANES * LANES
+
+
+@plain
+def _turned_at(n, depth, p, j):
+    """Where the copy of w has its elements p .. p + LANES of column j, p being a multiple of LANES; depth: `_whole(k)`.
+
+    The columns of a tile lie together, and tiles one after the other.
+    """
+    first = j // WIDEST * WIDEST
+    return first * depth + p * min(WIDEST, n - first) + (j - first) * LANES
+
+
+@intrinsic
+def _turn(typingctx, n, j, w, out):
+    """Column j of LANES contiguous rows of w, each of n elements, to out."""
+
+    def codegen(context, builder, signature, args):
+        n, j, w, out = args
+        kind = Vector(signature.args[-1].dtype, LANES)
+        align = kind.dtype.bitwidth // 8
+        cases = {n * MOST_OUTPUTS + j: (n, j) for n in range(1, MOST_OUTPUTS + 1) for j in range(n)}
+        place = lambda p, c: builder.bitcast(builder.gep(p, [INDEX(c * LANES)]), llvm_type(kind).as_pointer())
+
+        def turn(case):
+            columns, j = cases[case]
+            rows = _joined(builder, [builder.load(place(w, c), align=align) for c in range(columns)])
+            column = _constant_lanes(range(j, LANES * columns, columns))
+            turned = builder.shuffle_vector(rows, ir.Constant(rows.type, ir.Undefined), column)
+            builder.store(turned, place(out, 0), align=align)
+
+        _switch(builder, builder.add(builder.mul(n, INDEX(MOST_OUTPUTS)), j), "turn", cases, turn)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, w, w), codegen
+
+
+@plain
+def dot_scratch(n, k, nr):
+    """Elements of scratch that `dot_products` needs: NR is not less than the lanes of a Vector of rows."""
+    return max(LANES * nr, n * _whole(k))
 
 
 @inner
-def _strided_dots(m, k, x, x_row, x_k, w, w_k, bias, out, sums):
-    """`dot_products` for any strides: lanes are rows if those lie side by side, else rows are taken one by one."""
+def _strided_dots(m, k, x, x_row, x_k, w, w_k, bias, out, out_row, sums):
+    """One output, any strides: lanes are rows if those lie side by side, else rows are taken one by one."""
     width = lanes_of(out)
     together = width if x_row == 1 else 1
     for row in range(0, m, together):
@@ -155,18 +326,47 @@ def _strided_dots(m, k, x, x_row, x_k, w, w_k, bias, out, sums):
                 here, other = advance(sums, lane * width), advance(sums, (lane + half) * width)
                 store_vector(here, 0, width, load_vector(here, 0, width) + load_vector(other, 0, width))
             half //= 2
-        store_vector(out, row, row + count, load_vector(sums, 0, width))
+        for i in range(count):
+            store(out, (row + i) * out_row, load(sums, i))
+
+
+@inner
+def _turn_columns(n, k, w, w_k, w_n, out):
+    """Copy w so that LANES elements of each column are side by side, and `_turned_at` is where."""
+    depth = _whole(k)
+    for p in range(0, k, LANES):
+        rows = min(LANES, k - p)
+        source = advance(w, p * w_k)
+        for j in range(n):
+            target = advance(out, _turned_at(n, depth, p, j))
+            if rows == LANES and w_n == 1 and w_k == n:
+                _turn(n, j, source, target)
+            else:
+                for l in range(rows):
+                    store(target, l, load(source, l * w_k + j * w_n))
 
 
 @shared
-def dot_products(m, k, x, x_row, x_k, w, w_k, bias, out, sums):
-    """out[i] for i < m, side by side; x and w of any strides. sums: scratch of `dot_scratch` elements."""
-    if x_k != 1 or w_k != 1:
-        _strided_dots(m, k, x, x_row, x_k, w, w_k, bias, out, sums)
+def dot_products(m, n, k, x, x_row, x_k, w, w_k, w_n, bias, out, out_row, scratch):
+    """m x n results at out, rows out_row apart (1 if n is 1); any strides. scratch: `dot_scratch` elements."""
+    if x_k != 1 or (n == 1 and w_k != 1):
+        for j in range(n):
+            column, here = advance(w, j * w_n), advance(out, j)
+            _strided_dots(m, k, x, x_row, x_k, column, w_k, load(bias, j), here, out_row, scratch)
         return
-    row, height = 0, most_rows(out)
-    while row < m:
-        while height > m - row:
-            height //= 2
-        dot_tile(height, k, advance(x, row * x_row), x_row, w, bias, advance(out, row))
-        row += height
+    if m < (2 if n == 1 else COPY_ROWS) and w_n == 1 and w_k == n:
+        for i in range(m):
+            dot_row(n, k, advance(x, i * x_row), w, bias, advance(out, i * out_row))
+        return
+    if n > 1:
+        _turn_columns(n, k, w, w_k, w_n, scratch)
+        w = scratch
+    for first in range(0, n, WIDEST):
+        columns, right = min(WIDEST, n - first), advance(w, first * _whole(k))
+        row, height = 0, most_rows(columns, out)
+        while row < m:
+            if height > m - row:
+                height = 1
+            left, here = advance(x, row * x_row), advance(out, row * out_row + first)
+            dot_tile(height, columns, k, left, x_row, right, advance(bias, first), here, out_row)
+            row += height

@@ -10,7 +10,7 @@ dimension is never split between them.
 from collections import namedtuple
 
 from .activation import copy_elements
-from .dot import dot_products, dot_scratch
+from .dot import MOST_OUTPUTS, dot_products, dot_scratch, is_narrow
 from .epilogue import contest, finish, landing
 from .jit import glue, plain
 from .microkernel import (
@@ -94,8 +94,10 @@ def product_scratch(m, n, k, size, nr, contiguous, whole_rows):
     rows = min(m, MC)
     blocks = 80 + width + n + rows * width + copied_row(rows, size) * min(k, KC) + packed
     if n == 1:
-        return max(blocks, column_scratch(m, k, nr))
-    return max(blocks, narrow_scratch(m, n)) if n <= NARROW else blocks
+        blocks = max(blocks, column_scratch(m, k, nr))
+    if n <= NARROW:
+        blocks = max(blocks, narrow_scratch(m, n))
+    return max(blocks, 80 + rows * n + dot_scratch(n, k, nr)) if n <= MOST_OUTPUTS else blocks
 
 
 @plain
@@ -109,7 +111,7 @@ def product_scratch_up_to(m, n, k, size, nr):
 @plain
 def column_scratch(m, k, nr):
     """Elements of scratch that `product` needs for a single column."""
-    return 80 + m + max(min(k, KC) * (MC + nr), dot_scratch(nr))
+    return 80 + m + min(k, KC) * (MC + nr)
 
 
 @plain
@@ -248,16 +250,17 @@ def narrow_product(a, b, m, n, k, epilogue, scratch):
 
 
 @glue
-def single_output(a, b, m, k, bias, epilogue, scratch):
-    """Forward through a layer of one output, which is not one thread's column of many: the epilogue's row stride is 1.
-
-    So its rows lie end to end, where they land and in what the epilogue reads too.
-    """
-    start = aligned(scratch)
-    out, _ = landing(epilogue, start, 1, 0, 0)
-    sums = aligned(advance(start, m))
-    dot_products(m, k, a.pointer, a.row_stride, a.column_stride, b.pointer, b.row_stride, load(bias, 0), out, sums)
-    finish(epilogue, out, 1, 0, 0, m, 1)
+def narrow_layer(a, b, m, n, k, bias, epilogue, scratch):
+    """Forward through a layer that `is_narrow`, or some columns of it."""
+    block = aligned(scratch)
+    turned = aligned(advance(block, min(m, MC) * n))
+    for row in range(0, m, MC):
+        rows = min(MC, m - row)
+        out, out_row = landing(epilogue, block, n, row, 0)
+        x = advance(a.pointer, row * a.row_stride)
+        w, w_k, w_n = b.pointer, b.row_stride, b.column_stride
+        dot_products(rows, n, k, x, a.row_stride, a.column_stride, w, w_k, w_n, bias, out, out_row, turned)
+        finish(epilogue, out, out_row, row, 0, rows, n)
 
 
 @shared
@@ -266,8 +269,8 @@ def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
 
     a and b are Operands. whole_rows: no block may end inside a row. scratch holds `product_scratch` elements.
     """
-    if has_bias and epilogue.row_stride == 1:
-        single_output(a, b, m, k, bias, epilogue, scratch)
+    if has_bias and is_narrow(epilogue.row_stride, k):
+        narrow_layer(a, b, m, n, k, bias, epilogue, scratch)
     elif m == 1 and has_bias and b.column_stride == 1:
         # A row forward: 4-32-32-1, its last layer a row too then, took 102 ns so, block by block 196 (Zen 5).
         out, _ = landing(epilogue, aligned(scratch), n, 0, 0)

@@ -30,7 +30,7 @@ def _lane_reduction(builder, p, count, scalar, accumulator, neutral, combine, pr
     return _halved(builder, combine(builder.load(sums), widen(rest)), combine)
 
 
-def _halves(builder, value):
+def halves(builder, value):
     """The lower and the upper half of a vector's lanes."""
     half = value.type.count // 2
     undefined = ir.Constant(value.type, ir.Undefined)
@@ -154,7 +154,7 @@ def store_row(typingctx, p, count, row):
         width = LANES
         while width > 1:
             width //= 2
-            low, high = _halves(builder, rest)
+            low, high = halves(builder, rest)
             present = piece(low, width)
             p = builder.gep(p, [builder.and_(count, index(width))])
             rest = builder.select(present, high, low)

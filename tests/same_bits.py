@@ -22,8 +22,9 @@ from fastnn.kernels.codes import Activation, Loss
 GOLDEN = pathlib.Path(__file__).with_name("golden.json")
 STEPS = 200
 DTYPES = "float32", "float64"
-# Rows and sizes: threads and blocks of rows, vectors' remainders, a single output.
-LARGE, SMALL, COLUMN = (300, [70, 130, 96, 10]), (5, [4, 9, 3]), (37, [20, 33, 1])
+# Rows and sizes: threads and blocks of rows, vectors' remainders, layers of one to four outputs.
+LARGE, SMALL = (300, [70, 130, 96, 10]), (5, [4, 9, 3])
+NARROW = tuple((37, [20, 33, outputs]) for outputs in (1, 2, 3, 4))
 LOSSES = tuple(Loss)[: Loss.SOFTMAX_CROSS_ENTROPY + 1]
 # Cases beyond those by number, with losses that have a parameter.
 WITH_PARAMETER = fastnn.losses.Quantile(0.9), fastnn.losses.Huber(0.25)
@@ -53,7 +54,7 @@ class Case:
         self.objective = fastnn.losses.get(LOSSES[i % len(LOSSES)]) if objective is None else objective
         self.loss = self.objective.code
         self.optimizer = OPTIMIZERS[i % len(OPTIMIZERS)]
-        self.rows, self.sizes = (LARGE, COLUMN, SMALL)[i % 3]
+        self.rows, self.sizes = (LARGE, NARROW[i // 3 % 4], SMALL)[i % 3]
         if self.loss == Loss.SOFTMAX_CROSS_ENTROPY and self.sizes[-1] == 1:
             self.rows, self.sizes = SMALL
         self.last = Activation.IDENTITY

@@ -103,41 +103,57 @@ def test_one_row_has_the_bits_that_it_has_among_others(dtype, rng):
         assert alone[0].tobytes() == among[3].tobytes(), n
 
 
-def single_outputs(dtype, rng):
-    """x, weight, bias of layers of one output: inner dimensions around 16 chains, rows around those of a tile."""
-    for k in (0, 1, 4, 15, 16, 17, 33, 100):
-        for m in (1, 2, 3, 7, 8, 9, 31, 70):
-            yield (
-                rng.standard_normal((m, k)).astype(dtype),
-                rng.standard_normal((k, 1)).astype(dtype),
-                np.array([0.75], dtype),
-            )
+NARROW = [(1, k) for k in (0, 1, 4, 15, 16, 17, 33, 100)] + [
+    (n, k) for n in (2, 3, 4) for k in (8 * n, 8 * n + 3, 33, 48, 61, 100)
+]
 
 
-def test_a_single_output_is_summed_in_sixteen_chains(dtype, rng):
-    for x, weight, bias in single_outputs(dtype, rng):
-        m, k = x.shape
-        out, lanes = np.empty((m, 1), dtype), np.zeros((m, 16), dtype)
-        weight[:] = 1  # A multiply-add then rounds as an addition does.
+def narrow_layers(n, k, dtype, rng):
+    """x, weight, bias of layers whose sums go in 16 chains, with rows around those of a tile."""
+    for m in (1, 2, 3, 7, 8, 9, 11, 12, 13, 31, 70, 200):
+        yield tuple(rng.standard_normal(shape).astype(dtype) for shape in ((m, k), (k, n), n))
+
+
+@pytest.mark.parametrize(("n", "k"), NARROW)
+def test_a_narrow_layer_is_summed_in_sixteen_chains(n, k, dtype, rng):
+    for x, weight, bias in narrow_layers(n, k, dtype, rng):
+        out = np.empty((len(x), n), dtype)
+        # A multiply-add by a power of two rounds as an addition does.
+        weight[:] = 2.0 ** rng.integers(-3, 4, weight.shape)
         kernels.linear(x, weight, bias, Activation.IDENTITY, out)
-        lanes[:, 0] = bias
+        chains = np.zeros((len(x), n, 16), dtype)
+        chains[:, :, 0] = bias
         for p in range(k):
-            lanes[:, p % 16] += x[:, p]
-        while lanes.shape[1] > 1:
-            half = lanes.shape[1] // 2
-            lanes = lanes[:, :half] + lanes[:, half:]
-        assert out.tobytes() == lanes.tobytes(), (m, k)
+            chains[:, :, p % 16] += x[:, p, None] * weight[p]
+        while chains.shape[2] > 1:
+            half = chains.shape[2] // 2
+            chains = chains[:, :, :half] + chains[:, :, half:]
+        assert out.tobytes() == chains.tobytes(), x.shape
+
+
+@pytest.mark.parametrize(("n", "k"), [(2, 15), (3, 23), (4, 31), (5, 100)])
+def test_other_layers_are_one_chain(n, k, dtype, rng):
+    for x, weight, bias in narrow_layers(n, k, dtype, rng):
+        out, chain = np.empty((len(x), n), dtype), np.tile(bias, (len(x), 1))
+        weight[:] = 2.0 ** rng.integers(-3, 4, weight.shape)
+        kernels.linear(x, weight, bias, Activation.IDENTITY, out)
+        for p in range(k):
+            chain += x[:, p, None] * weight[p]
+        assert out.tobytes() == chain.tobytes(), x.shape
 
 
 @pytest.mark.parametrize("layout", ["column order", "step 2", "negative", "offset"])
-def test_a_single_output_has_the_same_bits_alone_and_in_any_layout(layout, dtype, rng):
-    for x, weight, bias in single_outputs(dtype, rng):
-        plain, other, alone = (np.empty((len(x), 1), dtype) for _ in range(3))
+@pytest.mark.parametrize(("n", "k"), NARROW)
+def test_a_narrow_layer_has_the_same_bits_alone_and_in_any_layout(n, k, layout, dtype, rng):
+    for x, weight, bias in narrow_layers(n, k, dtype, rng):
+        plain, other, alone = (np.empty((len(x), n), dtype) for _ in range(3))
         kernels.linear(x, weight, bias, Activation.TANH, plain)
-        kernels.linear(relayout(x, layout), relayout(weight, layout), bias, Activation.TANH, other)
         for i in range(len(x)):
             kernels.linear(x[i : i + 1], weight, bias, Activation.TANH, alone[i : i + 1])
-        assert plain.tobytes() == other.tobytes() == alone.tobytes(), x.shape
+        assert plain.tobytes() == alone.tobytes(), x.shape
+        for strange, usual in ((relayout(x, layout), weight), (x, relayout(weight, layout))):
+            kernels.linear(strange, usual, bias, Activation.TANH, other)
+            assert plain.tobytes() == other.tobytes(), x.shape
         # The sign of a zero that comes out of an underflow depends on no layout either.
         tiny = np.full_like(x, np.finfo(dtype).tiny)
         weight[:] = -np.finfo(dtype).tiny
