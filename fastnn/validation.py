@@ -102,11 +102,13 @@ def flag(value, name):
 
 
 def listed(values, name, what):
-    """A list of what an iterable holds."""
+    """A list of what an iterable holds; not of a set or dict, which has no order or more than is asked for."""
     try:
-        return list(values)
+        if not isinstance(values, (set, frozenset, dict)):
+            return list(values)
     except TypeError:
-        raise TypeError(f"{name}: expected a list of {what}, got {shown(values)}") from None
+        pass
+    raise TypeError(f"{name}: expected a list of {what}, got {shown(values)}")
 
 
 def file_path(path):

@@ -92,6 +92,12 @@ def _rows_of(scalar, columns=1):
     return rows
 
 
+@plain
+def _lower(rows, columns):
+    """Rows of the next lower tile, 0 behind a single one. All heights of all widths would take 0.1 s to compile."""
+    return rows // 2 if columns == 1 or rows == 1 else 1
+
+
 def _emit_tile(builder, kind, rows, columns, k, x, x_row, w, bias, out, out_row):
     """The dot products of so many rows and columns."""
     vector, align = llvm_type(kind), kind.dtype.bitwidth // 8
@@ -146,21 +152,23 @@ def _emit_tile(builder, kind, rows, columns, k, x, x_row, w, bias, out, out_row)
     undefined = ir.Constant(vector, ir.Undefined)
     power = 1 << (len(partial) - 1).bit_length()
     results = halved_rows(builder, partial + [undefined] * (power - len(partial)), builder.fadd)
-    if columns == 1:
-        builder.store(results, builder.bitcast(out, results.type.as_pointer()), align=align)
-        return
-    for i, row in enumerate(at(out, out_row, rows)):
-        lanes = _constant_lanes(range(i * columns, (i + 1) * columns))
+
+    def store_lanes(first, count, where):
+        lanes = _constant_lanes(range(first, first + count))
         values = builder.shuffle_vector(results, ir.Constant(results.type, ir.Undefined), lanes)
-        builder.store(values, builder.bitcast(row, values.type.as_pointer()), align=align)
+        builder.store(values, builder.bitcast(where, values.type.as_pointer()), align=align)
+
+    with builder.if_else(builder.icmp_signed("==", out_row, INDEX(columns))) as (together, apart):
+        with together:
+            store_lanes(0, rows * columns, out)
+        with apart:
+            for i, row in enumerate(at(out, out_row, rows)):
+                store_lanes(i * columns, columns, row)
 
 
 @intrinsic
 def dot_tile(typingctx, rows, columns, k, x, x_row, w, bias, out, out_row):
-    """out[i * out_row + j] of a tile: `most_rows` or 1 of them; x contiguous along k, w as `_turn_columns` leaves it.
-
-    Of a single column out is contiguous, and so may w be.
-    """
+    """out[i * out_row + j] of a tile, of `most_rows` or a `_lower` number; x contiguous along k, w `_turned_at`."""
     index, p = types.intp, types.CPointer(out.dtype)
     sig = types.void(index, index, index, p, index, p, p, p, index)
 
@@ -170,8 +178,10 @@ def dot_tile(typingctx, rows, columns, k, x, x_row, w, bias, out, out_row):
         code = builder.add(builder.mul(columns, INDEX(MOST_ROWS + 1)), rows)
         shapes = {}
         for width in range(1, WIDEST + 1):
-            for height in {_rows_of(kind.dtype, width), 1}:
+            height = _rows_of(kind.dtype, width)
+            while height > 0:
                 shapes[width * (MOST_ROWS + 1) + height] = height, width
+                height = _lower(height, width)
         _switch(builder, code, "dot", shapes, lambda shape: _emit_tile(builder, kind, *shapes[shape], *operands))
         return context.get_dummy_value()
 
@@ -365,8 +375,8 @@ def dot_products(m, n, k, x, x_row, x_k, w, w_k, w_n, bias, out, out_row, scratc
         columns, right = min(WIDEST, n - first), advance(w, first * _whole(k))
         row, height = 0, most_rows(columns, out)
         while row < m:
-            if height > m - row:
-                height = 1
+            while height > m - row:
+                height = _lower(height, columns)
             left, here = advance(x, row * x_row), advance(out, row * out_row + first)
             dot_tile(height, columns, k, left, x_row, right, advance(bias, first), here, out_row)
             row += height

@@ -373,6 +373,7 @@ def test_layers_must_fit_each_other():
     for layers, error, message in [
         ([], ValueError, "layers: expected at least one layer, got none"),
         (Dense(2, 2), TypeError, r"layers: expected a list of layers, got Dense\(2, 2"),
+        ({Dense(2, 2)}, TypeError, r"layers: expected a list of layers, got \{Dense\(2, 2"),
         ([3], TypeError, r"layers\[0\]: expected a Dense layer, got int"),
         ([Dense(2, 3), Dense(4, 1)], ValueError, r"layers\[1\]: expected in_features 3, .*, got 4"),
         ([Dense(2, 2)] * 2, ValueError, r"layers\[1\]: this layer is in a model already"),

@@ -429,6 +429,7 @@ def test_thread_limit_does_not_change_results(rng):
         ({"metrics": ["accuracy"]}, ValueError, "metrics: accuracy needs a cross-entropy as loss, got mse"),
         ({"metrics": [3]}, ValueError, "metrics: expected 'accuracy', a loss by name"),
         ({"callbacks": 3}, TypeError, "callbacks: expected a list of functions and objects with on_epoch_end, got 3"),
+        ({"metrics": {"mae": 1}}, TypeError, "metrics: expected a list of names and functions, got {.mae.: 1}"),
         ({"callbacks": [3]}, TypeError, "callbacks: expected functions or objects with on_epoch_end, got 3"),
         ({"validation_data": np.zeros(3)}, ValueError, r"validation_data: expected \(x, y\)"),
         ({"validation_data": ([[1]], [1])}, ValueError, r"validation_data: x: expected shape \(\*, 3\), got \(1, 1\)"),
