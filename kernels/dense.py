@@ -12,7 +12,7 @@ from numba import float64, intp
 from .activation import SOFTMAX
 from .dot import is_narrow
 from .epilogue import Activate, Store, finish, make_update
-from .gemm import Operand, narrow_layer, packs_panel, product, product_scratch, row_product
+from .gemm import Operand, linear_scratch, narrow_layer, packs_panel, product, product_scratch, row_product
 from .jit import glue, inner, kernel, locked_kernel, plain, serial_in_njit
 from .launch import run
 from .lock import let_lock_go, take_lock
@@ -92,9 +92,9 @@ def column_sums(dz, m, n, out):
 
 
 @glue
-def new_scratch(out, m, n, k, contiguous, whole_rows):
+def new_scratch(out, m, n, k, contiguous):
     p = pointer(out)
-    return np.empty(product_scratch(m, n, k, itemsize(p), panel_columns(p), contiguous, whole_rows), out.dtype)
+    return np.empty(product_scratch(m, n, k, itemsize(p), panel_columns(p), contiguous, False), out.dtype)
 
 
 @inner
@@ -160,7 +160,8 @@ def linear_part(x, weight, bias, activation, out, index, parts):
     packs = packs_panel(m, n, k, itemsize(p), contiguous)
     r0, r1, c0, c1 = cell_of(m, n, parts, index, panel_columns(p), whole_rows, packs)
     if r1 > r0 and c1 > c0:
-        scratch = new_scratch(out, r1 - r0, c1 - c0, k, contiguous, whole_rows)
+        size = linear_scratch(r1 - r0, c1 - c0, k, itemsize(p), panel_columns(p), contiguous, whole_rows)
+        scratch = np.empty(size, out.dtype)
         q = pointer(scratch)
         linear_cell(
             shifted(operand(x), r0, 0),
@@ -241,7 +242,7 @@ def backward_input_part(dz, weight, out, index, parts):
     r0, r1, c0, c1 = cell_of(m, n, parts, index, panel_columns(p), False, True)
     if r1 > r0 and c1 > c0:
         here = advance(p, r0 * n + c0)
-        scratch = new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[0] == weight.itemsize, False)
+        scratch = new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[0] == weight.itemsize)
         product(
             shifted(operand(dz), r0, 0),
             shifted(transposed(operand(weight)), 0, c0),
@@ -317,7 +318,7 @@ def backward_parameters_part(x, dz, dweight, dbias, index, parts):
         column_sums(flat_pointer(dz), batch, n, flat_pointer(dbias))
         last = inputs
     if last > first:
-        scratch = new_scratch(dweight, last - first, n, batch, True, False)
+        scratch = new_scratch(dweight, last - first, n, batch, True)
         here = advance(flat_pointer(dweight), first * n)
         parameters_rows(operand(x), rows_of(dz), first, last, n, batch, Store(here, n), pointer(scratch))
         keep_alive(scratch)
@@ -375,7 +376,7 @@ def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
     rule = plain_rule(learning_rate)
     first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
     if last > first:
-        scratch = new_scratch(weight, last - first, n, batch, True, False)
+        scratch = new_scratch(weight, last - first, n, batch, True)
         q = pointer(scratch)
         if last == inputs + 1:
             p = flat_pointer(bias)

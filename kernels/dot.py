@@ -21,22 +21,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import inner, plain
+from .jit import glue, plain
 from .reductions import halved_rows, halves
-from .simd import (
-    IS_ARM,
-    LANES,
-    VECTOR_BYTES,
-    Place,
-    advance,
-    constant,
-    fma,
-    lanes_of,
-    load,
-    load_vector,
-    store,
-    store_vector,
-)
+from .simd import IS_ARM, LANES, VECTOR_BYTES, Place, advance, load, store, transpose_square, vector_lanes
 from .symbols import shared
 from .vector import Vector, intrinsic_function, llvm_type
 
@@ -48,8 +35,8 @@ LANE = ir.IntType(32)
 # us and would take 20 to 36, of 64 2.1 and 2.7.
 MOST_OUTPUTS = 4
 LEAST_INNER = 8
-# From so many rows on w is copied: 784 x 2 takes 0.4 us, a row from w as it is 0.04.
-COPY_ROWS = 12
+# From so many rows on w is copied, which takes as long as 20 to 30 rows from w as it is.
+COPY_ROWS = 32
 
 # The vectors of sums under way in a tile: eight hide the latency of an fma, sixteen of 32 registers leave room for x.
 ACCUMULATORS = 16 if VECTOR_BYTES == 64 or IS_ARM else 8
@@ -83,7 +70,7 @@ def _switch(builder, code, name, cases, emit):
     builder.position_at_end(finished)
 
 
-def _rows_of(scalar, columns=1):
+def _rows_of(scalar, columns):
     """Rows of a tile of this element type and so many columns, a power of two."""
     most = ACCUMULATORS * VECTOR_BYTES * 8 // (LANES * scalar.bitwidth * columns)
     rows = 1
@@ -220,10 +207,9 @@ def _emit_row(builder, scalar, columns, k, x, w, bias, out):
     multiply_add = intrinsic_function(builder, "fma", kind, 3)
     undefined = ir.Constant(vector, ir.Undefined)
     # Sum number l * columns + j is chain l of column j; here and in w they are cut into vectors of LANES.
-    start = ir.Constant(vector, [0.0] * LANES)
+    zeros = start = ir.Constant(vector, [0.0] * LANES)
     for j in range(columns):
         start = builder.insert_element(start, builder.load(builder.gep(bias, [INDEX(j)])), LANE(j))
-    zeros = ir.Constant(vector, [0.0] * LANES)
     totals = [cgutils.alloca_once(builder, vector) for _ in range(columns)]
     for c, total in enumerate(totals):
         builder.store(zeros if c else start, total)
@@ -284,63 +270,13 @@ def _turned_at(n, depth, p, j):
     return first * depth + p * min(WIDEST, n - first) + (j - first) * LANES
 
 
-@intrinsic
-def _turn(typingctx, n, j, w, out):
-    """Column j of LANES contiguous rows of w, each of n elements, to out."""
-
-    def codegen(context, builder, signature, args):
-        n, j, w, out = args
-        kind = Vector(signature.args[-1].dtype, LANES)
-        align = kind.dtype.bitwidth // 8
-        cases = {n * MOST_OUTPUTS + j: (n, j) for n in range(1, MOST_OUTPUTS + 1) for j in range(n)}
-        place = lambda p, c: builder.bitcast(builder.gep(p, [INDEX(c * LANES)]), llvm_type(kind).as_pointer())
-
-        def turn(case):
-            columns, j = cases[case]
-            rows = _joined(builder, [builder.load(place(w, c), align=align) for c in range(columns)])
-            column = _constant_lanes(range(j, LANES * columns, columns))
-            turned = builder.shuffle_vector(rows, ir.Constant(rows.type, ir.Undefined), column)
-            builder.store(turned, place(out, 0), align=align)
-
-        _switch(builder, builder.add(builder.mul(n, INDEX(MOST_OUTPUTS)), j), "turn", cases, turn)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, w, w), codegen
-
-
 @plain
-def dot_scratch(n, k, nr):
-    """Elements of scratch that `dot_products` needs: NR is not less than the lanes of a Vector of rows."""
-    return max(LANES * nr, n * _whole(k))
+def dot_scratch(m, n, k):
+    """Elements of scratch that `dot_products` needs: copies of w and of some rows of x."""
+    return (n + min(m, LANES)) * _whole(k)
 
 
-@inner
-def _strided_dots(m, k, x, x_row, x_k, w, w_k, bias, out, out_row, sums):
-    """One output, any strides: lanes are rows if those lie side by side, else rows are taken one by one."""
-    width = lanes_of(out)
-    together = width if x_row == 1 else 1
-    for row in range(0, m, together):
-        count = min(together, m - row)
-        for lane in range(LANES):
-            here = advance(sums, lane * width)
-            start = bias if lane == 0 else constant(0.0, bias)
-            store_vector(here, 0, width, constant(start, load_vector(here, 0, 0)))
-        for p in range(k):
-            here = advance(sums, p % LANES * width)
-            terms = load_vector(advance(x, row * x_row + p * x_k), 0, count)
-            total = fma(terms, constant(load(w, p * w_k), terms), load_vector(here, 0, width))
-            store_vector(here, 0, width, total)
-        half = LANES // 2
-        while half > 0:
-            for lane in range(half):
-                here, other = advance(sums, lane * width), advance(sums, (lane + half) * width)
-                store_vector(here, 0, width, load_vector(here, 0, width) + load_vector(other, 0, width))
-            half //= 2
-        for i in range(count):
-            store(out, (row + i) * out_row, load(sums, i))
-
-
-@inner
+@glue
 def _turn_columns(n, k, w, w_k, w_n, out):
     """Copy w so that LANES elements of each column are side by side, and `_turned_at` is where."""
     depth = _whole(k)
@@ -349,28 +285,33 @@ def _turn_columns(n, k, w, w_k, w_n, out):
         source = advance(w, p * w_k)
         for j in range(n):
             target = advance(out, _turned_at(n, depth, p, j))
-            if rows == LANES and w_n == 1 and w_k == n:
-                _turn(n, j, source, target)
-            else:
-                for l in range(rows):
-                    store(target, l, load(source, l * w_k + j * w_n))
+            for l in range(rows):
+                store(target, l, load(source, l * w_k + j * w_n))
 
 
-@shared
-def dot_products(m, n, k, x, x_row, x_k, w, w_k, w_n, bias, out, out_row, scratch):
-    """m x n results at out, rows out_row apart (1 if n is 1); any strides. scratch: `dot_scratch` elements."""
-    if x_k != 1 or (n == 1 and w_k != 1):
-        for j in range(n):
-            column, here = advance(w, j * w_n), advance(out, j)
-            _strided_dots(m, k, x, x_row, x_k, column, w_k, load(bias, j), here, out_row, scratch)
-        return
-    if m < (2 if n == 1 else COPY_ROWS) and w_n == 1 and w_k == n:
-        for i in range(m):
-            dot_row(n, k, advance(x, i * x_row), w, bias, advance(out, i * out_row))
-        return
-    if n > 1:
-        _turn_columns(n, k, w, w_k, w_n, scratch)
-        w = scratch
+@glue
+def _copy_rows(m, k, x, x_row, x_k, out, out_row):
+    """Copy rows of x so that each is contiguous; where columns are, squares are transposed in registers.
+
+    128 x 784 in column order to 4 outputs took 16 us as a matrix product, and takes 13; in float64 17, now 27 (Zen 5).
+    Rejected: rows as lanes, all sums in memory, as fast, but 0.3 s to compile; the chains one after the other in
+    registers, 28 and 125 us.
+    """
+    lanes = vector_lanes(out)
+    rows_done, steps_done = 0, 0
+    if x_row == 1:
+        rows_done, steps_done = m - m % lanes, k - k % lanes
+        for p in range(0, steps_done, lanes):
+            for i in range(0, rows_done, lanes):
+                transpose_square(advance(x, p * x_k + i), x_k, advance(out, i * out_row + p), out_row)
+    for i in range(m):
+        for p in range(steps_done if i < rows_done else 0, k):
+            store(out, i * out_row + p, load(x, i * x_row + p * x_k))
+
+
+@glue
+def _dot_tiles(m, n, k, x, x_row, w, bias, out, out_row):
+    """Rows of contiguous x, w `_turned_at`."""
     for first in range(0, n, WIDEST):
         columns, right = min(WIDEST, n - first), advance(w, first * _whole(k))
         row, height = 0, most_rows(columns, out)
@@ -380,3 +321,26 @@ def dot_products(m, n, k, x, x_row, x_k, w, w_k, w_n, bias, out, out_row, scratc
             left, here = advance(x, row * x_row), advance(out, row * out_row + first)
             dot_tile(height, columns, k, left, x_row, right, advance(bias, first), here, out_row)
             row += height
+
+
+@shared
+def dot_products(m, n, k, x, x_row, x_k, w, w_k, w_n, bias, out, out_row, scratch):
+    """m x n results at out, rows out_row apart; any strides of x and w. scratch: `dot_scratch` elements."""
+    depth = _whole(k)
+    in_place = w_k == n and w_n == 1 and m < (2 if n == 1 else COPY_ROWS)
+    if not in_place and (n > 1 or w_k != 1):
+        _turn_columns(n, k, w, w_k, w_n, scratch)
+        w = scratch
+    block = m if x_k == 1 else LANES
+    for first in range(0, m, block):
+        rows, here = min(block, m - first), advance(out, first * out_row)
+        source, source_row = advance(x, first * x_row), x_row
+        if x_k != 1:
+            copied = advance(scratch, n * depth)
+            _copy_rows(rows, k, source, x_row, x_k, copied, depth)
+            source, source_row = copied, depth
+        if in_place:
+            for i in range(rows):
+                dot_row(n, k, advance(source, i * source_row), w, bias, advance(here, i * out_row))
+        else:
+            _dot_tiles(rows, n, k, source, source_row, w, bias, here, out_row)

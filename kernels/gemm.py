@@ -10,7 +10,7 @@ dimension is never split between them.
 from collections import namedtuple
 
 from .activation import copy_elements
-from .dot import MOST_OUTPUTS, dot_products, dot_scratch, is_narrow
+from .dot import dot_products, dot_scratch, is_narrow
 from .epilogue import contest, finish, landing
 from .jit import glue, plain
 from .microkernel import (
@@ -58,6 +58,8 @@ PACK_A_BYTES = 1024
 # columns, two tiles that each read `a`, float64 gained nothing (Zen 5).
 NARROW = MR
 TURNED = 256
+# Rows of a block of a narrow layer forward, whose weight is copied once for each.
+NARROW_ROWS = 256
 
 # Element (i, j) of a matrix lies i * row_stride + j * column_stride elements after the pointer.
 Operand = namedtuple("Operand", "pointer row_stride column_stride")
@@ -95,9 +97,15 @@ def product_scratch(m, n, k, size, nr, contiguous, whole_rows):
     blocks = 80 + width + n + rows * width + copied_row(rows, size) * min(k, KC) + packed
     if n == 1:
         blocks = max(blocks, column_scratch(m, k, nr))
-    if n <= NARROW:
-        blocks = max(blocks, narrow_scratch(m, n))
-    return max(blocks, 80 + rows * n + dot_scratch(n, k, nr)) if n <= MOST_OUTPUTS else blocks
+    return max(blocks, narrow_scratch(m, n)) if n <= NARROW else blocks
+
+
+@plain
+def linear_scratch(m, n, k, size, nr, contiguous, whole_rows):
+    """Elements of scratch that `product` needs with a bias."""
+    if is_narrow(n, k):
+        return 80 + min(m, NARROW_ROWS) * n + dot_scratch(m, n, k)
+    return product_scratch(m, n, k, size, nr, contiguous, whole_rows)
 
 
 @plain
@@ -251,15 +259,15 @@ def narrow_product(a, b, m, n, k, epilogue, scratch):
 
 @glue
 def narrow_layer(a, b, m, n, k, bias, epilogue, scratch):
-    """Forward through a layer that `is_narrow`, or some columns of it."""
+    """Forward through a layer that `is_narrow`: no wider than a sliver, so no thread has some of its columns alone."""
     block = aligned(scratch)
-    turned = aligned(advance(block, min(m, MC) * n))
-    for row in range(0, m, MC):
-        rows = min(MC, m - row)
+    free = aligned(advance(block, min(m, NARROW_ROWS) * n))
+    for row in range(0, m, NARROW_ROWS):
+        rows = min(NARROW_ROWS, m - row)
         out, out_row = landing(epilogue, block, n, row, 0)
         x = advance(a.pointer, row * a.row_stride)
         w, w_k, w_n = b.pointer, b.row_stride, b.column_stride
-        dot_products(rows, n, k, x, a.row_stride, a.column_stride, w, w_k, w_n, bias, out, out_row, turned)
+        dot_products(rows, n, k, x, a.row_stride, a.column_stride, w, w_k, w_n, bias, out, out_row, free)
         finish(epilogue, out, out_row, row, 0, rows, n)
 
 
@@ -267,7 +275,8 @@ def narrow_layer(a, b, m, n, k, bias, epilogue, scratch):
 def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
     """Hand the m x n elements of init + a @ b to the epilogue; init is the bias (has_bias) or zero.
 
-    a and b are Operands. whole_rows: no block may end inside a row. scratch holds `product_scratch` elements.
+    a and b are Operands. whole_rows: no block may end inside a row. scratch holds `linear_scratch` elements
+    if has_bias, else `product_scratch`.
     """
     if has_bias and is_narrow(epilogue.row_stride, k):
         narrow_layer(a, b, m, n, k, bias, epilogue, scratch)

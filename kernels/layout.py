@@ -17,7 +17,7 @@ A forward pass needs less, for each thread two buffers of rows that layers fill 
 
 from .activation import SOFTMAX
 from .dense import FEW_ROWS, grain_of
-from .gemm import product_scratch, product_scratch_up_to
+from .gemm import linear_scratch, product_scratch, product_scratch_up_to
 from .jit import glue, plain
 from .microkernel import tile_columns
 from .simd import advance, aligned, flat_pointer
@@ -45,7 +45,7 @@ def forward_scratch(table, rows, size, nr):
     most = 0
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
-        most = max(most, product_scratch(rows, n, k, size, nr, True, table[layer, ACTIVATION] >= SOFTMAX))
+        most = max(most, linear_scratch(rows, n, k, size, nr, True, table[layer, ACTIVATION] >= SOFTMAX))
     return most
 
 
@@ -68,7 +68,7 @@ def layer_scratch(table, size, nr):
     """Scratch of each thread that computes some columns of a layer for at most FEW_ROWS rows: too few for packing."""
     most = 0
     for layer in range(table.shape[0]):
-        most = max(most, product_scratch(FEW_ROWS, table[layer, OUT], table[layer, IN], size, nr, True, True))
+        most = max(most, linear_scratch(FEW_ROWS, table[layer, OUT], table[layer, IN], size, nr, True, True))
     return most
 
 

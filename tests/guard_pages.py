@@ -170,6 +170,11 @@ def product_cases(row, dtype, rng):
             yield shape, "rows"
     for shape in rng.integers(1, LARGEST + 1, (SAMPLE, 3)).tolist():
         yield shape, "rows"
+    # Narrow layers: weights in place and copied, blocks of rows, the least inner dimension.
+    for shape in itertools.product((1, 3, 31, 32, 33, 257), (15, 16, 24, 32, 33, 70), (2, 3, 4)):
+        yield shape, "rows"
+    for shape, layout in itertools.product(((3, 33, 2), (37, 70, 3), (50, 32, 4), (257, 40, 4)), LAYOUTS[1:]):
+        yield shape, layout
     for shape in row.shapes:
         if max(shape) > LARGEST:
             yield shape, "rows"
@@ -259,8 +264,10 @@ def some_networks(rng, count):
     for rows, dtype in itertools.product((1, 2, 4, 5, ROWS - 1, ROWS, ROWS + 1, 2 * ROWS + 3), DTYPES):
         yield rows, [9, 70, 33, 1], [Activation.GELU, Activation.LOG_SOFTMAX, Activation.IDENTITY], dtype
         yield rows, [70, 130, 96, 10], [Activation.TANH, Activation.SILU, Activation.SOFTMAX], dtype
-        # One output needs a scratch of its own, and a wide layer after a narrow one the largest panels.
+        # Narrow layers need a scratch of their own, and a wide layer after a narrow one the largest panels.
         yield rows, [300, 1], [Activation.SIGMOID], dtype
+        yield rows, [300, 3], [Activation.SOFTMAX], dtype
+        yield rows, [5, 40, 2, 16, 2], [Activation.GELU, Activation.TANH, Activation.RELU, Activation.SOFTPLUS], dtype
         yield rows, [1, 300, 1, 65], [Activation.HARDSWISH, Activation.SELU, Activation.ELU], dtype
 
 
