@@ -85,6 +85,7 @@ def load(path, output=None) -> Sequential:
       which become a `Standardize`; other factors and summands of the input, which go into the first weight;
     - Identity, Dropout, Flatten and Reshape that change nothing, the latter's shape a constant or made of the input's
       by Shape, Gather, Unsqueeze and Concat; Cast of the input, and of the output to DOUBLE;
+    - Concat of 1 - p and p, p the sigmoid of one result, as skl2onnx writes two classes, which become a softmax;
     - weights that are transposed or cast constants.
 
     Nodes that do not lead to the output are not looked at. Weights in files of their own, as torch.onnx.export writes

@@ -7,7 +7,7 @@ operator would make that no dense network has is a ValueError.
 import numpy as np
 from onnx import TensorProto
 
-from .kernels.codes import Normalization
+from .kernels.codes import Activation, Normalization
 from .kernels.normalization import EPS
 from .onnx_expressions import (
     MOST_NUMBER,
@@ -21,12 +21,13 @@ from .onnx_expressions import (
     is_usual,
     multiply,
     power,
+    recognised,
     scaled,
     taken_apart,
     text,
 )
 from .onnx_file import FLOATS, attributes, constant_value, type_name
-from .onnx_shapes import concat, flatten, gather, reshape, shape_of, unsqueeze
+from .onnx_shapes import flatten, gather, joined, reshape, shape_of, unsqueeze
 from .onnx_values import NO_FLOAT, Input, Linear, Sizes, Value, activation_of, fitting, still, told, usable
 from .validation import shown
 
@@ -183,6 +184,26 @@ def softmax(name):
 
     # 1 and -1 are the same axis, and the two defaults, of a value with two.
     return unary(form, axis=-1)
+
+
+def concat(graph, node):
+    """Sizes of a shape, or the probabilities of two classes: 1 - p and p, which is the sigmoid of one result."""
+    if not any(isinstance(value, Value) for value in graph.inputs(node, 1, len(node.input))):
+        return joined(graph, node)
+    axis = attributes(node, axis=int)["axis"]
+    without, with_it = (still(usable(value)) for value in graph.inputs(node, 2, 2))
+    _same_base(without, with_it)
+    base, p = with_it.base, with_it.expression
+    one_result = isinstance(base, Linear) and base.features == 1 and base.normalization is None and axis in (1, -1)
+    is_sigmoid = one_result and recognised(p, with_it.dtype) == Activation.SIGMOID
+    if not is_sigmoid or without.expression != add(constant(1.0), p, -1.0):
+        raise ValueError(f"expected 1 - p and p, the sigmoid of one result, side by side, got axis {axis}")
+    # They are the softmax of 0 and that result.
+    pad = lambda array: graph.owned(np.pad(array, [(0, 0)] * (array.ndim - 1) + [(1, 0)]))
+    present = {
+        name: pad(getattr(base, name)) for name in ("weight", "bias", "offset") if getattr(base, name) is not None
+    }
+    return with_it._replace(base=base._replace(**present), expression=atom("Softmax", X))
 
 
 def _gelu(expression, approximate):

@@ -67,7 +67,7 @@ def unsqueeze(graph, node):
     return Sizes(array.reshape(1))
 
 
-def concat(graph, node):
+def joined(graph, node):
     axis = attributes(node, axis=int)["axis"]
     arrays = _sizes(*graph.inputs(node, 1, len(node.input)))
     if axis not in (0, -1) or any(array.ndim != 1 for array in arrays):

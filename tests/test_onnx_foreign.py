@@ -446,6 +446,43 @@ def test_an_output_by_name(path, rng):
         fastnn.onnx.load(path, output=1)
 
 
+@pytest.mark.parametrize("axis", [1, -1])
+def test_probabilities_of_two_classes(axis, path, rng):
+    """As skl2onnx writes them."""
+    nodes = [
+        ("MatMul", "x w", "a"),
+        ("Add", "a b", "z"),
+        ("Sigmoid", "z", "p"),
+        ("Sub", "one p", "q"),
+        ("Concat", "q p", "y", {"axis": axis}),
+    ]
+    graph = Graph(nodes, {"w": W[:, :1], "b": B[:1], "one": [1.0]})
+    x = 5 * rng.standard_normal((50, 4)).astype(np.float32)
+    expected = run(graph.model.SerializeToString(), x)
+    net = graph.load(path)
+    assert (net.out_features, net.layers[-1].activation) == (2, fastnn.Activation.SOFTMAX)
+    np.testing.assert_allclose(net.predict(x), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "joined", "axis"),
+    [
+        ([("Sigmoid", "z", "p"), ("Sub", "one p", "q")], "p q", 1),
+        ([("Sigmoid", "z", "p"), ("Sub", "one p", "q")], "q p", 0),
+        ([("Tanh", "z", "p"), ("Sub", "one p", "q")], "q p", 1),
+        ([("Sigmoid", "z", "p"), ("Mul", "one p", "q")], "q p", 1),
+    ],
+)
+def test_other_things_side_by_side(nodes, joined, axis, path):
+    gemm = ("Gemm", "x w b", "z")
+    graph = Graph([gemm, *nodes, ("Concat", joined, "y", {"axis": axis})], {"w": W[:, :1], "b": B[:1], "one": [1.0]})
+    with pytest.raises(ValueError, match="Concat: expected 1 - p and p, the sigmoid of one result, side by side"):
+        graph.load(path)
+    two = Graph([gemm, *nodes, ("Concat", joined, "y", {"axis": 1})], {"w": W, "b": B, "one": [1.0]})
+    with pytest.raises(ValueError, match="Concat: expected 1 - p and p, the sigmoid of one result, side by side"):
+        two.load(path)
+
+
 def test_scaled_and_shifted_inputs_keep_digits(path, rng):
     """A MinMaxScaler of years, as skl2onnx writes it; in the first weight it would lose three digits more."""
     scale, shift = np.full(4, 1 / 30), np.full(4, -1990 / 30)
