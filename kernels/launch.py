@@ -252,7 +252,7 @@ def _share_watched(code, data, threads):
     now = _now()
     if looks:
         busy = carray(pointer_to(times, STATE), 2)
-        if note(state, now - begin, threads, busy[0], busy[1]):
+        if note(state, now, now - begin, threads, busy[0], busy[1]):
             judge(state, now, _answer_time(threads) if are_small(state) else 0)
     elif now - begin >= LARGE:
         look_soon(state, now)

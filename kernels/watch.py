@@ -25,8 +25,10 @@ from .jit import plain
     WALL,  # how long they took in all,
     ALONE,  # and how long their parts would have taken one after the other
     WALL_BEFORE,  # how long a launch took in the look before
-) = range(12)
-STATE = np.zeros(12, np.int64)
+    LOSS_UNTIL,  # a launch that loses much until then,
+    LOSS_LEFT,  # or while there are launches left to be looked at, is not the only one
+) = range(14)
+STATE = np.zeros(14, np.int64)
 STATE_NAME = "fastnn_launches"
 llvm.add_symbol(STATE_NAME, STATE.ctypes.data)
 NEVER = np.iinfo(np.int64).max
@@ -38,20 +40,23 @@ if os.environ.get("FASTNN_NEVER_REST") == "1":
 # it a fifth of the time, launches as long as LARGE always.
 LOOK, BETWEEN_LOOKS, LARGE = 8_000_000, 32_000_000, 100_000
 SHORTEST_REST, LONGEST_REST, BETWEEN_TRIALS = 8_000_000, 128_000_000, 400_000_000
-# Where one launch loses more than this, that one is look enough.
-LOST = 1_000_000
+# Where one launch loses more than this, soon after another one or few launches later, that one is look enough. Beside
+# busy processes turns are lost every few ms. A single one is no sign: a virtual machine's CPUs are taken away for some
+# ms several times a second, and a rest after each made products of 0.1 ms take 0.12 on average (Zen 5).
+LOST, SOON, FEW = 1_000_000, 50_000_000, 16
 # Launches are small if a look sees so many of them.
-SMALL = 32
+SMALL = LOOK // LARGE
 # Two threads that share a cache answer each other in 100 ns and less, those that do not in 400 (Zen 4).
 FAR = 250
 
 
 @plain
-def note(state, wall, threads, busy, longest):
+def note(state, now, wall, threads, busy, longest):
     """Add a launch to those that are being looked at; True if they are enough.
 
     Args:
         state: STATE.
+        now: time of the monotonic clock.
         wall: how long it took.
         threads: how many it had.
         busy, longest: how long its parts took, in all and at most. The longest may be one that was interrupted.
@@ -59,7 +64,13 @@ def note(state, wall, threads, busy, longest):
     alone = (busy - longest) * threads // (threads - 1)
     lost = alone + LOST < wall
     if lost:
+        again = now < state[LOSS_UNTIL] or state[LOSS_LEFT] > 0
+        state[LOSS_UNTIL], state[LOSS_LEFT] = now + SOON, FEW
+        if not again:
+            return False
         state[COUNT], state[WALL], state[ALONE] = 0, 0, 0
+    else:
+        state[LOSS_LEFT] = max(0, state[LOSS_LEFT] - 1)
     state[COUNT] += 1
     state[WALL] += wall
     state[ALONE] += alone
