@@ -13,7 +13,7 @@ Many rows are taken as tiles, from a copy of w whose columns lie side by side; a
 On one Zen 5 core 338 rows of 612 to one output took 28 us by transposition in float32 and 41 in float64, and take 9 and
 17; 128 rows of 784 to 2 and 4 outputs took 15.4 us as part of a vector, now 4.0 and 5.0 (float64: 17, now 7.8 and 11;
 as AVX2 code 24, now 4.6 and 8.7). A row through 20-128-3 in compiled code took 180 ns and takes 77, through 4-32-32-1
-100 and 82.
+100 and 87.
 """
 
 from llvmlite import ir

@@ -42,7 +42,8 @@ LOOK, BETWEEN_LOOKS, LARGE = 8_000_000, 32_000_000, 100_000
 SHORTEST_REST, LONGEST_REST, BETWEEN_TRIALS = 8_000_000, 128_000_000, 400_000_000
 # Where one launch loses more than this, soon after another one or few launches later, that one is look enough. Beside
 # busy processes turns are lost every few ms. A single one is no sign: a virtual machine's CPUs are taken away for some
-# ms several times a second, and a rest after each made products of 0.1 ms take 0.12 on average (Zen 5).
+# ms several times a second. With a rest of 8 ms after each, in which they took twice as long, products of 128 x 784 x
+# 256 took 111 to 120 us on average, and take 109 to 116 (Zen 5).
 LOST, SOON, FEW = 1_000_000, 50_000_000, 16
 # Launches are small if a look sees so many of them.
 SMALL = LOOK // LARGE
