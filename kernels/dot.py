@@ -323,11 +323,22 @@ def _dot_tiles(m, n, k, x, x_row, w, bias, out, out_row):
             row += height
 
 
+@glue
+def _dot_rows(m, n, k, x, x_row, w, bias, out, out_row):
+    """Rows of contiguous x, w as it is, contiguous."""
+    for i in range(m):
+        dot_row(n, k, advance(x, i * x_row), w, bias, advance(out, i * out_row))
+
+
 @shared
 def dot_products(m, n, k, x, x_row, x_k, w, w_k, w_n, bias, out, out_row, scratch):
     """m x n results at out, rows out_row apart; any strides of x and w. scratch: `dot_scratch` elements."""
     depth = _whole(k)
     in_place = w_k == n and w_n == 1 and m < (2 if n == 1 else COPY_ROWS)
+    if in_place and x_k == 1:
+        # As single samples come: by the blocks below one through 4-32-32-1 took 98 ns, now 83, through 4-1 35 and 24.
+        _dot_rows(m, n, k, x, x_row, w, bias, out, out_row)
+        return
     if not in_place and (n > 1 or w_k != 1):
         _turn_columns(n, k, w, w_k, w_n, scratch)
         w = scratch
@@ -340,7 +351,6 @@ def dot_products(m, n, k, x, x_row, x_k, w, w_k, w_n, bias, out, out_row, scratc
             _copy_rows(rows, k, source, x_row, x_k, copied, depth)
             source, source_row = copied, depth
         if in_place:
-            for i in range(rows):
-                dot_row(n, k, advance(source, i * source_row), w, bias, advance(here, i * out_row))
+            _dot_rows(rows, n, k, source, source_row, w, bias, here, out_row)
         else:
             _dot_tiles(rows, n, k, source, source_row, w, bias, here, out_row)
