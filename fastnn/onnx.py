@@ -77,8 +77,9 @@ def load(path, output=None) -> Sequential:
     - all activations of fastnn, as operators with fastnn's alpha and the like and softmax over the last axis, or
       spelled out, as x (1 + Erf(x / sqrt 2)) / 2 is, which is taken for the function that it stands for;
     - BatchNormalization in use; one behind an activation goes into the next weight; an epsilon other than 1e-5 goes
-      into the variance; LayerNormalization, an epsilon other than 1e-5 going into the weight before it, behind an
-      activation or on the input with a `Dense` before it that changes nothing, 4,096 columns wide at most;
+      into the variance; LayerNormalization, also spelled out by ReduceMean, Sub, Pow, Sqrt and Div, an epsilon other
+      than 1e-5 going into the weight before it, behind an activation or on the input with a `Dense` before it that
+      changes nothing, 4,096 columns wide at most;
     - factors and summands, one number or one for each column, which go into the weights before or behind them, at the
       end into a `Dense` of their own;
     - (x - mean) / scale and x factor + number of the input, ai.onnx.ml.Scaler and BatchNormalization of the input,

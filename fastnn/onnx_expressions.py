@@ -104,6 +104,29 @@ def power(expression, exponent):
     return result
 
 
+def subtracted(left, right):
+    """left - right; an expression less its own mean is an atom, as which normalisations have it."""
+    if left != () and right == atom("ReduceMean", left):
+        return atom("Centred", left)
+    return add(left, right, -1.0)
+
+
+def standard_score(expression):
+    """(e, eps) of an expression (e - mean) / sqrt(variance + eps), both of the row; else (None, None).
+
+    The variance is the mean of the squares of e - mean.
+    """
+    monomial, factor = expression[0] if len(expression) == 1 else ((), 0.0)
+    atoms = {name: argument for name, _, argument in monomial}
+    if factor == 1 and len(monomial) == 2 and atoms.keys() == {"Centred", "Reciprocal"}:
+        variance = atom("ReduceMean", power(atom("Centred", atoms["Centred"]), 2))
+        [(name, _, argument), *_] = atoms["Reciprocal"][0][0] or [("", (), ())]
+        eps = dict(argument).get((), 0.0)
+        if name == "Sqrt" and eps > 0 and atoms["Reciprocal"] == atom("Sqrt", add(variance, constant(eps))):
+            return atoms["Centred"], eps
+    return None, None
+
+
 def clipped(expression, low, high):
     """min(max(expression, low), high); one of another is one of both together, if they overlap."""
     if len(expression) == 1 and expression[0][1] == 1 and len(expression[0][0]) == 1:

@@ -23,6 +23,8 @@ from .onnx_expressions import (
     power,
     recognised,
     scaled,
+    standard_score,
+    subtracted,
     taken_apart,
     text,
 )
@@ -151,7 +153,12 @@ def layer_normalization(graph, node):
         raise ValueError(f"axis: expected the last, got {given['axis']}")
     if shift is None and isinstance(scale, np.ndarray):
         shift = graph.owned(np.zeros_like(scale))
-    value, eps = settled(graph, usable(value)), given["epsilon"]
+    return _normalized_by_row(graph, value, scale, shift, given["epsilon"])
+
+
+def _normalized_by_row(graph, value, scale, shift, eps):
+    """Layer normalisation of a value, with an epsilon that need not be fastnn's."""
+    value = settled(graph, usable(value))
     # Who wrote 1e-5 of a float64 network meant no float32, which ONNX makes of it.
     if np.float32(eps) != np.float32(EPS):
         if not 0 < eps < np.inf:
@@ -238,7 +245,7 @@ def binary(combine):
         left, right = graph.inputs(node, 2, 2)
         if isinstance(left, Value) and isinstance(right, Value):
             _same_base(still(usable(left)), still(usable(right)))
-            return left._replace(expression=combine(left.expression, right.expression))
+            return _combined(graph, left._replace(expression=combine(left.expression, right.expression)))
         first = isinstance(left, Value)
         value, array = (left, right) if first else (right, left)
         # Pixels may be scaled before they are flattened, by one number for all.
@@ -258,6 +265,32 @@ def binary(combine):
     return operator
 
 
+def _combined(graph, value):
+    """A value made of two; where its expression spells out layer normalisation, that of what was normalised."""
+    normalized_value, eps = standard_score(value.expression)
+    if normalized_value is None:
+        return value
+    columns = value.base.features
+    if columns is None:
+        raise ValueError("expected an input of known features where layer normalisation is spelled out")
+    scale, shift = (graph.owned(np.full(columns, number, value.dtype)) for number in (1, 0))
+    return _normalized_by_row(graph, value._replace(expression=normalized_value), scale, shift, eps)
+
+
+def reduce_mean(graph, node):
+    """The mean of each row, beside it: what layer normalisation is spelled out with."""
+    # Axes are an attribute until opset 17, then an input.
+    given = attributes(node, axes=list, keepdims=1, noop_with_empty_axes=0)
+    value, axes = graph.inputs(node, 1, 2)
+    if axes is None:
+        axes = np.array(given["axes"] or [])
+    if not isinstance(axes, np.ndarray) or axes.tolist() not in ([-1], [1]) or not given["keepdims"]:
+        axes = axes.tolist() if isinstance(axes, np.ndarray) else told(axes)
+        raise ValueError(f"expected a mean over the last axis, which is kept, got axes {axes}")
+    value = still(usable(value))
+    return value._replace(expression=atom("ReduceMean", value.expression))
+
+
 def _same_base(*values):
     if any(value.base is not values[0].base for value in values):
         raise ValueError("expected values made of the same linear layer's result")
@@ -272,7 +305,7 @@ def _takes_vector(value, array, operator, first):
     """Whether a constant is one number for each column, not a part of a formula; first: it stands behind the value."""
     if operator not in ("Add", "Sub", "Mul", "Div") or (operator == "Div" and not first):
         return False
-    if array.size > 1 or value.moved is not None or isinstance(value.base, Input):
+    if array.size > 1 or value.moved is not None or (isinstance(value.base, Input) and value.expression == X):
         return True
     # A number that no formula has, beside a result alone.
     if _is_result(value) and array.size == 1 and not is_usual(float(array.reshape(()))):
@@ -528,19 +561,20 @@ _STANDARD = {
     "Mul": binary(multiply),
     "Neg": unary(lambda e: scaled(e, -1.0)),
     "Pow": pow_,
+    "ReduceMean": reduce_mean,
     "Relu": unary(lambda e: clipped(e, 0.0, np.inf)),
     "Reshape": reshape,
     "Selu": unary(lambda e, alpha, gamma: atom("Selu", e, alpha, gamma), alpha=1.6732632, gamma=1.050701),
     "Shape": shape_of,
     "Softmax": softmax("Softmax"),
-    "Sub": binary(lambda left, right: add(left, right, -1.0)),
+    "Sub": binary(subtracted),
     "Swish": unary(lambda e, alpha: atom("Swish", e, alpha), alpha=1.0),
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,
     "Where": where,
 } | {
     name: unary(lambda e, name=name: atom(name, e))
-    for name in ("Erf", "Exp", "HardSwish", "Log", "Reciprocal", "Sigmoid", "Softplus", "Tanh")
+    for name in ("Erf", "Exp", "HardSwish", "Log", "Reciprocal", "Sigmoid", "Softplus", "Sqrt", "Tanh")
 }
 
 # By domain.

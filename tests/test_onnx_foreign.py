@@ -149,6 +149,58 @@ def test_foreign_graphs(name, path, rng):
     np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance(np.float32, 4 * expected))
 
 
+POW, DIV = ("Pow", "d two", "q"), [("Div", "d r", "n")]
+
+
+def spelled_layer_norm(value, eps="eps", square=POW, quotient=DIV, axes=None):
+    """Nodes from `value` to "n": layer normalisation as PyTorch writes it until opset 16, or with other operators."""
+    mean = lambda of, to: ("ReduceMean", f"{of} axes", to) if axes else ("ReduceMean", of, to, {"axes": [-1]})
+    return [
+        mean(value, "mean_of"), ("Sub", f"{value} mean_of", "d"), square, mean("q", "var_of"),
+        ("Add", f"var_of {eps}", "e"), ("Sqrt", "e", "r"), *quotient,
+    ]  # fmt: skip
+
+
+LAYER_NORMS = {
+    "of a result": [GEMM, *spelled_layer_norm("z"), ("Mul", "n s", "a"), ("Add", "a t", "h"), END],
+    "of an activation": [GEMM, ("Relu", "z", "a"), *spelled_layer_norm("a"), ("Mul", "n s", "f"), ("Add", "f t", "y")],
+    "of a spelled activation": [
+        GEMM, ("Sigmoid", "z", "p"), ("Mul", "p z", "a"), *spelled_layer_norm("a"), ("Mul", "s n", "h"), END,
+    ],
+    "of the input": [*spelled_layer_norm("x"), ("Mul", "n dev", "a"), ("Gemm", "a w b", "y")],
+    "without scale and shift": [GEMM, *spelled_layer_norm("z"), ("Tanh", "n", "h"), END],
+    "with another epsilon": [GEMM, *spelled_layer_norm("z", "large"), ("Mul", "n s", "a"), ("Add", "a t", "y")],
+    "by other operators": [
+        GEMM,
+        *spelled_layer_norm("z", square=("Mul", "d d", "q"), quotient=[("Reciprocal", "r", "i"), ("Mul", "i d", "n")]),
+        ("Mul", "n s", "y"),
+    ],
+    "axes that are an input": [GEMM, *spelled_layer_norm("z", axes="axes"), ("Mul", "n s", "y")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", LAYER_NORMS)
+def test_layer_normalisation_spelled_out(name, dtype, path, rng):
+    constants = CONSTANTS | NORM | {"eps": 1e-5, "large": 0.1, "two": 2.0, "axes": np.array([1])}
+    used = {part for _, inputs, *_ in LAYER_NORMS[name] for part in inputs.split()}
+    nodes, kept = LAYER_NORMS[name], {key: value for key, value in constants.items() if key in used}
+    graph = Graph(nodes, kept, dtype=dtype, opset=18 if "axes" in used else 13)
+    onnx.checker.check_model(graph.model)
+    x = rng.normal(2, 3, (7, 4)).astype(dtype)
+    net, expected = graph.load(path), run(graph.model.SerializeToString(), x)
+    assert sum(layer.normalization == fastnn.Normalization.LAYER for layer in net.layers) == 1
+    np.testing.assert_allclose(net.predict(x), expected, rtol=0, atol=tolerance(dtype, 4 * expected))
+
+
+def test_layer_normalisation_spelled_out_is_one(path):
+    net = Graph(LAYER_NORMS["of a result"], CONSTANTS | NORM | {"eps": 1e-5, "two": 2.0}).load(path)
+    assert [layer.normalization for layer in net.layers] == [fastnn.Normalization.LAYER, None]
+    np.testing.assert_array_equal(net.layers[0].scale, np.float32(NORM["s"]))
+    np.testing.assert_array_equal(net.layers[0].shift, np.float32(NORM["t"]))
+    np.testing.assert_array_equal(net.layers[0].weight, np.float32(W))
+
+
 def test_what_foreign_graphs_become(path):
     load = lambda name, **constants: Graph(FOREIGN[name], CONSTANTS | NORM | constants).load(path)
     transposed = load("transB")
@@ -612,7 +664,7 @@ def test_exports_of_torch(dtype_name, tmp_path):
 
 ONE_INPUT = [
     *("Relu", "LeakyRelu", "Elu", "Celu", "Selu", "Sigmoid", "Tanh", "Softplus", "HardSwish", "Softmax", "LogSoftmax"),
-    *("Exp", "Log", "Erf", "Neg", "Reciprocal", "Identity", "Dropout", "Flatten"),
+    *("Exp", "Log", "Erf", "Neg", "Reciprocal", "Sqrt", "Identity", "Dropout", "Flatten"),
 ]
 TWO_INPUTS = ["Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"]
 SCALARS = ["one", "half", "three", "six", "zero", "twenty", "slope"]
@@ -639,6 +691,9 @@ def random_nodes(rng):
         nodes.insert(i, (*node, f"x{i}"))
         source = f"x{i}"
     nodes[-1] = ("Gemm", nodes[-1][1].replace("x", source, 1), "z")
+    if rng.random() < 0.1:
+        nodes += spelled_layer_norm("z", rng.choice(["half", "slope"]), square=("Mul", "d d", "q"))
+        values += rng.sample(["n", "n", "n", "d", "mean_of", "var_of"], 2)
     newest = lambda: rng.choice(values[-3:])
     for i in range(rng.randint(1, 7)):
         out, kind = f"t{i}", rng.random()

@@ -156,6 +156,48 @@ REFUSED = {
         [GEMM, ("BatchNormalization", "z one t m var", "y")],
         r"BatchNormalization: expected vectors of 3 numbers, got \[1, 3, 3, 3\]",
     ),
+    "a mean over the batch": (
+        [GEMM, ("ReduceMean", "z", "y", {"axes": [0]})],
+        r"ReduceMean: expected a mean over the last axis, which is kept, got axes \[0\]",
+    ),
+    "a mean that loses its axis": (
+        [GEMM, ("ReduceMean", "z", "y", {"axes": [1], "keepdims": 0})],
+        "ReduceMean: expected a mean over the last axis, which is kept",
+    ),
+    "a mean over what is not constant": (
+        [GEMM, ("ReduceMean", "z z", "y")],
+        "ReduceMean: expected a mean over the last",
+    ),
+    "a mean": (
+        [GEMM, ("ReduceMean", "z", "y", {"axes": [1]})],
+        r"output 'y': expected one of .* got ReduceMean\(x\) with x a linear layer's result",
+    ),
+    "the variance of something else": (
+        [
+            GEMM,
+            ("ReduceMean", "z", "p", {"axes": [1]}),
+            ("Sub", "z p", "d"),
+            ("Tanh", "z", "e"),
+            ("Mul", "e e", "f"),
+            ("ReduceMean", "f", "g", {"axes": [1]}),
+            ("Add", "g k", "q"),
+            ("Sqrt", "q", "r"),
+            ("Div", "d r", "y"),
+        ],
+        "output 'y': expected one of fastnn's activations",
+    ),
+    "a variance without an epsilon": (
+        [
+            GEMM,
+            ("ReduceMean", "z", "p", {"axes": [1]}),
+            ("Sub", "z p", "d"),
+            ("Mul", "d d", "f"),
+            ("ReduceMean", "f", "g", {"axes": [1]}),
+            ("Sqrt", "g", "r"),
+            ("Div", "d r", "y"),
+        ],
+        "output 'y': expected one of fastnn's activations",
+    ),
     "an axis of layers": ([GEMM, ("LayerNormalization", "z s t", "y", {"axis": 0})], "axis: expected the last, got 0"),
     "another gelu": ([GEMM, ("Gelu", "z", "y", {"approximate": "erf"})], "approximate: expected 'none' or 'tanh', got"),
     "ends of a vector": ([GEMM, ("Clip", "z b", "y")], r"Clip: expected a single number, got shape \(3,\)"),
