@@ -5,7 +5,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 
 from .kernels import optimizer as layout
 from .kernels.codes import Optimizer
-from .kernels.regularized_training import begin_updates, training_plan_of
+from .kernels.regularized_training import begin_updates, training_plan
 from .kernels.sweeps import Optimization
 from .kernels.table import IN, NORMALIZATION, OUT, is_regularized
 from .kernels.training import RATES, train_planned
@@ -112,7 +112,7 @@ class Descent:
         # A plan holds addresses: it is good for one workspace.
         if self._planned is None or self._planned[0] is not workspace or self._planned[1] != threads:
             code, parameter = self._objective
-            plan = training_plan_of(self._net.network, self._optimization, code, workspace, threads, parameter)
+            plan = training_plan(self._net.network, self._optimization, code, workspace, threads, parameter)
             self._planned = workspace, threads, plan
         plan = self._planned[2]
         batch_losses = np.empty(count)

@@ -8,7 +8,7 @@ import numpy as np
 from .kernels.dense import FEW_ROWS, GRAIN, grain_of
 from .kernels.inference import forward_driver
 from .kernels.layout import ROWS, workspace_size
-from .kernels.normalized_inference import forward_plan_of
+from .kernels.normalized_inference import forward_plan
 from .kernels.table import IN, OUT
 from .kernels.threads import threads_for
 from .validation import shown
@@ -100,7 +100,7 @@ class Resources:
                 workspace, plans = aligned_empty(size, self._parameters.dtype, "workspace of predict"), {}
                 scratch.inference = rows, count, workspace, plans
                 scratch.small = _Scratch.small
-            plan = forward_plan_of(self._network, workspace, threads)
+            plan = forward_plan(self._network, workspace, threads)
             dtype = self._parameters.dtype
             forward = forward_driver(threads, dtype).entry_point(dtype)
             plans[threads] = forward, plan.ctypes.data, (plan, workspace)

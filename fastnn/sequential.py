@@ -17,7 +17,7 @@ from .kernels.dropout import rate_threshold
 from .kernels.network import Network, NormalizedNetwork, make_table
 from .kernels.normalization import EPS
 from .kernels.regularized_training import gradient_sweeps
-from .kernels.table import has_batch_normalization, has_normalization, statistics_count
+from .kernels.table import has_batch_normalization, has_statistics, statistics_count
 from .kernels.training import loss_and_gradient_parallel
 from .layer import Dense
 from .metrics import measured, named
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 def _network(table, parameters, statistics):
     """What compiled code holds of a model."""
-    if has_normalization(table):
+    if has_statistics(table):
         return NormalizedNetwork(table, parameters, statistics)
     return Network(table, parameters)
 
@@ -317,7 +317,7 @@ class Sequential:
 
     def _batch_outputs(self, x):
         """The outputs of which `loss_and_gradient` is a function."""
-        if not has_normalization(self._table):
+        if not has_statistics(self._table):
             return self.predict(x)
         threads = self._resources.threads(x.shape[0], self._num_threads)
         return batch_outputs(self.network, x, self._resources.training(x.shape[0], threads), threads)

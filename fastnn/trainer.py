@@ -25,8 +25,7 @@ from .fit_task import (
 )
 from .history import History
 from .kernels.custom_training import update_by_gradient, update_outputs
-from .kernels.regularized_training import begin_updates
-from .kernels.regularized_training import training_plan_of as training_plan
+from .kernels.regularized_training import begin_updates, training_plan
 from .kernels.sweeps import Optimization, flat_update_worker
 from .kernels.table import is_regularized
 from .kernels.training import RATES, train_planned

@@ -12,7 +12,7 @@ from numba import intp
 from . import elementary, normal, sigmoids
 from .borrowed import flat, layout_is_known
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .jit import driver, inner, kernel, read_only, serial_in_njit
+from .jit import driver, inner, kernel, plain, read_only, serial_in_njit
 from .launch import run
 from .lock import let_lock_go, take_lock
 from .simd import (
@@ -31,7 +31,7 @@ from .simd import (
 from .softmax import softmax_rows, softmax_rows_backward
 from .symbols import shared
 from .threads import threads_for
-from .workers import worker
+from .workers import part, worker
 
 IDENTITY = int(Activation.IDENTITY)
 RELU = int(Activation.RELU)
@@ -67,6 +67,12 @@ COSTS = {
     8: (150, 150, 150, 730, 730, 870, 930, 2170, 2190, 1410, 1050, 150, 150, 1400, 1400),
 }
 PARALLEL_COST = 1_700_000
+
+
+@plain
+def is_row_wise(activation):
+    """Whether an activation works on whole rows, not on elements; `codes.ROW_WISE` for compiled code."""
+    return activation >= SOFTMAX
 
 
 @inner
@@ -240,7 +246,7 @@ def activate_elements_backward(activation, dy, saved, dz, count):
 def activate_array(activation, x, out, columns):
     """out = f(x) for contiguous arrays, which may be one; row-wise activations take rows of `columns` elements."""
     z, y, count = flat_pointer(x), flat_pointer(out), out.size
-    if activation >= SOFTMAX:
+    if is_row_wise(activation):
         copy_elements(z, y, count)
         buffer = np.empty(columns, out.dtype)
         softmax_rows(y, count // max(columns, 1), columns, activation == LOG_SOFTMAX, pointer(buffer))
@@ -253,7 +259,7 @@ def activate_array(activation, x, out, columns):
 def activate_array_backward(activation, dy, saved, out, columns):
     """out = dy * f'(.) for contiguous arrays, of which dy and out may be one."""
     up, kept, down, count = flat_pointer(dy), flat_pointer(saved), flat_pointer(out), out.size
-    if activation >= SOFTMAX:
+    if is_row_wise(activation):
         # Row by row through a buffer, since out may be dy.
         buffer = np.empty(columns, out.dtype)
         for first in range(0, count, max(columns, 1)):
@@ -269,7 +275,7 @@ def activate_array_backward(activation, dy, saved, out, columns):
 def activate_worker(x, activation, out, columns, index, parts):
     """One thread's rows of `columns` elements."""
     rows = x.size // columns
-    first, last = index * rows // parts * columns, (index + 1) * rows // parts * columns
+    first, last = part(rows, index, parts) * columns, part(rows, index + 1, parts) * columns
     activate_array(activation, x[first:last], out[first:last], columns)
 
 
@@ -312,7 +318,7 @@ def activate_usual(dtype):
 def activate_backward_worker(dy, saved, activation, out, columns, index, parts):
     """One thread's rows of `columns` elements."""
     rows = dy.size // columns
-    first, last = index * rows // parts * columns, (index + 1) * rows // parts * columns
+    first, last = part(rows, index, parts) * columns, part(rows, index + 1, parts) * columns
     activate_array_backward(activation, dy[first:last], saved[first:last], out[first:last], columns)
 
 
@@ -330,7 +336,7 @@ def activate_backward_parallel(worker, dy, saved, activation, out, columns, thre
 
 def columns_of(activation, out):
     """Elements that stay together: a row for the softmax family, one element for the others."""
-    return max(1, out.shape[-1]) if activation >= SOFTMAX else 1
+    return max(1, out.shape[-1]) if is_row_wise(activation) else 1
 
 
 def activation_threads(activation, out):

@@ -11,11 +11,11 @@ from .jit import driver, read_only
 from .launch import run
 from .loss import LINEAR, parameter_array
 from .optimizer import CLIP_NORM, clip_elements_by_norm
-from .regularized_training import begin_updates, gradient_sweeps, table_in, training_plan_of
+from .regularized_training import begin_updates, gradient_sweeps, table_in, training_plan
 from .simd import flat_pointer, load
 from .step import Given, outputs_of, plan_step
 from .sweeps import optimization_type
-from .table import OUT
+from .table import outputs_count
 from .training import callers
 
 
@@ -78,19 +78,19 @@ def update_outputs(network, optimization, x, workspace, threads, seed, update):
     """network(x) as the update of this number has it, with units dropped; running averages stay as they are.
 
     Args:
-        network, optimization: as in `training_plan_of`, of a network that `is_regularized`.
+        network, optimization: as in `training_plan`, of a network that `is_regularized`.
         workspace: of a training step with at least as many rows and as many threads.
         seed: of what is dropped.
     """
     if "statistics" in network._fields:
         network = network._replace(statistics=network.statistics.copy())
-    plan = training_plan_of(network, optimization, LINEAR, workspace, threads)
+    plan = training_plan(network, optimization, LINEAR, workspace, threads)
     begin_updates(plan, seed, update)
     return _outputs(int(plan[0]), table_in(plan), network.parameters, x, workspace, threads)
 
 
 def _outputs(rows_address, table, parameters, x, workspace, threads):
-    out = np.empty((x.shape[0], table[-1, OUT]), parameters.dtype)
+    out = np.empty((x.shape[0], outputs_count(table)), parameters.dtype)
     _training_outputs.ready(parameters.dtype)
     _training_outputs(rows_address, table, parameters, x, parameter_array(LINEAR, None), workspace, out, threads)
     return out

@@ -9,14 +9,15 @@ outer_update                 weight -= rate x.T @ dz, bias -= rate (sum of dz ov
 import numpy as np
 from numba import float64, intp
 
-from .activation import SOFTMAX
+from .activation import is_row_wise
 from .dot import is_narrow
 from .epilogue import Activate, Store, finish, make_update
-from .gemm import Operand, linear_scratch, narrow_layer, packs_panel, product, product_scratch, row_product
+from .gemm import linear_product, linear_scratch, narrow_layer, packs_panel, product, product_scratch, row_product
 from .jit import glue, inner, kernel, locked_kernel, plain, serial_in_njit
 from .launch import run
 from .lock import let_lock_go, take_lock
 from .microkernel import one_of, panel_columns, row_tile, row_tile_columns
+from .operand import operand, rows_of, shifted, transposed
 from .optimizer import plain_rule, update_elements
 from .simd import (
     advance,
@@ -32,7 +33,7 @@ from .simd import (
 )
 from .symbols import shared
 from .threads import threads_for
-from .workers import finder, worker
+from .workers import finder, part, worker
 
 # Multiply-adds from which another thread pays for its launch, some 0.6 us, and for what it packs or reads anew. On one
 # Zen 5 core and on two 48 x 64 x 64 take 2.3 and 2.1 us, 64 x 64 x 64 2.8 and 2.4; steps of 64-64-10 with 32 rows 4.2
@@ -50,30 +51,6 @@ LEAST_GRAIN = FEW_ROWS_BYTES // 8
 def grain_of(rows, size):
     """Multiply-adds from which another thread pays, for a batch of so many rows of elements of `size` bytes."""
     return FEW_ROWS_BYTES // size if rows <= FEW_ROWS else GRAIN
-
-
-@glue
-def operand(array):
-    """An Operand over a 2-D array of any strides."""
-    size = array.itemsize
-    return Operand(pointer(array), array.strides[0] // size, array.strides[1] // size)
-
-
-@glue
-def rows_of(array):
-    """An Operand over a C-contiguous 2-D array; the strides of an axis of length 1 may say anything."""
-    return Operand(flat_pointer(array), array.shape[1], 1)
-
-
-@glue
-def transposed(a):
-    return Operand(a.pointer, a.column_stride, a.row_stride)
-
-
-@glue
-def shifted(a, row, column):
-    """The Operand whose first element is a's element (row, column)."""
-    return Operand(advance(a.pointer, row * a.row_stride + column * a.column_stride), a.row_stride, a.column_stride)
 
 
 @shared
@@ -115,12 +92,6 @@ def grid_rows(m, n, threads, nr, packs):
 
 
 @glue
-def part(total, index, parts):
-    """First element of part `index` when `total` is shared evenly."""
-    return index * total // parts
-
-
-@glue
 def cell_of(m, n, threads, cell, nr, whole_rows, packs):
     """(first row, last row, first column, last column) of one thread's rectangle; columns are cut at slivers."""
     rows = threads if whole_rows else grid_rows(m, n, threads, nr, packs)
@@ -145,7 +116,7 @@ def linear_cell(x, weight, bias, activation, m, k, n, out, row_stride, buffer, s
         row_product(n, k, x.pointer, x.column_stride, weight.pointer, weight.row_stride, bias, out)
         finish(epilogue, out, row_stride, 0, 0, 1, n)
     else:
-        product(x, weight, m, n, k, bias, True, activation >= SOFTMAX, epilogue, scratch)
+        linear_product(x, weight, m, n, k, bias, epilogue, scratch)
 
 
 @glue
@@ -154,7 +125,7 @@ def linear_part(x, weight, bias, activation, out, index, parts):
     one_dtype((x, weight, bias, out))
     m, k = x.shape
     n = out.shape[1]
-    whole_rows = activation >= SOFTMAX
+    whole_rows = is_row_wise(activation)
     p = flat_pointer(out)
     contiguous = weight.strides[1] == weight.itemsize
     packs = packs_panel(m, n, k, itemsize(p), contiguous)
@@ -243,18 +214,8 @@ def backward_input_part(dz, weight, out, index, parts):
     if r1 > r0 and c1 > c0:
         here = advance(p, r0 * n + c0)
         scratch = new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[0] == weight.itemsize)
-        product(
-            shifted(operand(dz), r0, 0),
-            shifted(transposed(operand(weight)), 0, c0),
-            r1 - r0,
-            c1 - c0,
-            k,
-            here,
-            False,
-            False,
-            Store(here, n),
-            pointer(scratch),
-        )
+        left, right = shifted(operand(dz), r0, 0), shifted(transposed(operand(weight)), 0, c0)
+        product(left, right, r1 - r0, c1 - c0, k, Store(here, n), pointer(scratch))
         keep_alive(scratch)
 
 
@@ -305,7 +266,7 @@ def linear_backward_input(dz, weight, out):
 @glue
 def parameters_rows(x, dz, first, last, n, batch, epilogue, scratch):
     """Rows first..last of x.T @ dz to an epilogue whose pointers are those of row `first`."""
-    product(shifted(transposed(x), first, 0), dz, last - first, n, batch, dz.pointer, False, False, epilogue, scratch)
+    product(shifted(transposed(x), first, 0), dz, last - first, n, batch, epilogue, scratch)
 
 
 @glue

@@ -12,7 +12,6 @@ import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 
-from .dense import operand
 from .embedded_calls import call_forward, compiled, keep_network
 from .embedded_checks import (
     BAD_BATCH,
@@ -35,9 +34,10 @@ from .embedded_checks import (
 from .embedded_sample import FINE, apply_sample
 from .inference import forward_arguments
 from .jit import glue, inner, kernel, plain
-from .layout import LINE, inference_workspace, workspace_size
+from .layout import inference_workspace, workspace_size
+from .operand import operand
 from .sensitivity import SEEDS
-from .simd import flat_pointer
+from .simd import LINE, flat_pointer
 from .table import IN, ROW_WORKSPACE, outputs_count
 from .table_check import MOST
 from .whole_numbers import as_int

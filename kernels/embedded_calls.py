@@ -7,7 +7,6 @@ the machine code in it a `prange` loop over `apply` took 8 s.
 from numba import carray
 from numba.extending import overload
 
-from .dense import operand
 from .embedded_checks import ONE_ROW, require
 from .inference import find_forward
 from .jit import OPTIONS, glue
@@ -15,6 +14,7 @@ from .layout import layer_parts
 from .network import NormalizedNetwork
 from .normalized_inference import find_normalized_forward
 from .normalized_sensitivity import find_normalized_sensitivity
+from .operand import operand
 from .regularized_sweeps import find_conductor, find_regularized_gradient
 from .sensitivity import find_jacobian, find_vjp
 from .simd import address_of, flat_pointer, keep_alive
@@ -120,7 +120,7 @@ def _normalized_sweeps(network, given, gradient):
     if table[0, STANDARDIZED] == 0:
         return _sweeps_of(network, given, gradient)
     # In the room for a gathered batch: nothing is gathered.
-    copies, a = layer_parts(table, parameters, rows, given.workspace)[4], operand(given.x)
+    copies, a = layer_parts(table, parameters, rows, given.workspace).rest, operand(given.x)
     mean, scale = mean_and_scale(table, flat_pointer(network.statistics))
     places = address_of(mean), address_of(scale), address_of(a.pointer), a.row_stride, a.column_stride
     call(find_standardize(parameters), (parameters, *places, address_of(copies), rows, table[0, IN]))

@@ -10,7 +10,6 @@ import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 
-from .dense import operand
 from .embedded_calls import call_jacobian, call_sweeps, call_vjp, compiled, keep_network
 from .embedded_checks import (
     BAD_DY,
@@ -44,6 +43,7 @@ from .embedded_checks import (
 from .jit import glue, inner, kernel
 from .layout import training_workspace
 from .loss import HUBER, LINEAR, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parameter, parameter_array
+from .operand import operand
 from .sensitivity import SEEDS
 from .simd import address_of, flat_pointer, keep_alive, pointer
 from .step import Given

@@ -15,10 +15,10 @@ from numba.extending import overload
 from .activation import (
     IDENTITY,
     LOG_SOFTMAX,
-    SOFTMAX,
     activate_elements,
     activate_elements_backward,
     copy_elements,
+    is_row_wise,
 )
 from .jit import OPTIONS, glue
 from .optimizer import Rule, update_rows
@@ -33,33 +33,23 @@ Activate = namedtuple("Activate", "activation out row_stride keep z buffer conte
 ActivateBackward = namedtuple("ActivateBackward", "activation saved saved_row_stride out row_stride contested")
 # the product is a gradient: the optimiser's rule, whose fields come first, is applied to parameters and states. Flat,
 # because a parallel loop can't capture a tuple within a tuple.
+RULE_SIZE = len(Rule._fields)
 Update = namedtuple("Update", (*Rule._fields, "parameters", "state1", "state2", "row_stride", "contested"))
 
 
 @glue
 def make_update(rule, parameters, state1, state2, row_stride, contested):
-    return Update(
-        rule.optimizer,
-        rule.rate,
-        rule.momentum,
-        rule.beta2,
-        rule.eps,
-        rule.decay,
-        rule.l1,
-        rule.keep,
-        rule.nesterov,
-        rule.correction,
-        rule.limit,
-        parameters,
-        state1,
-        state2,
-        row_stride,
-        contested,
-    )
+    """The Update by a rule, or by that of another Update."""
+    return Update(*rule[:RULE_SIZE], parameters, state1, state2, row_stride, contested)
 
 
 def landing(epilogue, block, width, row, column):
     """(pointer, row stride) at which the product puts the block at (row, column); `block` is free scratch."""
+    raise NotImplementedError("called from compiled code only")
+
+
+def needs_whole_rows(epilogue):
+    """Whether no block of the product may end inside a row."""
     raise NotImplementedError("called from compiled code only")
 
 
@@ -107,11 +97,19 @@ def activate_rows(activation, z, y, m, n, buffer):
 
     For what is no product's block any more: a normalisation lies between the two.
     """
-    if activation >= SOFTMAX:
+    if is_row_wise(activation):
         copy_elements(z, y, m * n)
         softmax_rows(y, m, n, activation == LOG_SOFTMAX, buffer)
     else:
         activate_elements(activation, z, y, m * n)
+
+
+def _any_blocks(epilogue):
+    return False
+
+
+def _row_wise(epilogue):
+    return is_row_wise(epilogue.activation)
 
 
 def _in_scratch(epilogue, block, width, row, column):
@@ -139,7 +137,7 @@ def _activate(epilogue, source, source_row, row, column, height, width):
     activation = epilogue.activation
     stride = epilogue.row_stride
     out = advance(epilogue.out, row * stride + column)
-    if activation >= SOFTMAX:
+    if is_row_wise(activation):
         # Blocks of row-wise activations span whole rows.
         copy_elements(source, out, height * width)
         softmax_rows(out, height, width, activation == LOG_SOFTMAX, epilogue.buffer)
@@ -159,7 +157,7 @@ def _activate_backward(epilogue, source, source_row, row, column, height, width)
         rows, columns = _runs(height, width, stride, source_row)
     for i in range(rows):
         dy, kept, dz = advance(source, i * source_row), advance(saved, i * saved_stride), advance(out, i * stride)
-        if activation >= SOFTMAX:
+        if is_row_wise(activation):
             # Blocks of row-wise activations span whole rows.
             softmax_rows_backward(dy, kept, dz, columns // width, width, activation == LOG_SOFTMAX)
         else:
@@ -212,6 +210,9 @@ def _by_type(kinds):
 
 overload(landing, strict=False, jit_options=OPTIONS)(
     _by_type({Store: _in_place, Activate: _activate_landing, ActivateBackward: _in_scratch, Update: _in_scratch})
+)
+overload(needs_whole_rows, strict=False, jit_options=OPTIONS)(
+    _by_type({Store: _any_blocks, Activate: _row_wise, ActivateBackward: _row_wise, Update: _any_blocks})
 )
 overload(finish, strict=False, jit_options=OPTIONS)(
     _by_type({Store: _nothing, Activate: _activate, ActivateBackward: _activate_backward, Update: _update})

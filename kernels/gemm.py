@@ -7,11 +7,9 @@ inner dimension, then slivers of NR columns and tiles. Threads share out rows or
 dimension is never split between them.
 """
 
-from collections import namedtuple
-
 from .activation import copy_elements
 from .dot import dot_products, dot_scratch, is_narrow
-from .epilogue import contest, finish, landing
+from .epilogue import contest, finish, landing, needs_whole_rows
 from .jit import glue, plain
 from .microkernel import (
     DEPTH,
@@ -26,7 +24,7 @@ from .microkernel import (
     tile,
 )
 from .packing import pack_b
-from .simd import advance, aligned, constant, itemsize, load, prefetch_to_write, store, vector_lanes
+from .simd import LINE, advance, aligned, constant, itemsize, load, prefetch_to_write, store, vector_lanes
 from .symbols import shared
 
 # Rows of a block: with KC they make a part of `a` that stays in L2. Measured on Zen 4 at 512, 1024 and 4096 x 256
@@ -58,11 +56,10 @@ PACK_A_BYTES = 1024
 # columns, two tiles that each read `a`, float64 gained nothing (Zen 5).
 NARROW = MR
 TURNED = 256
+# Elements of scratch by which its parts, five at most, may be moved to begin on a cache line.
+ALIGNMENT_ROOM = 5 * LINE
 # Rows of a block of a narrow layer forward, whose weight is copied once for each.
 NARROW_ROWS = 256
-
-# Element (i, j) of a matrix lies i * row_stride + j * column_stride elements after the pointer.
-Operand = namedtuple("Operand", "pointer row_stride column_stride")
 
 
 @plain
@@ -80,6 +77,17 @@ def packs_panel(m, n, k, size, contiguous):
 
 
 @plain
+def panel_plan(m, n, k, size, nr, a_turned, b_contiguous):
+    """(columns of a panel of b, whether it is packed); a_turned: a's columns are contiguous, b_contiguous: b's rows."""
+    panel, wide = panel_width(n, k, size, nr), panel_width(n, min(k, KC), size, nr)
+    packs = packs_panel(m, n, k, size, b_contiguous)
+    # In place KC rows at a time.
+    if b_contiguous and (a_turned or not packs) and (wide == n or wide > 2 * panel):
+        return wide, False
+    return panel, packs
+
+
+@plain
 def copied_row(m, size):
     """Elements from one row of a copied block of `a` to the next: m and room up to an odd number of cache lines."""
     line = 64 // size
@@ -94,7 +102,7 @@ def product_scratch(m, n, k, size, nr, contiguous, whole_rows):
     if packs_panel(m, n, k, size, contiguous):
         packed = k * ((n if whole_rows else panel_width(n, k, size, nr)) + nr)
     rows = min(m, MC)
-    blocks = 80 + width + n + rows * width + copied_row(rows, size) * min(k, KC) + packed
+    blocks = ALIGNMENT_ROOM + width + n + rows * width + copied_row(rows, size) * min(k, KC) + packed
     if n == 1:
         blocks = max(blocks, column_scratch(m, k, nr))
     return max(blocks, narrow_scratch(m, n)) if n <= NARROW else blocks
@@ -104,7 +112,7 @@ def product_scratch(m, n, k, size, nr, contiguous, whole_rows):
 def linear_scratch(m, n, k, size, nr, contiguous, whole_rows):
     """Elements of scratch that `product` needs with a bias."""
     if is_narrow(n, k):
-        return 80 + min(m, NARROW_ROWS) * n + dot_scratch(m, n, k)
+        return ALIGNMENT_ROOM + min(m, NARROW_ROWS) * n + dot_scratch(m, n, k)
     return product_scratch(m, n, k, size, nr, contiguous, whole_rows)
 
 
@@ -112,20 +120,20 @@ def linear_scratch(m, n, k, size, nr, contiguous, whole_rows):
 def product_scratch_up_to(m, n, k, size, nr):
     """Enough for `product` with contiguous b and any inner dimension up to k: a smaller one has a wider panel."""
     rows = min(m, MC)
-    blocks = 80 + 2 * n + rows * n + copied_row(rows, size) * KC
+    blocks = ALIGNMENT_ROOM + 2 * n + rows * n + copied_row(rows, size) * KC
     return blocks + PANEL_BYTES // size + 2 * nr * k + column_scratch(m, k, nr)
 
 
 @plain
 def column_scratch(m, k, nr):
     """Elements of scratch that `product` needs for a single column."""
-    return 80 + m + min(k, KC) * (MC + nr)
+    return ALIGNMENT_ROOM + m + min(k, KC) * (MC + nr)
 
 
 @plain
 def narrow_scratch(m, n):
     """Elements of scratch that `product` needs for few columns: zeros, a block of the result, and the same turned."""
-    return 80 + min(m, TURNED) * (1 + 2 * n)
+    return ALIGNMENT_ROOM + min(m, TURNED) * (1 + 2 * n)
 
 
 @shared
@@ -271,13 +279,21 @@ def narrow_layer(a, b, m, n, k, bias, epilogue, scratch):
         finish(epilogue, out, out_row, row, 0, rows, n)
 
 
-@shared
-def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
-    """Hand the m x n elements of init + a @ b to the epilogue; init is the bias (has_bias) or zero.
+@glue
+def linear_product(a, b, m, n, k, bias, epilogue, scratch):
+    """Hand the m x n elements of bias + a @ b to the epilogue; scratch holds `linear_scratch` elements."""
+    _product(a, b, m, n, k, bias, True, epilogue, scratch)
 
-    a and b are Operands. whole_rows: no block may end inside a row. scratch holds `linear_scratch` elements
-    if has_bias, else `product_scratch`.
-    """
+
+@glue
+def product(a, b, m, n, k, epilogue, scratch):
+    """Hand the m x n elements of a @ b, of Operands, to the epilogue; scratch holds `product_scratch` elements."""
+    _product(a, b, m, n, k, scratch, False, epilogue, scratch)
+
+
+@shared
+def _product(a, b, m, n, k, bias, has_bias, epilogue, scratch):
+    """`linear_product`, or `product` where bias is any pointer: compiled once for both."""
     if has_bias and is_narrow(epilogue.row_stride, k):
         narrow_layer(a, b, m, n, k, bias, epilogue, scratch)
     elif m == 1 and has_bias and b.column_stride == 1:
@@ -294,21 +310,22 @@ def product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
         packed = aligned(advance(start, m))
         column_product(m, k, a.pointer, a.row_stride, a.column_stride, b.pointer, b.row_stride, start, out, packed)
         finish(epilogue, out, 1, 0, 0, m, 1)
-    elif n <= NARROW and not has_bias and not whole_rows and a.row_stride == 1 and m >= panel_columns(scratch) // 4:
-        narrow_product(a, b, m, n, k, epilogue, scratch)
     else:
-        block_product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch)
+        turns = n <= NARROW and a.row_stride == 1 and m >= panel_columns(scratch) // 4
+        if turns and not has_bias and not needs_whole_rows(epilogue):
+            narrow_product(a, b, m, n, k, epilogue, scratch)
+        else:
+            block_product(a, b, m, n, k, bias, has_bias, epilogue, scratch)
 
 
 @glue
-def block_product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
-    """`product`, block by block."""
+def block_product(a, b, m, n, k, bias, has_bias, epilogue, scratch):
+    """`_product`, block by block."""
     nr = panel_columns(scratch)
     size = itemsize(scratch)
-    panel, wide = panel_width(n, k, size, nr), panel_width(n, min(k, KC), size, nr)
-    pack = packs_panel(m, n, k, size, b.column_stride == 1)
-    streams = b.column_stride == 1 and (a.row_stride == 1 or not pack) and (wide == n or wide > 2 * panel)
-    panel = n if whole_rows else wide if streams else panel
+    panel, pack = panel_plan(m, n, k, size, nr, a.row_stride == 1, b.column_stride == 1)
+    if needs_whole_rows(epilogue):
+        panel = n
     zeros = aligned(scratch)
     if not has_bias:
         for j in range(panel):
@@ -317,7 +334,6 @@ def block_product(a, b, m, n, k, bias, has_bias, whole_rows, epilogue, scratch):
     packed_a = aligned(advance(block, min(m, MC) * panel))
     packed = aligned(advance(packed_a, copied_row(min(m, MC), size) * min(k, KC)))
     pack_a = a.row_stride == 1 and a.column_stride * size >= PACK_A_BYTES and n > nr
-    pack = pack and not streams
     for column in range(0, n, panel):
         width = min(panel, n - column)
         source = advance(b.pointer, column * b.column_stride)

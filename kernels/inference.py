@@ -7,17 +7,17 @@ reads them. Nothing is kept for a backward pass: that forward is in passes.py.
 import numpy as np
 from numba import carray, int64, intp, types
 
-from .activation import SOFTMAX
-from .dense import FEW_ROWS, grain_of, linear_cell, operand, part, shifted
-from .gemm import Operand
+from .activation import is_row_wise
+from .dense import FEW_ROWS, grain_of, linear_cell
 from .jit import driver, glue, kernel, read_only, serial_in_njit
 from .launch import run
-from .layout import ROWS, layer_scratch, threads_that_fit
+from .layout import ROWS, inference_workspace, layer_scratch, threads_that_fit
 from .lock import let_lock_go, take_lock
 from .microkernel import panel_columns
+from .operand import Operand, operand, shifted
 from .simd import address_of, advance, flat_pointer, itemsize, pointer_to
 from .table import ACTIVATION, BIAS, IN, NUMBERS, OUT, TABLE_COLUMNS, weights_of, widest
-from .workers import call, finder, worker
+from .workers import call, finder, part, worker
 
 # The places of a plan: addresses of workers, that of layers 0 if it is not called; for each array its address, and its
 # size in the place behind; the number of threads, and the address of statistics or 0.
@@ -124,7 +124,7 @@ def layer_worker(table, parameters, statistics, x, x_row, x_column, m, out, work
     nr = panel_columns(p)
     slivers = (n + nr - 1) // nr
     first, last = part(slivers, index, parts) * nr, min(n, part(slivers, index + 1, parts) * nr)
-    if table[layer, ACTIVATION] >= SOFTMAX:
+    if is_row_wise(table[layer, ACTIVATION]):
         # Rows stay whole.
         first, last = 0, n if index == 0 else 0
     if last > first:
@@ -139,7 +139,7 @@ def forward_serial(table, parameters, x, out, workspace):
     forward_rows(table, flat_pointer(parameters), operand(x), 0, x.shape[0], flat_pointer(out), flat_pointer(workspace))
 
 
-def forward_plan(table, parameters, workspace, threads):
+def plain_forward_plan(table, parameters, workspace, threads):
     """What a kernel of `forward_driver` needs besides the data, as an int64 array; keep it and its arrays while in use.
 
     Python hands Numba an array in 50 ns, more than a small network takes for a layer: addresses cost nothing.
@@ -174,7 +174,7 @@ def _signature(t):
 
 @driver(_signature, nogil=False)
 def forward_planned(plan, x, out):
-    """out = network(x) on this thread; plan: the address of the array from `forward_plan`."""
+    """out = network(x) on this thread; plan: the address of the array from `plain_forward_plan`."""
     numbers, _, arguments = _planned(plan, x, out)
     state = let_lock_go(x.shape[0] * numbers[PARAMETERS_AT + 1])
     call(numbers[ROWS_WORKER], (*arguments, 0, 0, 1))
@@ -223,6 +223,6 @@ def forward(table, parameters, x, out, workspace):
     >>> out.ravel()
     array([5.5, 3.5])
     """
-    threads = threads_that_fit(table, parameters, x.shape[0], workspace, 0)
-    plan = forward_plan(table, parameters, workspace, threads)
+    threads = threads_that_fit(table, parameters, x.shape[0], workspace, inference_workspace)
+    plan = plain_forward_plan(table, parameters, workspace, threads)
     forward_driver(threads, parameters.dtype)(plan.ctypes.data, x, out)

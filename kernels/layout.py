@@ -1,7 +1,7 @@
 """How large a workspace has to be, and where its parts begin.
 
 Sizes and places are told in one file, for they have to agree: what `plan_step` (step.py) takes piece by piece is what
-`training_size` has counted. Workspace of a step with m rows, one flat array:
+`training_workspace` has counted. Workspace of a step with m rows, one flat array:
 
     gradient      the parameters' size, for clipping by norm
     terms         m * (last out_features): the loss, element by element
@@ -15,19 +15,21 @@ Sizes and places are told in one file, for they have to agree: what `plan_step` 
 A forward pass needs less, for each thread two buffers of rows that layers fill in turn, a row and scratch.
 """
 
-from .activation import SOFTMAX
+from collections import namedtuple
+
+from .activation import is_row_wise
 from .dense import FEW_ROWS, grain_of
 from .gemm import linear_scratch, product_scratch, product_scratch_up_to
 from .jit import glue, plain
 from .microkernel import tile_columns
-from .simd import advance, aligned, flat_pointer
-from .table import ACTIVATION, EXTRA_SIZE, IN, OUT, STATISTICS_SIZE, record_sizes, widest
+from .simd import LINE, advance, aligned, flat_pointer
+from .table import ACTIVATION, EXTRA_SIZE, IN, OUT, STATISTICS_SIZE, outputs_count, record_sizes, widest
 from .threads import threads_for
 
-# Every part of a workspace, and every layer's rows in it, begin on a cache line: vectors across two cost double.
-LINE = 16
 # Rows that go through the layers together, so that their activations stay in cache from layer to layer.
 ROWS = 256
+# Where the parts of a step's workspace begin behind the gradient, and where the rest does.
+Parts = namedtuple("Parts", "terms activations z dz rest")
 # Parts of a layer in what a training step of networks that are not plain keeps besides (regularized_step.py).
 EXTRAS = 4
 
@@ -45,7 +47,7 @@ def forward_scratch(table, rows, size, nr):
     most = 0
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
-        most = max(most, linear_scratch(rows, n, k, size, nr, True, table[layer, ACTIVATION] >= SOFTMAX))
+        most = max(most, linear_scratch(rows, n, k, size, nr, True, is_row_wise(table[layer, ACTIVATION])))
     return most
 
 
@@ -57,10 +59,10 @@ def training_scratch(table, rows, size, nr):
         n, k = table[layer, OUT], table[layer, IN]
         most = max(most, product_scratch_up_to(k, n, rows, size, nr))
         # Through the first layer only the gradient with respect to the input goes back.
-        whole_rows = layer > 0 and table[layer - 1, ACTIVATION] >= SOFTMAX
+        whole_rows = layer > 0 and is_row_wise(table[layer - 1, ACTIVATION])
         most = max(most, product_scratch(min(rows, ROWS), k, n, size, nr, False, whole_rows))
     # A row for softmax and log_softmax lies before the scratch of the products.
-    return widest(table) + most + 16
+    return widest(table) + most + LINE
 
 
 @plain
@@ -84,17 +86,6 @@ def forward_size(table, rows, threads, size, nr):
 
 
 @plain
-def training_size(table, inputs, targets, rows, threads, size, nr, parameters):
-    """Elements of the workspace of `train_planned` and `loss_and_gradient`, its parts in the order of `plan_step`."""
-    activations, z = record_sizes(table)
-    last = table[table.shape[0] - 1, OUT]
-    per_row = 2 * activations + z + last + inputs + targets + 1
-    lines = LINE * (3 * table.shape[0] + 8)
-    scratch = threads * training_scratch(table, rows, size, nr)
-    return rows * per_row + parameters + lines + scratch + extra_size(table, rows)
-
-
-@plain
 def inference_workspace(table, parameters, rows, threads):
     """Elements of workspace with which so many threads predict so many rows."""
     size = parameters.itemsize
@@ -103,9 +94,15 @@ def inference_workspace(table, parameters, rows, threads):
 
 @plain
 def training_workspace(table, parameters, rows, threads):
-    """Elements of workspace with which so many threads train on a batch of so many rows."""
-    size, last = parameters.itemsize, table[table.shape[0] - 1, OUT]
-    return training_size(table, table[0, IN], last, rows, threads, size, tile_columns(size), parameters.size)
+    """Elements of workspace with which so many threads train on a batch of so many rows, in the order of `plan_step`.
+
+    A target has as many columns as the network has outputs, or fewer.
+    """
+    size, (activations, z) = parameters.itemsize, record_sizes(table)
+    per_row = 2 * activations + z + 2 * outputs_count(table) + table[0, IN] + 1
+    lines = LINE * (3 * table.shape[0] + 8)
+    scratch = threads * training_scratch(table, rows, size, tile_columns(size))
+    return rows * per_row + parameters.size + lines + scratch + extra_size(table, rows)
 
 
 @plain
@@ -120,9 +117,10 @@ def row_workspace(table):
     return max(forward_size(table, 1, 1, 4, tile_columns(4)), forward_size(table, 1, 1, 8, tile_columns(8)))
 
 
-def threads_that_fit(table, parameters, rows, workspace, which):
+def threads_that_fit(table, parameters, rows, workspace, size_of):
+    """The most threads that pay for so many rows and for which a workspace is large enough by one of the two sizes."""
     threads = threads_for(rows * parameters.size, grain_of(rows, parameters.itemsize))
-    while threads > 1 and workspace_size(table, parameters, rows, threads)[which] > workspace.size:
+    while threads > 1 and size_of(table, parameters, rows, threads) > workspace.size:
         threads -= 1
     return threads
 
@@ -140,11 +138,11 @@ def terms_of(parameters, workspace):
 
 @glue
 def layer_parts(table, parameters, rows, workspace):
-    """Where terms, activations, z and dz of so many rows begin in a workspace, and where the rest does."""
+    """The `Parts` of so many rows in a workspace."""
     activations, z = record_sizes(table)
     lines = LINE * table.shape[0]
     terms = terms_of(parameters, workspace)
-    a_part = aligned(advance(terms, rows * table[table.shape[0] - 1, OUT]))
+    a_part = aligned(advance(terms, rows * outputs_count(table)))
     z_part = aligned(advance(a_part, rows * activations + lines))
     dz_part = aligned(advance(z_part, rows * z + lines))
-    return terms, a_part, z_part, dz_part, aligned(advance(dz_part, rows * activations + lines))
+    return Parts(terms, a_part, z_part, dz_part, aligned(advance(dz_part, rows * activations + lines)))

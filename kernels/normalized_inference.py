@@ -7,13 +7,13 @@ their own, so that the code for this is compiled for such networks alone.
 from numba import carray, intp, types
 
 from .activation import IDENTITY
-from .dense import linear_cell, operand, part
+from .dense import linear_cell
 from .epilogue import activate_rows
-from .gemm import Operand
-from .inference import forward_driver, forward_plan, forward_types, plan_of
+from .inference import forward_driver, forward_types, plain_forward_plan, plan_of
 from .jit import glue, kernel, serial_in_njit
-from .layout import ROWS, threads_that_fit
+from .layout import ROWS, inference_workspace, threads_that_fit
 from .normalization import LAYER, apply_running, normalize_rows, scale_and_shift
+from .operand import Operand, operand, shifted
 from .simd import advance, flat_pointer, pointer_to
 from .standardization import standardized_rows
 from .table import (
@@ -29,7 +29,7 @@ from .table import (
     weights_of,
     widest,
 )
-from .workers import finder, worker
+from .workers import finder, part, worker
 
 
 @glue
@@ -41,7 +41,7 @@ def normalized_forward_rows(table, parameters, statistics, x, first, last, out, 
     scratch = advance(buffer, width)
     for row in range(first, last, ROWS):
         m = min(ROWS, last - row)
-        source = Operand(advance(x.pointer, row * x.row_stride), x.row_stride, x.column_stride)
+        source = shifted(x, row, 0)
         for layer in range(layers):
             n, activation, normalization = table[layer, OUT], table[layer, ACTIVATION], table[layer, NORMALIZATION]
             if layer == 0 and table[0, STANDARDIZED] > 0:
@@ -107,11 +107,11 @@ def normalized_sample_worker(table, layers, parameters, statistics, x, x_step, o
     normalized_forward_rows(whole, parameters, statistics, source, 0, 1, out, workspace)
 
 
-def forward_plan_of(network, workspace, threads):
-    """The plan of a Network or NormalizedNetwork for `forward_driver`; see `forward_plan`."""
+def forward_plan(network, workspace, threads):
+    """The plan of a Network or NormalizedNetwork for `forward_driver`; see `plain_forward_plan`."""
     table, parameters, *statistics = network
     if not statistics:
-        return forward_plan(table, parameters, workspace, threads)
+        return plain_forward_plan(table, parameters, workspace, threads)
     address = normalized_forward_worker.address(parameters.dtype)
     return plan_of(address, 0, table, parameters, workspace, threads, statistics[0].ctypes.data)
 
@@ -155,7 +155,7 @@ def normalized_forward(table, parameters, statistics, x, out, workspace):
     >>> out.ravel()
     array([1.5, 2.5])
     """
-    threads = threads_that_fit(table, parameters, x.shape[0], workspace, 0)
+    threads = threads_that_fit(table, parameters, x.shape[0], workspace, inference_workspace)
     address = normalized_forward_worker.address(parameters.dtype)
     plan = plan_of(address, 0, table, parameters, workspace, threads, statistics.ctypes.data)
     forward_driver(threads, parameters.dtype)(plan.ctypes.data, x, out)

@@ -8,10 +8,10 @@ lie where those of a gathered batch would, before the scratch.
 from numba import int64, intp
 
 from .activation import copy_elements
-from .gemm import Operand
 from .jit import glue
 from .layout import ROWS, layer_parts
 from .normalization import BATCH, running_factors
+from .operand import Operand
 from .regularized_passes import backward_until, forward_until
 from .regularized_step import columns_of, plan_regular, upper_gradient
 from .sensitivity import SEEDS, identity_rows, input_gradient
@@ -46,17 +46,17 @@ def normalized_sensitivity_worker(table, parameters, statistics, x, x_row, x_col
     """
     last = table.shape[0] - 1
     inputs, outputs = table[0, IN], table[last, OUT]
-    whole, standardized, averages = dy == 0, table[0, STANDARDIZED], pointer_to(statistics, parameters)
+    is_jacobian, standardized, averages = dy == 0, table[0, STANDARDIZED], pointer_to(statistics, parameters)
     # A batch of dy goes through in one go; for Jacobians each sample does, and then what is counted are its outputs.
-    samples, total, block = (rows, outputs, SEEDS) if whole else (1, rows, ROWS)
+    samples, total, block = (rows, outputs, SEEDS) if is_jacobian else (1, rows, ROWS)
     for sample in range(samples):
-        source = Operand(advance(pointer_to(x, parameters), sample * x_row), 0 if whole else x_row, x_column)
+        source = Operand(advance(pointer_to(x, parameters), sample * x_row), 0 if is_jacobian else x_row, x_column)
         result = advance(pointer_to(out, parameters), sample * outputs * inputs)
-        planned = min(SEEDS, outputs) if whole else rows
-        copies = layer_parts(table, parameters, planned, workspace)[4]
+        planned = min(SEEDS, outputs) if is_jacobian else rows
+        copies = layer_parts(table, parameters, planned, workspace).rest
         if standardized > 0:
-            standardized_rows(table, averages, source, 1 if whole else rows, copies)
-            source = Operand(copies, 0 if whole else inputs, 1)
+            standardized_rows(table, averages, source, 1 if is_jacobian else rows, copies)
+            source = Operand(copies, 0 if is_jacobian else inputs, 1)
         step = plan_rows(table, parameters, source, planned, workspace)
         regular = plan_regular(table, step.rows, workspace, parameters)
         _take_running(step, regular, averages)
@@ -64,15 +64,15 @@ def normalized_sensitivity_worker(table, parameters, statistics, x, x_row, x_col
         scratch = advance(buffer, widest(table))
         for first in range(0, total, block):
             m = min(block, total - first)
-            row = 0 if whole else first
-            if first == 0 or not whole:
-                forward_until(step, regular, row, 1 if whole else m, -1, False, buffer, scratch)
+            row = 0 if is_jacobian else first
+            if first == 0 or not is_jacobian:
+                forward_until(step, regular, row, 1 if is_jacobian else m, -1, False, buffer, scratch)
             upper = upper_gradient(step, regular, last, row)
-            if whole:
+            if is_jacobian:
                 identity_rows(upper, first, m, outputs)
             else:
                 copy_elements(advance(pointer_to(dy, parameters), row * outputs), upper, m * outputs)
-            backward_until(step, regular, row, m, last, False, not whole, False, buffer, scratch)
+            backward_until(step, regular, row, m, last, False, not is_jacobian, False, buffer, scratch)
             down = advance(result, first * inputs)
             input_gradient(step, row, m, down, scratch)
             if standardized > 0:

@@ -88,19 +88,19 @@ def make_rule(optimizer, hyper, step):
     decay, keep = hyper[WEIGHT_DECAY], 1.0
     if optimizer == ADAMW:
         decay, keep = 0.0, 1.0 - hyper[LEARNING_RATE] * decay
-    limit = hyper[CLIP_VALUE]
+    limit = hyper[CLIP_VALUE] if hyper[CLIP_VALUE] > 0.0 else np.inf
     return Rule(
-        optimizer,
-        rate,
-        hyper[MOMENTUM],
-        hyper[BETA2],
-        hyper[EPS],
-        decay,
-        0.0,
-        keep,
-        hyper[NESTEROV] != 0.0,
-        correction,
-        limit if limit > 0.0 else np.inf,
+        optimizer=optimizer,
+        rate=rate,
+        momentum=hyper[MOMENTUM],
+        beta2=hyper[BETA2],
+        eps=hyper[EPS],
+        decay=decay,
+        l1=0.0,
+        keep=keep,
+        nesterov=hyper[NESTEROV] != 0.0,
+        correction=correction,
+        limit=limit,
     )
 
 
@@ -121,19 +121,7 @@ def plain_rule(rate):
 @inner
 def with_penalties(rule, l1, l2):
     """The rule with l1 sign(p) + l2 p added to the gradient."""
-    return Rule(
-        rule.optimizer,
-        rule.rate,
-        rule.momentum,
-        rule.beta2,
-        rule.eps,
-        rule.decay + l2,
-        rule.l1 + l1,
-        rule.keep,
-        rule.nesterov,
-        rule.correction,
-        rule.limit,
-    )
+    return Rule(*rule[:5], rule.decay + l2, rule.l1 + l1, *rule[7:])
 
 
 @inner

@@ -3,13 +3,12 @@
 Training (sweeps.py) and products with the Jacobian (sensitivity.py) are made of these.
 """
 
-from .activation import SOFTMAX
-from .dense import shifted, transposed
 from .epilogue import Activate, ActivateBackward, finish
-from .gemm import Operand, product
+from .gemm import linear_product, product
 from .jit import glue
 from .layout import rows_at
 from .loss import Batch, loss_rows, terms_count
+from .operand import Operand, shifted, transposed
 from .simd import advance
 from .step import dz_of, outputs_of, saved_of
 from .table import ACTIVATION, BIAS, IN, OUT, RECORD, Z_RECORD, weights_of
@@ -23,26 +22,10 @@ def forward_saving(step, row, m, buffer, scratch):
     for layer in range(table.shape[0]):
         n, activation, z_record = table[layer, OUT], table[layer, ACTIVATION], table[layer, Z_RECORD]
         target = rows_at(step.activations, step.rows, table[layer, RECORD], layer, row, n)
-        product(
-            source,
-            weights_of(table, layer, parameters),
-            m,
-            n,
-            table[layer, IN],
-            advance(parameters, table[layer, BIAS]),
-            True,
-            activation >= SOFTMAX,
-            Activate(
-                activation,
-                target,
-                n,
-                z_record >= 0,
-                rows_at(step.z, step.rows, max(z_record, 0), layer, row, n),
-                buffer,
-                step.contested,
-            ),
-            scratch,
-        )
+        z = rows_at(step.z, step.rows, max(z_record, 0), layer, row, n)
+        epilogue = Activate(activation, target, n, z_record >= 0, z, buffer, step.contested)
+        weight, bias = weights_of(table, layer, parameters), advance(parameters, table[layer, BIAS])
+        linear_product(source, weight, m, n, table[layer, IN], bias, epilogue, scratch)
         source = Operand(target, n, 1)
 
 
@@ -62,31 +45,26 @@ def loss_and_slope(step, row, m, dy):
 
 
 @glue
-def backward_output(step, dy, row, m, each):
-    """From the gradient with respect to the output, m rows at dy, to dz of the last layer; `each` as below."""
+def backward_output(step, dy, row, m, saved_per_row):
+    """From the gradient with respect to the output, m rows at dy, to dz of the last layer.
+
+    saved_per_row: rows have saved values of their own, not all those of `row`.
+    """
     last = step.table.shape[0] - 1
     n, activation = step.table[last, OUT], step.table[last, ACTIVATION]
     dz = dz_of(step, last, row)
     saved = saved_of(step, last, row)
-    finish(ActivateBackward(activation, saved, n if each else 0, dz, n, False), dy, n, 0, 0, m, n)
+    finish(ActivateBackward(activation, saved, n if saved_per_row else 0, dz, n, False), dy, n, 0, 0, m, n)
 
 
 @glue
-def backward_hidden(step, row, m, each, scratch):
-    """From dz of the last layer to that of the first; each: rows have saved values of their own, not those of `row`."""
+def backward_hidden(step, row, m, saved_per_row, scratch):
+    """From dz of the last layer to that of the first; saved_per_row as in `backward_output`."""
     table = step.table
     for layer in range(table.shape[0] - 1, 0, -1):
         n, k, activation = table[layer, OUT], table[layer, IN], table[layer - 1, ACTIVATION]
         below = dz_of(step, layer - 1, row)
-        product(
-            Operand(dz_of(step, layer, row), n, 1),
-            transposed(weights_of(table, layer, step.parameters)),
-            m,
-            k,
-            n,
-            below,
-            False,
-            activation >= SOFTMAX,
-            ActivateBackward(activation, saved_of(step, layer - 1, row), k if each else 0, below, k, step.contested),
-            scratch,
-        )
+        saved = saved_of(step, layer - 1, row)
+        epilogue = ActivateBackward(activation, saved, k if saved_per_row else 0, below, k, step.contested)
+        dz = Operand(dz_of(step, layer, row), n, 1)
+        product(dz, transposed(weights_of(table, layer, step.parameters)), m, k, n, epilogue, scratch)

@@ -3,11 +3,10 @@
 Both stop where a layer is normalised over the batch, if asked to, for there every row needs all others.
 """
 
-from .activation import LOG_SOFTMAX, SOFTMAX, activate_elements_backward, copy_elements
-from .dense import transposed
+from .activation import LOG_SOFTMAX, activate_elements_backward, copy_elements, is_row_wise
 from .dropout import drop_elements
 from .epilogue import Store, activate_rows
-from .gemm import Operand, product
+from .gemm import linear_product, product
 from .jit import glue
 from .layout import rows_at
 from .normalization import (
@@ -19,6 +18,7 @@ from .normalization import (
     normalize_rows_backward,
     scale_and_shift,
 )
+from .operand import Operand, shifted, transposed
 from .regularized_step import DU, FACTORS, KEPT, NORMALIZED, columns_of, extra_at, keeps_output, mask_of, upper_gradient
 from .simd import advance
 from .softmax import softmax_rows_backward
@@ -53,8 +53,10 @@ def _finish_forward(step, regular, layer, row, m, buffer):
 
 @glue
 def forward_until(step, regular, row, m, layer, stops, buffer, scratch):
-    """m rows forward from the x^ of a layer, or from x if layer is -1. If `stops`, until a layer normalised over the
-    batch has its z. Returns that layer, or the number of layers."""
+    """m rows forward from the x^ of a layer, or from x if layer is -1; if `stops`, until one over the batch has its z.
+
+    Returns the layer at which it stopped, one that is normalised over the batch, or the number of layers.
+    """
     table = step.table
     while True:
         source = step.x
@@ -69,28 +71,18 @@ def forward_until(step, regular, row, m, layer, stops, buffer, scratch):
         target = saved_of(step, layer, row)
         if normalization > 0:
             target = extra_at(step, regular, layer, NORMALIZED, row)
-        product(
-            Operand(advance(source.pointer, row * source.row_stride), source.row_stride, source.column_stride),
-            weights_of(table, layer, step.parameters),
-            m,
-            n,
-            table[layer, IN],
-            advance(step.parameters, table[layer, BIAS]),
-            True,
-            False,
-            Store(target, n),
-            scratch,
-        )
+        weight, bias = weights_of(table, layer, step.parameters), advance(step.parameters, table[layer, BIAS])
+        linear_product(shifted(source, row, 0), weight, m, n, table[layer, IN], bias, Store(target, n), scratch)
         if stops and normalization == BATCH:
             break
     return layer
 
 
 @glue
-def _begin_backward(step, regular, layer, row, m, each, buffer):
+def _begin_backward(step, regular, layer, row, m, saved_per_row, buffer):
     """From the gradient with respect to a layer's output to that of its pre-activation, in place; over rows to dz too.
 
-    each: rows have saved values of their own, not all those of `row`.
+    saved_per_row: rows have saved values of their own, not all those of `row`.
     """
     table = step.table
     n, activation = table[layer, OUT], table[layer, ACTIVATION]
@@ -100,14 +92,14 @@ def _begin_backward(step, regular, layer, row, m, each, buffer):
     saved = saved_of(step, layer, row)
     if keeps_output(table, layer):
         saved = extra_at(step, regular, layer, KEPT, row)
-    stride = n if each else 0
-    if activation >= SOFTMAX:
+    stride = n if saved_per_row else 0
+    if is_row_wise(activation):
         for i in range(m):
             down = advance(here, i * n)
             copy_elements(down, buffer, n)
             softmax_rows_backward(buffer, advance(saved, i * stride), down, 1, n, activation == LOG_SOFTMAX)
     else:
-        count, pieces = (m * n, 1) if each else (n, m)
+        count, pieces = (m * n, 1) if saved_per_row else (n, m)
         for i in range(pieces):
             down = advance(here, i * n)
             activate_elements_backward(activation, down, saved, down, count)
@@ -126,7 +118,7 @@ def _begin_backward(step, regular, layer, row, m, each, buffer):
 
 
 @glue
-def backward_until(step, regular, row, m, layer, begun, each, stops, buffer, scratch):
+def backward_until(step, regular, row, m, layer, begun, saved_per_row, stops, buffer, scratch):
     """m rows back to the dz of the first layer; if `stops`, or until a layer normalised over the batch has its du.
 
     begun: the layer has its du, and now the sums over the batch; else it has the gradient with respect to its output.
@@ -135,7 +127,7 @@ def backward_until(step, regular, row, m, layer, begun, each, stops, buffer, scr
     while True:
         n, k, over_batch = table[layer, OUT], table[layer, IN], table[layer, NORMALIZATION] == BATCH
         if not begun:
-            _begin_backward(step, regular, layer, row, m, each, buffer)
+            _begin_backward(step, regular, layer, row, m, saved_per_row, buffer)
             if stops and over_batch:
                 break
         begun = False
@@ -151,21 +143,11 @@ def backward_until(step, regular, row, m, layer, begun, each, stops, buffer, scr
                 dz_of(step, layer, row),
                 m,
                 n,
-                n if each else 0,
+                n if saved_per_row else 0,
             )
         if layer == 0:
             break
         below = upper_gradient(step, regular, layer - 1, row)
-        product(
-            Operand(dz_of(step, layer, row), n, 1),
-            transposed(weights_of(table, layer, step.parameters)),
-            m,
-            k,
-            n,
-            below,
-            False,
-            False,
-            Store(below, k),
-            scratch,
-        )
+        dz, weight = Operand(dz_of(step, layer, row), n, 1), weights_of(table, layer, step.parameters)
+        product(dz, transposed(weight), m, k, n, Store(below, k), scratch)
         layer -= 1

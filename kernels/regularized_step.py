@@ -23,11 +23,11 @@ from collections import namedtuple
 from numba import carray
 
 from .dropout import Mask
-from .gemm import Operand
 from .jit import glue
 from .layout import EXTRAS, extra_size, layer_parts, rows_at
+from .operand import Operand
 from .simd import advance, aligned, flat_pointer, pointer_to
-from .step import Step, dz_of, plan_step
+from .step import dz_of, plan_step, with_inputs
 from .table import (
     CONTEXT,
     DROPOUT,
@@ -72,34 +72,13 @@ def standardizes_itself(table):
 
 
 @glue
-def plan_inputs(given, parts):
+def plan_inputs(given, threads):
     """(the Step of `plan_step`, whose x is the standardised rows if there are any, the x of which they are made)"""
-    table, step = given.table, plan_step(given, parts)
+    table, step = given.table, plan_step(given, threads)
     inputs = step.x
     if standardizes_itself(table):
-        inputs = Operand(layer_parts(table, given.parameters, given.rows, given.workspace)[4], table[0, IN], 1)
-    with_inputs = Step(
-        step.table,
-        step.parameters,
-        step.rows,
-        step.loss,
-        step.loss_parameter,
-        step.scale,
-        inputs,
-        step.batch,
-        step.activations,
-        step.z,
-        step.dz,
-        step.terms,
-        step.scratch,
-        step.gather,
-        step.source_x,
-        step.source_y,
-        step.source_weights,
-        step.indices,
-        step.contested,
-    )
-    return with_inputs, step.x
+        inputs = Operand(layer_parts(table, given.parameters, given.rows, given.workspace).rest, table[0, IN], 1)
+    return with_inputs(step, inputs), step.x
 
 
 @glue

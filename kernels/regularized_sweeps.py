@@ -14,12 +14,12 @@ The second sweep is that of plain networks, and takes scales and shifts as it ta
 
 from numba import carray, intp
 
-from .dense import part, shifted
 from .epilogue import Store, finish, landing, moved
 from .jit import glue
 from .launch import run
 from .layout import ROWS
 from .normalization import BATCH, column_statistics, divide, parameter_sums, unbiased, update_running
+from .operand import shifted
 from .passes import loss_and_slope
 from .regularized_passes import backward_until, forward_until
 from .regularized_step import (
@@ -40,7 +40,7 @@ from .standardization import standardized_rows
 from .step import gather_rows, given_type, plan_step, scratch_of
 from .sweeps import optimization_type, sweep_weights, update_sinks
 from .table import CONTEXT, NORMALIZATION, NUMBERS, OUT, SCALE, STATISTICS, widest
-from .workers import finder, worker
+from .workers import finder, part, worker
 
 
 @worker(lambda t: (given_type(t), intp, intp, intp, intp))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .jit import kernel, serial_in_njit
-from .layout import threads_that_fit
+from .layout import threads_that_fit, training_workspace
 from .loss import parameter_array
 from .regularized_step import CONTEXT_SIZE, RUNNING, SEED, THREADS, TRAINS, UPDATE
 from .regularized_sweeps import (
@@ -16,8 +16,8 @@ from .regularized_sweeps import (
     segment_worker,
 )
 from .sweeps import gradient_worker, rows_worker
-from .table import CONTEXT, TABLE_COLUMNS, has_normalization, is_regularized
-from .training import TABLE_AT, by_both_sweeps, loss_and_gradient_parallel, training_plan, whole_batch
+from .table import CONTEXT, TABLE_COLUMNS, has_statistics, is_regularized
+from .training import TABLE_AT, by_both_sweeps, loss_and_gradient_parallel, plain_training_plan, whole_batch
 
 
 def _with_context(numbers, table, threads, running):
@@ -36,7 +36,7 @@ def gradient_sweeps(table, dtype, threads, statistics=None):
 
     statistics: those of a network that is to standardise x itself.
     """
-    if not has_normalization(table):
+    if not has_statistics(table):
         return rows_worker.address(dtype), gradient_worker.address(dtype), table
     # The conductor finds them compiled.
     for between in (segment_worker, columns_worker):
@@ -47,15 +47,15 @@ def gradient_sweeps(table, dtype, threads, statistics=None):
     return conductor.address(dtype), regularized_gradient_worker.address(dtype), copy
 
 
-def training_plan_of(network, optimization, loss, workspace, threads, loss_parameter=None):
-    """`training_plan` for any network; if `is_regularized`, `begin_updates` has to come before `train_planned`."""
+def training_plan(network, optimization, loss, workspace, threads, loss_parameter=None):
+    """`plain_training_plan` for any network; one that `is_regularized` needs `begin_updates` before `train_planned`."""
     table, parameters, *statistics = network
     if not is_regularized(table):
-        return training_plan(network, optimization, loss, workspace, threads, loss_parameter)
+        return plain_training_plan(network, optimization, loss, workspace, threads, loss_parameter)
     for between in (segment_worker, columns_worker):
         between.address(parameters.dtype)
     sweeps = conductor, regularized_gradient_worker, regularized_update_worker
-    head = training_plan(network, optimization, loss, workspace, threads, loss_parameter, sweeps)
+    head = plain_training_plan(network, optimization, loss, workspace, threads, loss_parameter, sweeps)
     plan = np.concatenate((head, np.zeros(CONTEXT_SIZE + table.size, np.int64)))
     running = statistics[0].ctypes.data if statistics else None
     plan[TABLE_AT] = _with_context(plan, table, threads, running).ctypes.data
@@ -113,7 +113,7 @@ def normalized_loss_and_gradient(
     >>> gradient[2:].round(4)
     array([6., 1.])
     """
-    threads = threads_that_fit(table, parameters, x.shape[0], workspace, 1)
+    threads = threads_that_fit(table, parameters, x.shape[0], workspace, training_workspace)
     loss_and_gradient_parallel.ready(parameters.dtype)
     rows_address, gradient_address, table = gradient_sweeps(table, parameters.dtype, threads)
     return loss_and_gradient_parallel(

@@ -9,15 +9,15 @@ gradients are not touched.
 
 from numba import int64, intp
 
-from .dense import transposed
 from .epilogue import Store
-from .gemm import Operand, product
+from .gemm import product
 from .jit import glue
 from .layout import ROWS
+from .operand import Operand, transposed
 from .passes import backward_hidden, backward_output, forward_saving
 from .simd import advance, constant, load, pointer_to, store
 from .step import dz_of, plan_rows
-from .table import IN, OUT, weights_of, widest
+from .table import IN, OUT, outputs_count, weights_of, widest
 from .workers import finder, worker
 
 # Rows of a Jacobian that go back through the network together: enough to pay for reading weights by their columns.
@@ -28,18 +28,8 @@ SEEDS = 32
 def input_gradient(step, row, m, dx, scratch):
     """From dz of the first layer to the gradient with respect to the input, m contiguous rows at dx."""
     n, k = step.table[0, OUT], step.table[0, IN]
-    product(
-        Operand(dz_of(step, 0, row), n, 1),
-        transposed(weights_of(step.table, 0, step.parameters)),
-        m,
-        k,
-        n,
-        dx,
-        False,
-        False,
-        Store(dx, k),
-        scratch,
-    )
+    dz, weight = Operand(dz_of(step, 0, row), n, 1), weights_of(step.table, 0, step.parameters)
+    product(dz, transposed(weight), m, k, n, Store(dx, k), scratch)
 
 
 @glue
@@ -55,7 +45,7 @@ def identity_rows(out, first, m, n):
 def vjp_worker(table, parameters, x, x_row, x_column, rows, dy, dx, workspace):
     """Rows of x at an address, with their strides; dy and dx are contiguous at theirs."""
     step = plan_rows(table, parameters, Operand(pointer_to(x, parameters), x_row, x_column), rows, workspace)
-    inputs, outputs = table[0, IN], table[table.shape[0] - 1, OUT]
+    inputs, outputs = table[0, IN], outputs_count(table)
     scratch = advance(step.scratch, widest(table))
     for row in range(0, rows, ROWS):
         m = min(ROWS, rows - row)
@@ -74,7 +64,7 @@ def jacobian_worker(table, parameters, x, x_row, x_column, rows, out, workspace)
 
     Forward mode would need fewer rows where the network has fewer inputs than outputs; it is not there.
     """
-    inputs, outputs = table[0, IN], table[table.shape[0] - 1, OUT]
+    inputs, outputs = table[0, IN], outputs_count(table)
     for sample in range(rows):
         source = Operand(advance(pointer_to(x, parameters), sample * x_row), 0, x_column)
         result = advance(pointer_to(out, parameters), sample * outputs * inputs)

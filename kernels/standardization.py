@@ -17,10 +17,9 @@ import math
 import numpy as np
 from numba import intp
 
-from .dense import operand
-from .gemm import Operand
 from .jit import glue, inner, kernel
 from .normalization import added
+from .operand import Operand, operand
 from .simd import advance, flat_pointer, lanes_of, load, load_vector, pointer_to, store, store_vector
 from .table import IN, mean_and_scale
 from .workers import finder, worker

@@ -7,16 +7,15 @@ from collections import namedtuple
 
 from numba import float64, int64, intp, types
 
-from .dense import operand, shifted
-from .gemm import Operand
 from .jit import glue, inner
 from .layout import layer_parts, rows_at, terms_of, training_scratch
 from .loss import Batch, loss_scale, terms_count, value_scale
 from .microkernel import panel_columns
+from .operand import Operand, operand, shifted
 from .reductions import lane_sum
 from .simd import advance, aligned, flat_pointer, itemsize, load, store
 from .symbols import shared
-from .table import IN, OUT, RECORD, Z_RECORD
+from .table import IN, OUT, RECORD, Z_RECORD, outputs_count
 
 # What a step is given, the same for all threads: the network, the data, which of their rows (first.., or those that
 # order names from there on) and the sum of their weights.
@@ -32,20 +31,7 @@ def given_type(t):
 @glue
 def with_x(given, x):
     """What is given, with other rows for x."""
-    return Given(
-        given.table,
-        given.parameters,
-        x,
-        given.y,
-        given.weights,
-        given.order,
-        given.workspace,
-        given.loss,
-        given.loss_parameter,
-        given.first,
-        given.rows,
-        given.weight,
-    )
+    return Given(*given[:2], x, *given[3:])
 
 
 # One batch on its way through the network, in pointers. If `gather`, the rows `indices` of the source arrays are copied
@@ -82,44 +68,44 @@ def saved_of(step, layer, row):
 @glue
 def plan_rows(table, parameters, x, rows, workspace):
     """A Step of rows of the Operand x without targets: for forward and backward passes, not for a loss."""
-    terms, a_part, z_part, dz_part, scratch = layer_parts(table, parameters, rows, workspace)
+    parts = layer_parts(table, parameters, rows, workspace)
     none = advance(flat_pointer(parameters), 0)
-    order = flat_pointer(table[0])
-    batch = Batch(none, 0, none, False)
     return Step(
-        table,
-        flat_pointer(parameters),
-        rows,
-        0,
-        0.0,
-        1.0,
-        x,
-        batch,
-        a_part,
-        z_part,
-        dz_part,
-        terms,
-        scratch,
-        False,
-        x,
-        none,
-        none,
-        order,
-        False,
+        table=table,
+        parameters=flat_pointer(parameters),
+        rows=rows,
+        loss=0,
+        loss_parameter=0.0,
+        scale=1.0,
+        x=x,
+        batch=Batch(none, 0, none, False),
+        activations=parts.activations,
+        z=parts.z,
+        dz=parts.dz,
+        terms=parts.terms,
+        scratch=parts.rest,
+        gather=False,
+        source_x=x,
+        source_y=none,
+        source_weights=none,
+        indices=flat_pointer(table[0]),
+        contested=False,
     )
 
 
 @glue
-def plan_step(given, parts):
-    """The Step of what is given, for one thread of so many. The workspace begins with room for a gradient."""
+def plan_step(given, threads):
+    """The Step of what is given, for one of so many threads. The workspace begins with room for a gradient."""
     table, parameters, rows, first, order = given.table, given.parameters, given.rows, given.first, given.order
-    inputs, last, columns = table[0, IN], table[table.shape[0] - 1, OUT], given.y.shape[1]
+    inputs, columns = table[0, IN], given.y.shape[1]
     gather, weighted = order.size > 0, given.weights.size > 0
     start = 0 if gather else first
-    terms, a_part, z_part, dz_part, x_part = layer_parts(table, parameters, rows, given.workspace)
-    y_part = aligned(advance(x_part, rows * inputs))
+    parts = layer_parts(table, parameters, rows, given.workspace)
+    y_part = aligned(advance(parts.rest, rows * inputs))
     weights_part = aligned(advance(y_part, rows * columns))
     source_x = operand(given.x)
+    x = Operand(parts.rest, inputs, 1) if gather else shifted(source_x, start, 0)
+    indices = advance(flat_pointer(order), first if gather else 0)
     source_y, source_weights = flat_pointer(given.y), flat_pointer(given.weights)
     batch = Batch(
         y_part if gather else advance(source_y, start * columns),
@@ -128,26 +114,32 @@ def plan_step(given, parts):
         weighted,
     )
     return Step(
-        table,
-        flat_pointer(parameters),
-        rows,
-        given.loss,
-        given.loss_parameter,
-        loss_scale(given.loss, given.weight, last),
-        Operand(x_part, inputs, 1) if gather else shifted(source_x, start, 0),
-        batch,
-        a_part,
-        z_part,
-        dz_part,
-        terms,
-        aligned(advance(weights_part, rows)),
-        gather,
-        source_x,
-        source_y,
-        source_weights,
-        advance(flat_pointer(order), first if gather else 0),
-        parts > 1,
+        table=table,
+        parameters=flat_pointer(parameters),
+        rows=rows,
+        loss=given.loss,
+        loss_parameter=given.loss_parameter,
+        scale=loss_scale(given.loss, given.weight, outputs_count(table)),
+        x=x,
+        batch=batch,
+        activations=parts.activations,
+        z=parts.z,
+        dz=parts.dz,
+        terms=parts.terms,
+        scratch=aligned(advance(weights_part, rows)),
+        gather=gather,
+        source_x=source_x,
+        source_y=source_y,
+        source_weights=source_weights,
+        indices=indices,
+        contested=threads > 1,
     )
+
+
+@glue
+def with_inputs(step, x):
+    """A step that reads another Operand for x."""
+    return Step(*step[:6], x, *step[7:])
 
 
 @shared
@@ -192,7 +184,6 @@ def batch_weight(weights, order, first, rows):
 @inner
 def batch_loss(given):
     """The loss of a batch from the terms that the first sweep left."""
-    table, loss = given.table, given.loss
-    scale = value_scale(loss, given.weight, table[table.shape[0] - 1, OUT])
+    loss, outputs = given.loss, outputs_count(given.table)
     terms = terms_of(given.parameters, given.workspace)
-    return scale * lane_sum(terms, terms_count(loss, given.rows, table[table.shape[0] - 1, OUT]))
+    return value_scale(loss, given.weight, outputs) * lane_sum(terms, terms_count(loss, given.rows, outputs))

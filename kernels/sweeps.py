@@ -19,17 +19,17 @@ from collections import namedtuple
 from numba import float64, int64, intp, types
 
 from .activation import IDENTITY
-from .dense import column_sums, parameters_rows, part
+from .dense import column_sums, parameters_rows
 from .epilogue import Store, finish, landing, make_update, moved
-from .gemm import Operand
 from .jit import glue
 from .layout import ROWS, rows_at
+from .operand import Operand
 from .optimizer import L1, L2, make_rule, penalty_scale, update_elements, with_penalties
 from .passes import backward_hidden, backward_output, forward_saving, loss_and_slope
 from .simd import advance, flat_pointer
 from .step import dz_of, gather_rows, given_type, plan_step, scratch_of
 from .table import ACTIVATION, BIAS, IN, OUT, RECORD, WEIGHT, widest
-from .workers import finder, worker
+from .workers import finder, part, worker
 
 
 @glue

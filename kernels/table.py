@@ -8,8 +8,8 @@ arithmetic of the offsets is here alone, for both who makes a table (network.py)
 import numpy as np
 
 from .codes import Normalization
-from .gemm import Operand
 from .jit import glue, plain
+from .operand import Operand
 from .simd import advance
 
 # The last six stand in the first layer's row, for the whole network. KIND: PLAIN, or what a layer has. ROW_WORKSPACE:
@@ -72,8 +72,8 @@ def statistics_count(table):
     return table[0, STATISTICS_SIZE] + 2 * table[0, STANDARDIZED]
 
 
-def has_normalization(table):
-    """Whether a layer is normalised, or x is standardised: whether the network has statistics."""
+def has_statistics(table):
+    """Whether a layer is normalised or x is standardised, by numbers that are not parameters."""
     return table[0, KIND] == NORMALIZING
 
 
@@ -114,8 +114,9 @@ def record_sizes(table):
     return activations, z
 
 
-@glue
+@plain
 def outputs_count(table):
+    """The number of features that the network gives."""
     return table[table.shape[0] - 1, OUT]
 
 

@@ -8,7 +8,7 @@ from numba import carray, float64, int64, intp
 
 from .jit import driver, glue, inner, kernel, read_only, serial_in_njit
 from .launch import run
-from .layout import threads_that_fit
+from .layout import threads_that_fit, training_workspace
 from .loss import parameter_array
 from .optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS, clip_elements_by_norm
 from .reductions import lane_sum_of_sizes, lane_sum_of_squares
@@ -154,7 +154,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     >>> gradient
     array([0.5, 0. , 0. ])
     """
-    threads = threads_that_fit(table, parameters, x.shape[0], workspace, 1)
+    threads = threads_that_fit(table, parameters, x.shape[0], workspace, training_workspace)
     dtype = parameters.dtype
     loss_and_gradient_parallel.ready(dtype)
     return loss_and_gradient_parallel(
@@ -173,7 +173,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     )
 
 
-def training_plan(network, optimization, loss, workspace, threads, loss_parameter=None, sweeps=None):
+def plain_training_plan(network, optimization, loss, workspace, threads, loss_parameter=None, sweeps=None):
     """What `train_planned` needs besides the data, as an int64 array; keep it and its arrays as long as it is used.
 
     Args:
@@ -213,8 +213,8 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
     """`losses.size` updates of a network, one for each batch of the data, without an allocation.
 
     Args:
-        plan: the address of the array from `training_plan`; its entry RATES may be the address of a float64 array with
-            the learning rate of each update.
+        plan: the address of the array from `plain_training_plan`; its entry RATES may be the address of a float64 array
+            with the learning rate of each update.
         x: (rows, in) of any strides.
         y: (rows, out), or (rows, 1) labels, contiguous.
         sample_weight: (rows,) or empty.

@@ -97,6 +97,12 @@ def finder(worker):
     return find
 
 
+@glue
+def part(total, index, parts):
+    """First element of part `index` when `total` is shared evenly."""
+    return index * total // parts
+
+
 def call_address(context, builder, address, kinds, values):
     """Call machine code at an address that takes such types and returns nothing."""
     callee = builder.inttoptr(address, context.call_conv.get_function_type(types.void, kinds).as_pointer())

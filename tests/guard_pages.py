@@ -31,17 +31,17 @@ from fastnn.kernels.catalog import CATALOG
 from fastnn.kernels.catalog_training import hyper_parameters
 from fastnn.kernels.codes import ROW_WISE, Activation, Loss, Optimizer
 from fastnn.kernels.dropout import rate_threshold
-from fastnn.kernels.inference import forward_driver, forward_plan
+from fastnn.kernels.inference import forward_driver, plain_forward_plan
 from fastnn.kernels.layout import ROWS, workspace_size
 from fastnn.kernels.loss import parameter_array
 from fastnn.kernels.network import Network, NormalizedNetwork, make_table
-from fastnn.kernels.normalized_inference import forward_plan_of
+from fastnn.kernels.normalized_inference import forward_plan
 from fastnn.kernels.optimizer import CLIP_NORM, CLIP_VALUE, MOMENTUM
-from fastnn.kernels.regularized_training import begin_updates, training_plan_of
+from fastnn.kernels.regularized_training import begin_updates, training_plan
 from fastnn.kernels.sensitivity import SEEDS
 from fastnn.kernels.sweeps import Optimization, gradient_worker, rows_worker
 from fastnn.kernels.table import ROW_WORKSPACE, statistics_count
-from fastnn.kernels.training import loss_and_gradient_parallel, train_planned, training_plan
+from fastnn.kernels.training import loss_and_gradient_parallel, plain_training_plan, train_planned
 
 DTYPES = np.float32, np.float64
 LARGEST = 70
@@ -284,7 +284,7 @@ def scratch(inputs, rows, threads, which):
 
 def planned_forward(threads):
     def forward(table, parameters, x, out, workspace):
-        plan = forward_plan(table, parameters, workspace, threads)
+        plan = plain_forward_plan(table, parameters, workspace, threads)
         forward_driver(threads, out.dtype)(plan.ctypes.data, x, out)
 
     return forward
@@ -385,7 +385,7 @@ def training(run):
                 batch_size=batch_size,
             ):
                 optimization = Optimization(int(optimizer), hyper, state1, state2)
-                plan = training_plan(Network(table, parameters), optimization, loss, workspace, threads)
+                plan = plain_training_plan(Network(table, parameters), optimization, loss, workspace, threads)
                 train_planned(plan.ctypes.data, x, y, weight, order, batch_size, 1, losses)
 
             outputs = "parameters", "state1", "state2", "losses", "workspace"
@@ -441,7 +441,7 @@ def normalized(run):
             y, weight, hyper, state1, state2, losses, workspace = rest
             network = NormalizedNetwork(table, parameters, statistics)
             optimization = Optimization(int(optimizer), hyper, state1, state2)
-            plan = training_plan_of(network, optimization, loss, workspace, threads)
+            plan = training_plan(network, optimization, loss, workspace, threads)
             begin_updates(plan, 5, 1)
             order = np.arange(2 * rows) % rows
             train_planned(plan.ctypes.data, x, y, weight, order, rows, 1, losses)
@@ -453,7 +453,7 @@ def normalized(run):
 
 def normalized_forward(threads):
     def forward(table, parameters, statistics, x, out, workspace):
-        plan = forward_plan_of(NormalizedNetwork(table, parameters, statistics), workspace, threads)
+        plan = forward_plan(NormalizedNetwork(table, parameters, statistics), workspace, threads)
         forward_driver(threads, out.dtype)(plan.ctypes.data, x, out)
 
     return forward

@@ -83,7 +83,7 @@ def train(
     workspace = make_workspace(net, batch_size, threads, dtype) if workspace is None else workspace
     optimization = training.Optimization(int(optimizer), hyper, *states)
     parameter = parameter_array(loss, parameter)
-    plan = training.training_plan(net, optimization, loss, workspace, threads, parameter)
+    plan = training.plain_training_plan(net, optimization, loss, workspace, threads, parameter)
     weights = np.empty(0, dtype) if weights is None else weights
     order = np.empty(0, np.int64) if order is None else order
     training.train_planned(plan.ctypes.data, x, y, weights, order, batch_size, 1, losses)
@@ -157,7 +157,7 @@ def test_same_bits_for_any_batch_split(activation, dtype, rng):
         out = np.full((len(rows), 5), np.nan, dtype)
         size = layout.workspace_size(net.table, net.parameters, len(rows), threads)[0]
         workspace = np.full(size, np.nan, dtype)
-        plan = inference.forward_plan(net.table, net.parameters, workspace, threads)
+        plan = inference.plain_forward_plan(net.table, net.parameters, workspace, threads)
         inference.forward_driver(threads, out.dtype)(plan.ctypes.data, rows, out)
         return out
 
@@ -186,7 +186,7 @@ def test_few_rows_share_columns_with_the_same_bits(last, dtype, rng):
             size = layout.workspace_size(net.table, net.parameters, rows, threads)[0]
             memory = np.full(size + 2**17, 7, dtype)
             workspace, out = memory[:size], np.full((rows, odd), np.nan, dtype)
-            plan = inference.forward_plan(net.table, net.parameters, workspace, threads)
+            plan = inference.plain_forward_plan(net.table, net.parameters, workspace, threads)
             inference.forward_driver(threads, out.dtype)(plan.ctypes.data, x[:rows], out)
             assert out.tobytes() == whole[:rows].tobytes()
             assert (memory[size:] == 7).all(), "written past the end of the workspace"

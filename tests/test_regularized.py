@@ -21,7 +21,7 @@ from fastnn.kernels.dropout import rate_threshold
 from fastnn.kernels.layout import workspace_size
 from fastnn.kernels.network import make_table
 from fastnn.kernels.optimizer import CLIP_NORM, L1, L2, PENALTY_IN_LOSS
-from fastnn.kernels.table import STATISTICS_SIZE, has_normalization
+from fastnn.kernels.table import STATISTICS_SIZE, has_statistics
 
 ALL_THREADS = (1, 2, 3, 8)
 KINDS = [None, "layer", "batch"]
@@ -176,7 +176,7 @@ def test_many_steps_stay_with_the_formulas(kind, dtype, rng):
 def regularized_table(sizes, activations, codes, rates, dtype, rng):
     table, count = make_table(sizes, activations, codes, [rate_threshold(rate) for rate in rates])
     parameters = (rng.standard_normal(count) * 0.3).astype(dtype)
-    if not has_normalization(table):
+    if not has_statistics(table):
         return network.Network(table, parameters)
     return network.NormalizedNetwork(table, parameters, np.ones(table[0, STATISTICS_SIZE], dtype))
 
@@ -191,7 +191,7 @@ def train(
     size = workspace_size(net.table, net.parameters, batch_size, threads)[1]
     workspace = np.full(size, np.nan, dtype) if memory is None else memory[:size]
     optimization = training.Optimization(int(optimizer), hyper, *states)
-    plan = regularized_training.training_plan_of(own, optimization, Loss.MSE, workspace, threads)
+    plan = regularized_training.training_plan(own, optimization, Loss.MSE, workspace, threads)
     regularized_training.begin_updates(plan, 2**64 - 3, first)
     losses = np.full(steps, np.nan)
     order = np.empty(0, np.int64) if order is None else order

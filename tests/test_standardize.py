@@ -289,7 +289,7 @@ def test_any_number_of_threads_trains_the_same(gathers, clip, dtype, rng):
         memory, losses = np.full(size + 64, np.nan, dtype), np.full(4, np.nan)
         memory[size:] = 7
         optimization = training.Optimization(int(Optimizer.ADAM), hyper, *np.zeros((2, count), dtype))
-        plan = regularized_training.training_plan_of(own, optimization, Loss.MSE, memory[:size], threads)
+        plan = regularized_training.training_plan(own, optimization, Loss.MSE, memory[:size], threads)
         regularized_training.begin_updates(plan, 5, 1)
         training.train_planned(plan.ctypes.data, x, y, weight, order, 40, 1, losses)
         assert np.isfinite(losses).all()
