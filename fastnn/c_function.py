@@ -8,6 +8,7 @@ class CFunction:
 
     x holds in_features numbers, y receives out_features; both contiguous, not overlapping. The function reads the
     model's parameters where they are: training on changes what it gives. Any thread may call it, several at a time.
+    Make one and keep it: each is compiled anew, into 1 MB of memory that Numba never gives back.
 
     Attributes:
         net: the model, which lives as long as this object or its `ctypes` function.

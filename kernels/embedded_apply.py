@@ -20,11 +20,13 @@ from .embedded_checks import (
     MISALIGNED_X,
     OUT_OVERLAPS,
     SMALL_WORKSPACE,
+    WORKSPACE_OVERLAPS,
     batch_aligned,
     batch_apart,
     check_arrays,
     check_network_type,
     check_types,
+    clear_of,
     clear_of_network,
     refuse,
     require,
@@ -63,6 +65,7 @@ def _apply_batch(network, x, out, workspace):
     require((out.shape[0] == rows) & (out.shape[1] == outputs_count(table)), BAD_OUT)
     require_network(network, workspace)
     require(batch_apart(x, out) & clear_of_network(network, out), OUT_OVERLAPS)
+    require(batch_apart(x, workspace) & clear_of(out, workspace), WORKSPACE_OVERLAPS)
     require(workspace.size >= _inference_size(table, parameters, rows), SMALL_WORKSPACE)
     target, scratch = flat_pointer(out), flat_pointer(workspace)
     call_forward(network, forward_arguments(table, parameters, 0, operand(x), rows, target, scratch, workspace.size))
@@ -83,8 +86,8 @@ def apply_into(network, x, out, workspace):
     Args:
         network: the `network` of a model. Python's call checks all of it, compiled code trusts the numbers in it.
         x: (in,) or (m, in) of the network's dtype, any strides.
-        out: (out,) or (m, out) C-contiguous; must not overlap x or the network.
-        workspace: from `workspace(network, m)`.
+        out: (out,) or (m, out) C-contiguous; must not overlap any of the others.
+        workspace: from `workspace(network, m)`, memory that no other of these arrays has.
 
     Raises:
         ValueError: x, out or workspace do not fit the network.

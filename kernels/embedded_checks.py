@@ -20,11 +20,29 @@ from .table import parameters_count, statistics_count
 from .table_check import checked_network
 
 LOSSES = len(Loss)
-BAD_X, BAD_OUT, BAD_DY, BAD_JACOBIAN, BAD_Y, BAD_GRADIENT, BAD_LOSS, BAD_BATCH, NO_ROWS, SMALL_WORKSPACE = range(10)
-OUT_OVERLAPS, DX_OVERLAPS, GRADIENT_OVERLAPS, ONE_ROW, BAD_PARAMETER, MISALIGNED_X, BAD_SLOPE, NOT_COMPILED = range(
-    10, 18
-)
-BAD_NETWORK, WORKSPACE_OVERLAPS = range(18, 20)
+# What is wrong.
+(
+    BAD_X,
+    BAD_OUT,
+    BAD_DY,
+    BAD_DY_OR_DX,
+    BAD_JACOBIAN,
+    BAD_Y,
+    BAD_GRADIENT,
+    BAD_LOSS,
+    BAD_PARAMETER,
+    BAD_BATCH,
+    BAD_NETWORK,
+    NO_ROWS,
+    ONE_ROW,
+    MISALIGNED_X,
+    SMALL_WORKSPACE,
+    OUT_OVERLAPS,
+    DX_OVERLAPS,
+    GRADIENT_OVERLAPS,
+    WORKSPACE_OVERLAPS,
+    NOT_COMPILED,
+) = range(20)
 
 
 @inner
@@ -36,13 +54,13 @@ def refuse(code):
         raise ValueError("x: expected an aligned array, got strides or an address between two elements")
     if code == BAD_OUT:
         raise ValueError("out: expected a row of the network's out_features for each row of x")
-    if code == BAD_DY:
+    if code == BAD_DY_OR_DX:
         raise ValueError("dy and dx: expected a row of out_features and one of in_features for each row of x")
     if code == BAD_JACOBIAN:
         raise ValueError("out: expected an array (out_features, in_features) for each row of x")
     if code == BAD_Y:
         raise ValueError("y: expected a row of the network's out_features, or one label, for each row of x")
-    if code == BAD_SLOPE:
+    if code == BAD_DY:
         raise ValueError("dy: expected a row of the network's out_features for each row of x")
     if code == BAD_GRADIENT:
         raise ValueError("gradient: expected the size of the parameters")
@@ -62,9 +80,9 @@ def refuse(code):
     if code == DX_OVERLAPS:
         raise ValueError("dx: expected memory of its own, got an array that overlaps x, dy or the network")
     if code == GRADIENT_OVERLAPS:
-        raise ValueError("gradient: expected memory of its own, got an array that overlaps x, y, dy or the network")
+        raise ValueError("gradient: expected memory of its own, got an array that overlaps another or the network")
     if code == WORKSPACE_OVERLAPS:
-        raise ValueError("workspace: expected memory of its own, got an array that overlaps the network")
+        raise ValueError("workspace: expected memory of its own, got an array that overlaps another or the network")
     if code == BAD_NETWORK:
         raise ValueError("network: expected parameters and statistics of the sizes that its table tells")
     if code == ONE_ROW:

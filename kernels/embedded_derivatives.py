@@ -6,18 +6,21 @@ gradient   d loss / d parameters
 parameter_vjp   dy^T d network(x) / d parameters
 """
 
+import enum
+
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 
+from .codes import Loss
 from .embedded_calls import call_jacobian, call_sweeps, call_vjp, compiled, keep_network
 from .embedded_checks import (
     BAD_DY,
+    BAD_DY_OR_DX,
     BAD_GRADIENT,
     BAD_JACOBIAN,
     BAD_LOSS,
     BAD_PARAMETER,
-    BAD_SLOPE,
     BAD_X,
     BAD_Y,
     DX_OVERLAPS,
@@ -28,6 +31,7 @@ from .embedded_checks import (
     ONE_ROW,
     OUT_OVERLAPS,
     SMALL_WORKSPACE,
+    WORKSPACE_OVERLAPS,
     batch_aligned,
     batch_apart,
     check_arrays,
@@ -76,6 +80,7 @@ def _check_gradient_here(network, batch, gradient):
 def _vjp(network, x, x_row, x_column, rows, dy, dx, workspace):
     table, parameters = network.table, network.parameters
     require_network(network, workspace)
+    require(clear_of(dy, workspace) & clear_of(dx, workspace), WORKSPACE_OVERLAPS)
     require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     source, upper, lower = address_of(pointer(x)), address_of(flat_pointer(dy)), address_of(flat_pointer(dx))
     call_vjp(network, (table, parameters, source, x_row, x_column, rows, upper, lower, workspace))
@@ -88,8 +93,9 @@ def _vjp_sample(network, x, dy, dx, workspace):
     table = network.table
     require(x.shape[0] == table[0, IN], BAD_X)
     require(sample_aligned(x), MISALIGNED_X)
-    require((dy.shape[0] == outputs_count(table)) & (dx.shape[0] == table[0, IN]), BAD_DY)
+    require((dy.shape[0] == outputs_count(table)) & (dx.shape[0] == table[0, IN]), BAD_DY_OR_DX)
     require(sample_apart(x, dx) & clear_of(dy, dx) & clear_of_network(network, dx), DX_OVERLAPS)
+    require(sample_apart(x, workspace), WORKSPACE_OVERLAPS)
     _vjp(network, x, 0, x.strides[0] // x.itemsize, 1, dy, dx, workspace)
 
 
@@ -98,9 +104,10 @@ def _vjp_batch(network, x, dy, dx, workspace):
     table, rows, a = network.table, x.shape[0], operand(x)
     require(x.shape[1] == table[0, IN], BAD_X)
     require(batch_aligned(x), MISALIGNED_X)
-    require((dy.shape[0] == rows) & (dy.shape[1] == outputs_count(table)), BAD_DY)
-    require((dx.shape[0] == rows) & (dx.shape[1] == table[0, IN]), BAD_DY)
+    require((dy.shape[0] == rows) & (dy.shape[1] == outputs_count(table)), BAD_DY_OR_DX)
+    require((dx.shape[0] == rows) & (dx.shape[1] == table[0, IN]), BAD_DY_OR_DX)
     require(batch_apart(x, dx) & clear_of(dy, dx) & clear_of_network(network, dx), DX_OVERLAPS)
+    require(batch_apart(x, workspace), WORKSPACE_OVERLAPS)
     _vjp(network, x, a.row_stride, a.column_stride, rows, dy, dx, workspace)
 
 
@@ -119,7 +126,7 @@ def vjp(network, x, dy, dx, workspace):
         network: the `network` of a model.
         x: (in,) or (m, in) of the network's dtype, any strides.
         dy: (out,) or (m, out) C-contiguous, the gradient of some number with respect to the output.
-        dx: (in,) or (m, in) C-contiguous, receives its gradient by x; must not overlap x, dy or the network.
+        dx: (in,) or (m, in) C-contiguous, receives its gradient with respect to x; must not overlap any of the others.
         workspace: from `workspace(network, m)`.
 
     Raises:
@@ -134,7 +141,7 @@ def vjp(network, x, dy, dx, workspace):
     """
     network = check_arrays(network, {"dy": 0, "dx": 0}, ("dx", "workspace"), x=x, dy=dy, dx=dx, workspace=workspace)
     batch = _check_here(network, x, workspace)
-    require_here(dy.shape == (*batch, outputs_count(network.table)) and dx.shape == x.shape, BAD_DY)
+    require_here(dy.shape == (*batch, outputs_count(network.table)) and dx.shape == x.shape, BAD_DY_OR_DX)
     _vjp_kernel(network, x, dy, dx, workspace)
 
 
@@ -147,6 +154,7 @@ def _vjp_kernel(network, x, dy, dx, workspace):
 def _jacobian(network, x, x_row, x_column, rows, out, workspace):
     table, parameters = network.table, network.parameters
     require_network(network, workspace)
+    require(clear_of(out, workspace), WORKSPACE_OVERLAPS)
     require(workspace.size >= _training_size(table, parameters, SEEDS), SMALL_WORKSPACE)
     source, result = address_of(pointer(x)), address_of(flat_pointer(out))
     call_jacobian(network, (table, parameters, source, x_row, x_column, rows, result, workspace))
@@ -160,6 +168,7 @@ def _jacobian_sample(network, x, out, workspace):
     require(sample_aligned(x), MISALIGNED_X)
     require((out.shape[0] == outputs_count(table)) & (out.shape[1] == table[0, IN]), BAD_JACOBIAN)
     require(sample_apart(x, out) & clear_of_network(network, out), OUT_OVERLAPS)
+    require(sample_apart(x, workspace), WORKSPACE_OVERLAPS)
     _jacobian(network, x, 0, x.strides[0] // x.itemsize, 1, out, workspace)
 
 
@@ -171,6 +180,7 @@ def _jacobian_batch(network, x, out, workspace):
     require(out.shape[0] == rows, BAD_JACOBIAN)
     require((out.shape[1] == outputs_count(table)) & (out.shape[2] == table[0, IN]), BAD_JACOBIAN)
     require(batch_apart(x, out) & clear_of_network(network, out), OUT_OVERLAPS)
+    require(batch_apart(x, workspace), WORKSPACE_OVERLAPS)
     _jacobian(network, x, a.row_stride, a.column_stride, rows, out, workspace)
 
 
@@ -188,7 +198,7 @@ def jacobian(network, x, out, workspace):
     Args:
         network: the `network` of a model.
         x: (in,) or (m, in) of the network's dtype, any strides.
-        out: (out, in) or (m, out, in) C-contiguous; must not overlap x or the network.
+        out: (out, in) or (m, out, in) C-contiguous; must not overlap any of the others.
         workspace: from `workspace(network, batch)`, any batch.
 
     Raises:
@@ -235,9 +245,11 @@ def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
     require((code >= 0) & (code < LOSSES), BAD_LOSS)
     require(_parameter_fits(code, parameter, outputs_count(table)), BAD_PARAMETER)
     require(gradient.size == parameters.size, BAD_GRADIENT)
-    clear = clear_of(y, gradient) & clear_of_network(network, gradient)
+    clear = clear_of(y, gradient) & clear_of(parameter, gradient) & clear_of_network(network, gradient)
     require_network(network, workspace)
     require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
+    clear = clear_of(y, workspace) & clear_of(parameter, workspace) & clear_of(gradient, workspace)
+    require(batch_apart(x, workspace) & clear, WORKSPACE_OVERLAPS)
     require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     given = Given(table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
     value = call_sweeps(network, given, gradient)
@@ -254,11 +266,13 @@ def _parameter_vjp(network, x, dy, gradient, workspace):
     require(x.shape[1] == table[0, IN], BAD_X)
     require(batch_aligned(x), MISALIGNED_X)
     require(rows > 0, NO_ROWS)
-    require((dy.shape[0] == rows) & (dy.shape[1] == outputs_count(table)), BAD_SLOPE)
+    require((dy.shape[0] == rows) & (dy.shape[1] == outputs_count(table)), BAD_DY)
     require(gradient.size == parameters.size, BAD_GRADIENT)
     clear = clear_of(dy, gradient) & clear_of_network(network, gradient)
     require_network(network, workspace)
     require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
+    clear = clear_of(dy, workspace) & clear_of(gradient, workspace)
+    require(batch_apart(x, workspace) & clear, WORKSPACE_OVERLAPS)
     require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
     given = Given(table, parameters, x, dy, workspace[:0], table[0, :0], workspace, LINEAR, parameter, 0, rows, 1.0)
     call_sweeps(network, given, gradient)
@@ -294,7 +308,7 @@ def parameter_vjp(network, x, dy, gradient, workspace):
         network: the `network` of a model.
         x: (in,) or (m, in) of the network's dtype, any strides, at least one row.
         dy: (out,) or (m, out) C-contiguous.
-        gradient: like the parameters; must not overlap them, x or dy.
+        gradient: like the parameters; must not overlap any of the others.
         workspace: from `workspace(network, m)`.
 
     Raises:
@@ -312,7 +326,7 @@ def parameter_vjp(network, x, dy, gradient, workspace):
     if gradient.ndim != 1:
         raise ValueError(f"gradient: expected 1-D, got {gradient.ndim}-D")
     batch = _check_here(network, x, workspace)
-    require_here(dy.shape == (*batch, outputs_count(network.table)), BAD_SLOPE)
+    require_here(dy.shape == (*batch, outputs_count(network.table)), BAD_DY)
     _check_gradient_here(network, batch, gradient)
     _parameter_vjp_kernel(network, x, dy, gradient, workspace)
 
@@ -345,7 +359,8 @@ def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=No
     check_types(network, {"y": 0, "x": 0}, written, x=x, y=y, gradient=gradient, workspace=workspace)
     if x.ndim != 2 or gradient.ndim != 1:
         raise TypingError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
-    if not isinstance(loss, (types.IntEnumMember, types.Integer)):
+    other = isinstance(loss, types.IntEnumMember) and loss.instance_class is not Loss
+    if other or not isinstance(loss, (types.IntEnumMember, types.Integer)):
         raise TypingError(f"loss: expected a member of fastnn.Loss, got {loss}")
     code_of = _number_of if isinstance(loss, types.IntEnumMember) else _whole
     if isinstance(loss_parameter, types.Array):
@@ -376,7 +391,7 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
         y: (m, out) C-contiguous, or for softmax_cross_entropy and more than one output (m, 1) class labels, of which
             one of no class makes the loss NaN.
         loss: a `Loss`.
-        gradient: like the parameters; must not overlap them, x or y.
+        gradient: like the parameters; must not overlap any of the others.
         workspace: from `workspace(network, m)`.
         loss_parameter: huber's delta, quantile's q, or a 1-D float64 array of one or of a q for each output; None is 1
             or 1/2.
@@ -399,7 +414,8 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     network = check_arrays(network, {"y": 0, "x": 0}, ("gradient", "workspace"), **arrays)
     if x.ndim != 2 or gradient.ndim != 1:
         raise ValueError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
-    if not isinstance(loss, (int, np.integer)) or isinstance(loss, bool):
+    other = isinstance(loss, (bool, enum.Enum)) and not isinstance(loss, Loss)
+    if other or not isinstance(loss, (int, np.integer)):
         raise TypeError(f"loss: expected a member of fastnn.Loss, got {loss!r}")
     if loss_parameter is None:
         loss_parameter = default_parameter(loss)
@@ -416,6 +432,8 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     labels = y.shape == (*batch, 1) and code == SOFTMAX_CROSS_ENTROPY
     require_here(labels or y.shape == (*batch, outputs), BAD_Y)
     require_here(_parameter_fits.py_func(code, np.atleast_1d(loss_parameter), outputs), BAD_PARAMETER)
+    require_here(not np.may_share_memory(gradient, loss_parameter), GRADIENT_OVERLAPS)
+    require_here(not np.may_share_memory(workspace, loss_parameter), WORKSPACE_OVERLAPS)
     _check_gradient_here(network, batch, gradient)
     return _gradient_kernel(network, x, y, code, gradient, workspace, loss_parameter)
 

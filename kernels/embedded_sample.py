@@ -38,39 +38,44 @@ FINE = -1
 
 
 @glue
-def _fault(table, layers, parameters, size, statistics, more, x, length, stride, out, outputs, workspace, room):
+def _fault(table, layers, parameters, size, statistics, more, x, inputs, stride, out, outputs, workspace, room):
+    """The code of what is wrong with a sample, or FINE.
+
+    size, more, inputs, outputs, room: elements of parameters, statistics, x, out and workspace; stride: of x in bytes.
+    """
     numbers = carray(table, (layers, TABLE_COLUMNS))
     first, element, target, scratch = address_of(x), itemsize(x), carray(out, outputs), carray(workspace, room)
     own, others = carray(parameters, size), carray(statistics, more)
     if size != parameters_count(numbers) or more != statistics_count(numbers):
         return BAD_NETWORK
-    if length != numbers[0, IN]:
+    if inputs != numbers[0, IN]:
         return BAD_X
-    if not span_aligned(first, length, stride, element):
+    if not span_aligned(first, inputs, stride, element):
         return MISALIGNED_X
     if outputs != outputs_count(numbers):
         return BAD_OUT
-    if not (span_apart(first, length, stride, element, target) & clear_of(own, target) & clear_of(others, target)):
+    if not (span_apart(first, inputs, stride, element, target) & clear_of(own, target) & clear_of(others, target)):
         return OUT_OVERLAPS
-    if not (clear_of(own, scratch) & clear_of(others, scratch)):
+    apart = span_apart(first, inputs, stride, element, scratch) & clear_of(target, scratch)
+    if not (apart & clear_of(own, scratch) & clear_of(others, scratch)):
         return WORKSPACE_OVERLAPS
     return SMALL_WORKSPACE if room < numbers[0, ROW_WORKSPACE] else FINE
 
 
 def _apply_plain(
-    row, table, layers, parameters, size, statistics, more, x, length, stride, out, outputs, workspace, room
+    row, table, layers, parameters, size, statistics, more, x, inputs, stride, out, outputs, workspace, room
 ):
     # Without statistics `more` is 0.
-    fault = _fault(table, layers, parameters, size, statistics, more, x, length, stride, out, outputs, workspace, room)
+    fault = _fault(table, layers, parameters, size, statistics, more, x, inputs, stride, out, outputs, workspace, room)
     if fault == FINE:
         call(look_up(row), (table, layers, parameters, x, stride // itemsize(x), out, workspace))
     return fault
 
 
 def _apply_normalized(
-    row, table, layers, parameters, size, statistics, more, x, length, stride, out, outputs, workspace, room
+    row, table, layers, parameters, size, statistics, more, x, inputs, stride, out, outputs, workspace, room
 ):
-    fault = _fault(table, layers, parameters, size, statistics, more, x, length, stride, out, outputs, workspace, room)
+    fault = _fault(table, layers, parameters, size, statistics, more, x, inputs, stride, out, outputs, workspace, room)
     if fault == FINE:
         call(look_up(row), (table, layers, parameters, statistics, x, stride // itemsize(x), out, workspace))
     return fault

@@ -76,7 +76,7 @@ def packs_panel(m, n, k, size, contiguous):
     return not contiguous or (n * k * size > PANEL_BYTES and m * size >= PACK_BYTES)
 
 
-@plain
+@glue
 def panel_plan(m, n, k, size, nr, a_turned, b_contiguous):
     """(columns of a panel of b, whether it is packed); a_turned: a's columns are contiguous, b_contiguous: b's rows."""
     panel, wide = panel_width(n, k, size, nr), panel_width(n, min(k, KC), size, nr)

@@ -61,7 +61,11 @@ class Worker:
 
             return types.intp(), codegen
 
-        return context.compile_internal(builder, lambda: number(), types.intp(), ())
+        # No lambda: with debug information Numba warns of one whose source it cannot find.
+        def row():
+            return number()
+
+        return context.compile_internal(builder, row, types.intp(), ())
 
     def _compile_for(self, dtype):
         arguments = self._signature(numba.from_dtype(dtype))

@@ -312,6 +312,11 @@ def test_compiled_code_refuses_what_does_not_fit(kind):
         ({"gradient": parameters}, (2, 3), "gradient: expected memory of its own"),
         ({"scratch": scratch[:9]}, range(5), "workspace: too small"),
         ({"scratch": parameters}, range(5), "workspace: expected memory of its own"),
+        ({"x": scratch[-12:].reshape(3, 4)}, range(5), "workspace: expected memory of its own"),
+        ({"y": scratch[-9:].reshape(3, 3)}, (0, 2, 3, 4), "workspace: expected memory of its own"),
+        ({"slope": scratch[-12:].reshape(3, 4)}, (0,), "workspace: expected memory of its own"),
+        ({"jacobians": scratch[-36:].reshape(3, 3, 4)}, (1,), "workspace: expected memory of its own"),
+        ({"gradient": scratch[-parameters.size :]}, (2, 3), "workspace: expected memory of its own"),
         ({"network": network._replace(parameters=parameters[1:].copy())}, (0, 1, 4), "network: expected parameters"),
         *[({"slope": array[:12].reshape(3, 4)}, (0,), "dx: expected memory of its own") for array in others],
         *[({"y": array[:9].reshape(3, 3)}, (4,), "out: expected memory of its own") for array in others],
@@ -332,11 +337,71 @@ def test_compiled_code_refuses_what_does_not_fit(kind):
     for change, message in (
         ({"network": network._replace(parameters=parameters[1:].copy())}, "network: expected parameters"),
         ({"scratch": parameters}, "workspace: expected memory of its own"),
+        ({"x": scratch[-4:]}, "workspace: expected memory of its own"),
+        ({"y": scratch[-3:]}, "workspace: expected memory of its own"),
         *[({"y": array[:3]}, "out: expected memory of its own") for array in others],
     ):
         row = good | {"x": x[0], "y": y[0]} | change
         with pytest.raises(ValueError, match=message):
             batch(*[row[name] for name in ("network", "x", "y", "scratch")])
+
+
+@numba.njit
+def derivatives_of_a_sample(network, x, y, slope, jacobian, scratch):
+    fastnn.vjp(network, x, y, slope, scratch)
+    fastnn.jacobian(network, x, jacobian, scratch)
+
+
+def test_compiled_code_refuses_a_workspace_over_a_sample(net, dtype):
+    scratch = fastnn.workspace(net.network, 1)
+    good = {"x": np.ones(4, dtype), "y": np.ones(3, dtype), "slope": np.empty(4, dtype)}
+    good["jacobian"] = np.empty((3, 4), dtype)
+    for name, array in good.items():
+        over = {name: scratch[-array.size :].reshape(array.shape)}
+        with pytest.raises(ValueError, match="workspace: expected memory of its own"):
+            derivatives_of_a_sample(net.network, **(good | over), scratch=scratch)
+    derivatives_of_a_sample(net.network, **good, scratch=scratch)
+
+
+@numba.njit
+def quantile_gradient(network, x, y, gradient, scratch, levels):
+    return fastnn.gradient(network, x, y, fastnn.Loss.QUANTILE, gradient, scratch, levels)
+
+
+def test_loss_parameters_have_memory_of_their_own():
+    net = fastnn.MLP([4, 3], dtype="float64", seed=0)
+    x, y, scratch = np.ones((2, 4)), np.ones((2, 3)), fastnn.workspace(net.network, 2)
+    gradient = np.full_like(net.parameters, 0.5)
+    scratch[:] = 0.5
+    for function in (quantile_gradient, quantile_gradient.py_func):
+        for levels, what in ((gradient[:3], "gradient"), (scratch[-3:], "workspace")):
+            with pytest.raises(ValueError, match=f"{what}: expected memory of its own"):
+                function(net.network, x, y, gradient, scratch, levels)
+
+
+def test_members_of_other_enumerations_are_no_losses(net, dtype):
+    x, y, gradient = np.ones((2, 4), dtype), np.ones((2, 3), dtype), np.empty_like(net.parameters)
+    scratch = fastnn.workspace(net.network, 2)
+
+    def call(network, x, y, gradient, scratch):
+        return fastnn.gradient(network, x, y, fastnn.Activation.RELU, gradient, scratch)
+
+    with pytest.raises(TypeError, match=r"loss: expected a member of fastnn\.Loss, got <Activation\.RELU"):
+        call(net.network, x, y, gradient, scratch)
+    with pytest.raises(TypingError, match=r"loss: expected a member of fastnn\.Loss, got"):
+        numba.njit(call)(net.network, x, y, gradient, scratch)
+
+
+def test_debug_information_brings_no_warnings():
+    """Warnings are errors here."""
+    for more in ({}, {"normalization": "layer"}):
+        net = fastnn.MLP([4, 8, 3], seed=0, **more)
+        x, y, gradient = np.ones((3, 4), np.float32), np.ones((3, 3), np.float32), np.empty_like(net.parameters)
+        arrays = x, y, x.copy(), np.empty((3, 3, 4), np.float32), gradient, fastnn.workspace(net.network, 3)
+        debugged = numba.njit(debug=True)(derivatives.py_func)
+        for which in range(5):
+            debugged(which, net.network, *arrays)
+        np.testing.assert_array_equal(y, net.predict(x))
 
 
 @numba.njit
