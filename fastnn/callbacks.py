@@ -199,13 +199,13 @@ class EarlyStopping:
 
     Args:
         monitor: a name in `History.metrics`; a score of your own is a function in the fit's `metrics`.
-        patience: so many epochs in a row without an improvement end the fit.
+        patience: epochs in a row without an improvement that end the fit.
         min_delta: a change counts as improvement if it is larger than this.
         mode: "min" or "max", whether small or large numbers are good.
         baseline: an improvement resets the patience only if it is better than this number; None: always.
         restore_best: when the fit ends, set the parameters to what they were after the best epoch, bit for bit. The
-            optimizer's moments stay those of the last epoch. Callbacks are called in their order: a `Checkpoint` that
-            is to write these parameters in the end stands behind.
+            optimizer's moments stay those of the last epoch. Callbacks run in list order: to have a `Checkpoint` save
+            these parameters, put it after this one.
 
     Attributes:
         best, best_epoch: the best number and its epoch; None before there is one. NaN is never best.

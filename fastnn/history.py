@@ -23,7 +23,7 @@ class History:
     >>> history = History(seed=1)
     >>> history.append(1, {"loss": 0.5, "seconds": 0.25})
     >>> history, history.metrics["loss"]
-    (History(1 epochs, loss 0.5, seconds 0.25), [0.5])
+    (History(1 epoch, loss 0.5, seconds 0.25), [0.5])
     """
 
     epochs: list[int] = field(default_factory=list)
@@ -31,7 +31,16 @@ class History:
     seed: int | None = None
 
     def append(self, epoch, numbers):
-        """Begin with the numbers of an epoch, a dict by name; others of it may be noted until the next one begins."""
+        """Begin with the numbers of an epoch, a dict by name; others of it may be noted until the next one begins.
+
+        Raises:
+            TypeError: one of them is no number.
+
+        >>> history = History()
+        >>> history.append(1, {"loss": 0.5})
+        >>> history.epochs, history.metrics
+        ([1], {'loss': [0.5]})
+        """
         self.epochs.append(epoch)
         for column in self.metrics.values():
             column += [math.nan] * (len(self.epochs) - 1 - len(column))
@@ -82,6 +91,11 @@ class History:
 
         Raises:
             ImportError: matplotlib is not installed.
+
+        >>> history = History()
+        >>> history.append(1, {"loss": 0.5})
+        >>> history.plot().get_xlabel()  # doctest: +SKIP
+        'epoch'
         """
         if ax is None:
             try:
@@ -101,4 +115,4 @@ class History:
 
     def __repr__(self):
         last = "".join(f", {name} {numbers[-1]:.6g}" for name, numbers in self.metrics.items() if numbers)
-        return f"History({len(self.epochs)} epochs{last})"
+        return f"History({len(self.epochs)} {'epoch' if len(self.epochs) == 1 else 'epochs'}{last})"

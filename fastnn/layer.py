@@ -125,12 +125,12 @@ class Dense:
 
     @property
     def activation(self) -> Activation:
-        """What the layer does to its sums."""
+        """The activation f that follows x @ weight + bias."""
         return self._activation
 
     @property
     def normalization(self) -> Normalization | None:
-        """What it does to them before that."""
+        """How x @ weight + bias is normalised before the activation; None if it is not."""
         return self._normalization
 
     @property

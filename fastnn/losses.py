@@ -5,6 +5,10 @@ A function of your own will do too, see `Custom`.
 p is the network's output, t the target, d = p - t; the value is the mean over rows and outputs (over rows for
 softmax_cross_entropy). With sample weights w_i it is the weighted mean over rows, sum of w_i l_i / sum of w_i.
 Formulas and defaults are PyTorch's.
+
+Unless a loss says otherwise its targets are finite real numbers, (rows, out_features), or (rows,) for one output; the
+arithmetic is done in the model's dtype. Targets of another shape or kind are a ValueError or TypeError that names y,
+raised where the loss is used.
 """
 
 import functools
@@ -68,8 +72,11 @@ class _Loss:
 class MSE(_Loss):
     """Mean squared error, d^2; "mse".
 
-    >>> MSE().name
-    'mse'
+    >>> from fastnn import MLP
+    >>> net = MLP([1, 1], seed=0)
+    >>> net.parameters = [2.0, 0.0]
+    >>> net.loss_and_gradient([[1.0], [3.0]], [1.0, 4.0], MSE())[0]  # ((2 - 1)^2 + (6 - 4)^2) / 2
+    2.5
     """
 
     code = Loss.MSE
@@ -77,10 +84,13 @@ class MSE(_Loss):
 
 @dataclass(frozen=True)
 class MAE(_Loss):
-    """Mean absolute error, |d|; "mae".
+    """Mean absolute error, |d|; "mae". At d = 0 the gradient is 0.
 
-    >>> MAE().name
-    'mae'
+    >>> from fastnn import MLP
+    >>> net = MLP([1, 1], seed=0)
+    >>> net.parameters = [2.0, 0.0]
+    >>> net.loss_and_gradient([[1.0], [3.0]], [1.0, 4.0], MAE())[0]  # (|2 - 1| + |6 - 4|) / 2
+    1.5
     """
 
     code = Loss.MAE
@@ -109,8 +119,11 @@ class Huber(_WithParameter):
     Raises:
         ValueError, TypeError: delta is not what it should be.
 
-    >>> Huber(delta=0.5).name
-    'huber'
+    >>> from fastnn import MLP
+    >>> net = MLP([1, 1], seed=0)
+    >>> net.parameters = [2.0, 0.0]
+    >>> net.loss_and_gradient([[1.0], [3.0]], [1.0, 4.0], Huber(delta=1.0))[0]  # (1 / 2 + (2 - 1 / 2)) / 2
+    1.0
     """
 
     delta: float = 1.0
@@ -179,10 +192,13 @@ class Quantile(_WithParameter):
 
 @dataclass(frozen=True)
 class LogCosh(_Loss):
-    """log(cosh(d)): like d^2 / 2 near 0, like |d| far from it; "log_cosh".
+    """log(cosh(d)): like d^2 / 2 near 0, like |d| - log(2) far from it; "log_cosh".
 
-    >>> LogCosh().name
-    'log_cosh'
+    >>> from fastnn import MLP
+    >>> net = MLP([1, 1], seed=0)
+    >>> net.parameters = [2.0, 0.0]
+    >>> round(net.loss_and_gradient([[1.0]], [1.0], LogCosh())[0], 4)  # log(cosh(2 - 1))
+    0.4338
     """
 
     code = Loss.LOG_COSH
@@ -192,8 +208,13 @@ class LogCosh(_Loss):
 class Poisson(_Loss):
     """exp(p) - t p, the output being the logarithm of a rate and the targets counts of at least 0; "poisson".
 
-    >>> Poisson().name
-    'poisson'
+    PyTorch's `PoissonNLLLoss(full=False)`: without the logarithm of t!, which does not depend on p.
+
+    >>> from fastnn import MLP
+    >>> net = MLP([1, 1], seed=0)
+    >>> net.parameters = [0.0, 0.0]
+    >>> net.loss_and_gradient([[1.0]], [3.0], Poisson())[0]  # exp(0) - 3 * 0
+    1.0
     """
 
     code = Loss.POISSON
@@ -205,8 +226,11 @@ class BinaryCrossEntropy(_Loss):
 
     Leave the output's activation "identity"; probabilities are `fastnn.activations.sigmoid(net.predict(x))`.
 
-    >>> BinaryCrossEntropy().name
-    'binary_cross_entropy'
+    >>> from fastnn import MLP
+    >>> net = MLP([1, 1], seed=0)
+    >>> net.parameters = [0.0, 0.0]
+    >>> round(net.loss_and_gradient([[1.0]], [1.0], BinaryCrossEntropy())[0], 4)  # -log(1 / 2)
+    0.6931
     """
 
     code = Loss.BINARY_CROSS_ENTROPY
@@ -220,8 +244,11 @@ class SoftmaxCrossEntropy(_Loss):
     output's activation "identity"; probabilities are `fastnn.activations.softmax(net.predict(x))`, labels
     `net.predict(x).argmax(axis=1)`.
 
-    >>> SoftmaxCrossEntropy().name
-    'softmax_cross_entropy'
+    >>> from fastnn import MLP
+    >>> net = MLP([1, 4], seed=0)
+    >>> net.parameters = [0.0] * 8
+    >>> round(net.loss_and_gradient([[1.0]], [2], SoftmaxCrossEntropy())[0], 4)  # -log(1 / 4)
+    1.3863
     """
 
     code = Loss.SOFTMAX_CROSS_ENTROPY

@@ -45,7 +45,7 @@ class _Scratch(threading.local):
 
     # rows and threads that the workspace is for, the workspace, {threads: what `inference` returns}
     inference = 0, 0, None, ()
-    # so many rows, as many if one thread is asked for, and what `inference` returns for as many or fewer
+    # rows up to which one thread works in any case, and those up to which it does where one is asked for, and its plan
     small = -1, -1, None
     # rows and threads that it was last asked for, and the workspace
     training = None, np.empty(0)

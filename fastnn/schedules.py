@@ -2,7 +2,8 @@
 
 t counts epochs or updates from 0, base is the optimizer's learning rate, and a schedule that has to know its end takes
 the fit's own unless `total` says otherwise. All is worked out by additions, multiplications and divisions alone, which
-give the same bits on every machine: the C library's cosines and powers do not.
+give the same bits on every machine: the C library's cosines and powers do not. An argument outside of its range, or of
+another kind, is a ValueError or TypeError that names it.
 
 >>> Step(size=2, gamma=0.5)([0, 1, 2, 3, 4], base=0.1, total=5).tolist()
 [0.1, 0.1, 0.05, 0.05, 0.025]
@@ -23,7 +24,11 @@ _SCORES = frozenset({"accuracy", "val_accuracy", "val_score"})
 
 
 class Schedule:
-    """Calling one with t, whole numbers (n,), and the floats base and total gives learning rates, float64 (n,)."""
+    """Calling one gives learning rates, float64 (n,).
+
+    It takes t, whole numbers (n,); base, the optimizer's learning rate, a float; and total, how many epochs or updates
+    the fit has.
+    """
 
     per = "epoch"
 
@@ -111,8 +116,12 @@ def _fall(share):
 class Step(Schedule):
     """base gamma^floor(t / size), PyTorch's `StepLR`.
 
-    >>> Step(30).gamma
-    0.1
+    Args:
+        size: epochs (or updates) with one rate, at least 1.
+        gamma: what the rate is multiplied by, above 0.
+
+    >>> Step(2, gamma=0.5)([0, 1, 2, 3, 4], base=1.0, total=5).tolist()
+    [1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
     size: int
@@ -125,6 +134,9 @@ class Step(Schedule):
 @dataclasses.dataclass(frozen=True)
 class Exponential(Schedule):
     """base gamma^t, PyTorch's `ExponentialLR`.
+
+    Args:
+        gamma: what the rate is multiplied by, above 0.
 
     >>> Exponential(0.5)([0, 1, 2], base=1.0, total=3).tolist()
     [1.0, 0.5, 0.25]
@@ -142,6 +154,12 @@ class Cosine(Schedule):
 
     f is warmup_factor and s = (t - warmup) / (total - warmup), at most 1: PyTorch's `SequentialLR` of `LinearLR` and
     `CosineAnnealingLR` (Loshchilov and Hutter 2016, without restarts).
+
+    Args:
+        warmup: epochs (or updates) in which the rate goes up, at least 0.
+        warmup_factor: the share of base with which it begins, above 0.
+        minimum: the rate at the end, at least 0.
+        total: where the end is; None is the end of the fit.
 
     >>> Cosine(warmup=2, warmup_factor=0.5)([0, 1, 2, 4, 6], base=1.0, total=6).round(12).tolist()
     [0.5, 0.75, 1.0, 0.5, 0.0]
@@ -167,6 +185,12 @@ class OneCycle(Schedule):
     half a cosine; with three_phases it goes down to where it began in as many updates as it went up, and the rest is
     for the last, low stretch (Smith and Topin 2017). base, the optimizer's learning rate, is PyTorch's max_lr; the
     momentum stays as it is (cycle_momentum=False).
+
+    Args:
+        rising: the share of the updates in which the rate goes up, in [0, 1), with three_phases at most 0.5.
+        start_divisor, end_divisor: how small the rate is at the beginning and the end, above 0.
+        three_phases: whether it comes down in two stretches.
+        total: updates of the whole cycle; None is all of the fit.
 
     >>> OneCycle(start_divisor=10, rising=0.5)([0, 4, 9], base=1.0, total=10).round(6).tolist()
     [0.1, 1.0, 1e-05]
@@ -205,8 +229,8 @@ class ReduceOnPlateau(Schedule):
 
     Args:
         monitor: a name in `History.metrics`.
-        factor: in [0, 1).
-        patience: epochs without an improvement that are let pass.
+        factor: what the rate is multiplied by, in [0, 1).
+        patience: epochs without an improvement that are let pass, at least 0.
         mode: "min" or "max".
         threshold, threshold_mode: an improvement is a number below best (1 - threshold), for "abs" best - threshold;
             for "max" above best (1 + threshold) or best + threshold.

@@ -66,8 +66,8 @@ class Sequential:
     """A network of `Dense` layers, which may begin with a `Standardize`.
 
     Args:
-        layers: `Dense` layers, each with the in_features that the one before has as out_features; before the first of
-            them there may be a `Standardize`.
+        layers: `Dense` layers, the in_features of each equal to the out_features of the one before; a `Standardize` may
+            come first.
         dtype: float32 or float64, of parameters, inputs and results.
         seed: a whole number that fixes the start, the same on every machine; None draws one.
         num_threads: most threads that a call may use; None is `fastnn.get_num_threads()`. Results do not depend on it.

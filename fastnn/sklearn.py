@@ -88,8 +88,8 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
             learn, from all of X, by the weights of samples and classes. With warm_start and `partial_fit` those of the
             first call stay. Sparse data are refused with it.
 
-    l1 to normalization are for solvers sgd and adam. `set_callbacks` takes callbacks of scikit-learn's own protocol:
-    `fit` is a task, and so is each epoch of sgd and adam.
+    l1, clip_norm, clip_value, schedule, callbacks, progress, dropout and normalization are for solvers sgd and adam.
+    `set_callbacks` takes callbacks of scikit-learn's protocol: `fit` is a task, and so is each epoch of sgd and adam.
 
     Attributes, beyond those of scikit-learn's class:
         history_: of sgd and adam, the `fastnn.History` by epoch.
@@ -289,8 +289,8 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
             learn, from all of X, by the weights of samples and classes. With warm_start and `partial_fit` those of the
             first call stay. Sparse data are refused with it.
 
-    l1 to normalization are for solvers sgd and adam. `set_callbacks` takes callbacks of scikit-learn's own protocol:
-    `fit` is a task, and so is each epoch of sgd and adam.
+    l1, clip_norm, clip_value, schedule, callbacks, progress, dropout and normalization are for solvers sgd and adam.
+    `set_callbacks` takes callbacks of scikit-learn's protocol: `fit` is a task, and so is each epoch of sgd and adam.
 
     Attributes, beyond those of scikit-learn's class:
         history_: of sgd and adam, the `fastnn.History` by epoch.

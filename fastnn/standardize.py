@@ -28,8 +28,8 @@ class Standardize:
     """y = (x - mean) / scale: as the first layer of a `Sequential`, features of mean 0 and standard deviation 1.
 
     Networks learn badly from features of different sizes. mean and scale are learned from data, once: by the first
-    `fit` of the model from what it trains on, before the first update, or by `adapt`. Later fits keep them, for the
-    layers behind have learned by them; call `adapt` to have them learned anew. `Trainer.step` wants them there.
+    `fit` of the model from what it trains on, before the first update, or by `adapt`. Later fits keep them,
+    since the layers that follow were trained with them; call `adapt` to learn them again. `Trainer.step` needs them.
     They are not parameters: no optimizer moves them, no penalty counts them. They travel with the model, into files,
     pickles, checkpoints, compiled code and C functions. Until they are learned they are 0 and 1.
 

@@ -259,15 +259,15 @@ class Trainer(FitLoop):
         progress=None,
         metrics=(),
     ) -> History:
-        """Train for some epochs. Rows are read where they lie: the data are not copied unless their dtype differs.
+        """Train for some epochs. Rows are read in place: the data are not copied unless their dtype differs.
 
         A `Standardize` that has learned no mean and scale yet learns those of x first, by the weights of its rows and
         their classes; it forgets them if an error ends the fit before its first update, or takes that back.
 
         Args:
             x, y, sample_weight: as in `Sequential.loss_and_gradient`.
-            class_weight: as there, "balanced" of the rows that are trained on. It is what training counts by: "loss"
-                has it; validation data and metrics, on the training data too, have sample_weight alone, as in Keras.
+            class_weight: as there, "balanced" of the rows that are trained on. It applies to the training loss only;
+                validation loss and all metrics use sample_weight alone, as in Keras.
             batch_size: rows of a batch; the last of an epoch may have fewer, but with batch normalization none may have
                 one alone. None takes all rows.
             epochs: how often to go through the data.
@@ -275,17 +275,16 @@ class Trainer(FitLoop):
             seed: a whole number below 2**64, from which follow the orders and, with the numbers of the updates, what is
                 dropped; None draws one, see `History.seed`.
             validation_data: (x, y) or (x, y, sample_weight) on which loss and metrics are worked out after every epoch.
-            validation_split: a share above 0 and below 1: of so many rows, rounded to a whole number, the last ones are
-                not trained on but are the validation data, with their weights. They are taken as they lie, before any
+            validation_split: a share above 0 and below 1: as large a share of the rows, rounded to a whole number, is
+                not trained on but is the validation data, with its weights. These are the last rows, before any
                 shuffle: shuffle sorted data first. Not together with validation_data.
             callbacks: functions f(trainer, history), called after every epoch, or objects with the methods that
                 `fastnn.callbacks` lists; True as result ends the fit.
             progress: True shows a bar, False none, None one on a terminal if the fit lasts.
-            metrics: "accuracy" (cross-entropies); losses by name or as objects of `fastnn.losses`, of those whose
-                targets may be any number where the loss is one of them too; or functions (y, prediction) -> float, by
-                their __name__ in the history, of arrays that they may not write to: y is (rows, out_features) of the
-                model's dtype, of class labels (rows,) whole numbers. Worked out after every epoch, on the training data
-                too.
+            metrics: "accuracy" (cross-entropies); losses, by name or as objects of `fastnn.losses` (those of regression
+                only if the loss is one too); or functions (y, prediction) -> float, which the history has by their
+                __name__. They get read-only arrays: y is (rows, out_features) of the model's dtype, class labels are
+                (rows,) whole numbers. Computed after every epoch, on the training data too.
 
         Returns:
             The `History` of this fit. "loss" is the (weighted) mean over rows, each before the update of its batch.
@@ -298,9 +297,9 @@ class Trainer(FitLoop):
             ValueError, TypeError: an argument is not what it should be, or overlaps the parameters or the moments; the
                 message names it.
             KeyboardInterrupt: passed on between two updates, after some 0.05 s unless one update takes longer. Its
-                attribute `trainer` has the `history` so far, and its `resume` goes on. So it does after other errors
-                that come up in a fit, with this fit, or if a callback let it not even begin, with an earlier one that
-                was cut short.
+                attribute `trainer` has the `history` so far, and its `resume` goes on. Any other error raised during a
+                fit has that attribute too; if a callback failed before the first batch, `resume` goes on with an
+                earlier fit that was cut short.
 
         >>> import numpy as np
         >>> from fastnn import MLP

@@ -44,8 +44,8 @@ def fill_slot(row, address):
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int64)
 def _compile_for_slot(row):
-    # What this raises, ctypes prints; the caller then finds the slot empty, and asks once more with -row. An interrupt
-    # that came while compiled code ran has broken the first call before its first line: it is due then.
+    # What this raises, ctypes prints; the caller then finds the slot empty, and asks once more with -row. If Ctrl-C
+    # came while compiled code ran, Python has raised it before the first line of the first call: the second makes up.
     due, row = row < 0 and -row not in _heard, abs(row)
     _heard.add(row)
     worker, dtype = _owners[row]

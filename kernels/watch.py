@@ -13,20 +13,20 @@ from .jit import plain
 # What all launches of the process know. Compiled code finds it by name. Threads that write it at once may lose each
 # other's word, which costs a look.
 (
-    REST_UNTIL,  # threads rest until then,
-    REST_LEFT,  # and while there are launches left to be made without them
-    REST,  # how long the last rest was; 0 if threads have been worth their while since
-    RESTS,  # how many there were
-    REST_COUNT,  # how often there was work in the last rest; 0 once it has been compared
-    REST_WALL,  # how long that took in all
-    NEXT_LOOK,  # when to look at launches again
-    NEXT_TRIAL,  # no sooner than then comes a rest out of mere doubt
-    COUNT,  # of the launches that are being looked at: how many there were,
-    WALL,  # how long they took in all,
-    ALONE,  # and how long their parts would have taken one after the other
-    WALL_BEFORE,  # how long a launch took in the look before
-    LOSS_UNTIL,  # a launch that loses much until then,
-    LOSS_LEFT,  # or while there are launches left to be looked at, is not the only one
+    REST_UNTIL,  # time until which threads rest
+    REST_LEFT,  # launches that are still to be made without them, however long that takes
+    REST,  # length of the last rest; 0 if threads have been worth their while since
+    RESTS,  # number of rests
+    REST_COUNT,  # pieces of work in the last rest; 0 once they have been compared
+    REST_WALL,  # time that these took in all
+    NEXT_LOOK,  # time of the next look at launches
+    NEXT_TRIAL,  # earliest time of the next rest that is a trial
+    COUNT,  # launches in this look
+    WALL,  # time that these took in all
+    ALONE,  # time that their parts would have taken one after the other
+    WALL_BEFORE,  # time of a launch in the look before
+    LOSS_UNTIL,  # a second large loss before this time,
+    LOSS_LEFT,  # or within so many launches that are looked at, confirms the first
 ) = range(14)
 STATE = np.zeros(14, np.int64)
 STATE_NAME = "fastnn_launches"
@@ -95,19 +95,21 @@ def are_small(state):
 def judge(state, now, answer):
     """End a look: rest, if one thread is better, or to try whether it is.
 
-    It is for certain where launches took three times as long as their parts one after the other: beside a busy process
-    a thread alone would get half a core. There is reason to doubt that threads are worth their while where launches
-    took longer than those parts at all, or are small and threads answer each other slowly. Then comes the shortest of
-    rests as a trial, and in the next look what one thread took is compared. While it is better, rests last twice as
-    long from one to the next, in time and in launches.
+    certain     launches took three times as long as their parts one after the other: beside a busy process a thread
+                alone would get half a core
+    doubtful    they took longer than these parts, or are small while threads answer each other slowly
+    trial       the shortest rest, if it is doubtful, there was none yet, and NEXT_TRIAL is over; the next look compares
+                what one thread took
+
+    While one thread is better, each rest is twice as long as the one before, in time and in launches.
 
     Where one of two parts takes six times as long as the other, as if it had lost its turn, one thread is taken for
     better too: it then takes a sixth more time at most. Small networks lose all turns to busy processes. Large ones
     lose theirs to a library of linear algebra in the same process too, whose threads keep their cores for 20 ms after a
     call.
 
-    Mere smallness is no reason: each trial of work that two threads do twice as fast costs 4 ms, so that a second went
-    by between trials, too long for what lasts a second.
+    Being small is not enough to be doubtful: a trial of work that two threads do twice as fast costs 4 ms, so trials
+    would have to be a second apart, too rare for work that lasts a second.
 
     Args:
         state: STATE.
@@ -115,10 +117,11 @@ def judge(state, now, answer):
         answer: how long a thread waits for another's answer; 0 if nobody knows.
     """
     wall = state[WALL] // max(1, state[COUNT])
+    certain = 3 * state[ALONE] < state[WALL]
     doubtful = state[ALONE] < state[WALL] or (are_small(state) and answer > FAR)
     tried = state[REST_COUNT] > 0
     tries = doubtful and not tried and now >= state[NEXT_TRIAL]
-    rests = tries or 3 * state[ALONE] < state[WALL] or (doubtful and tried and faster_alone(state, wall))
+    rests = tries or certain or (doubtful and tried and faster_alone(state, wall))
     if not doubtful:
         state[NEXT_TRIAL] = 0
     elif tried and not rests:

@@ -81,13 +81,24 @@ def test_kernels_import_each_other_one_way():
     assert order.index("table") < order.index("step") < order.index("sweeps") < order.index("__init__")
 
 
+def files_of_the_map(number):
+    """For each file that a table of CONTRIBUTING names, in which row."""
+    text = (pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    rows = text.split("| subject | files |\n|---|---|\n")[1 + number]
+    lines = itertools.takewhile(lambda line: line.startswith("|"), rows.splitlines())
+    return {name: i for i, line in enumerate(lines) for name in re.findall(r"`(\w+)`", line)}
+
+
+def test_the_maps_have_every_file():
+    assert files_of_the_map(1).keys() == {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    helpers = {path.stem for path in pathlib.Path(__file__).parent.glob("*.py")} - {"conftest"}
+    text = (pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    assert not [name for name in helpers if not name.startswith("test_") and f"`{name}`" not in text]
+
+
 def test_the_map_of_the_kernels_has_every_file_in_order():
     """Each group of CONTRIBUTING's table is built on itself and on those above it."""
-    text = (pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
-    _, rows = text.split("| subject | files |\n|---|---|\n")
-    lines = itertools.takewhile(lambda line: line.startswith("|"), rows.splitlines())
-    group = {name: i for i, line in enumerate(lines) for name in re.findall(r"`(\w+)`", line)}
-    graph = kernel_imports()
+    group, graph = files_of_the_map(0), kernel_imports()
     assert group.keys() == graph.keys() - {"__init__"}
     assert not [(name, other) for name in group for other in graph[name] if group[other] > group[name]]
 
