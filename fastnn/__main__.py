@@ -57,7 +57,7 @@ def _run(arguments):
     demo = commands.add_parser("demo", help="train a classifier on scanned digits and draw what it learned")
     demo.add_argument("--output", default="fastnn-demo.png", help="where the picture goes (%(default)s)")
     demo.add_argument("--epochs", type=_at_least(1), default=60, help="passes over the training data (%(default)s)")
-    check = commands.add_parser("check", help="run every kernel against its NumPy reference on this machine")
+    check = commands.add_parser("check", help="compare kernels with NumPy references on this machine, and time them")
     check.add_argument("names", nargs="*", help="kernels to check; all if none is named")
     check.add_argument("--exhaustive", action="store_true", help="activations on all 2^32 float32 inputs: worst ULP")
     only = check.add_argument_group("with --exhaustive")

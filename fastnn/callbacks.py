@@ -120,8 +120,7 @@ def refuse_missing(callbacks, names):
     names: of the numbers that the fit notes after every epoch.
     """
     for i, callback in enumerate(callbacks):
-        watches = EarlyStopping, Checkpoint, LearningRateScheduler
-        monitor = callback.monitor if isinstance(callback, watches) else None
+        monitor = callback.monitor if isinstance(callback, (EarlyStopping, Checkpoint, LearningRateScheduler)) else None
         if monitor in RESERVED or not any_foreign(callbacks[: i + 1]):
             _refuse_unknown(monitor, names)
 

@@ -1,4 +1,4 @@
-"""`fastnn check`: every kernel against its reference on the user's own machine."""
+"""`fastnn check`: kernels against their references on the user's own machine."""
 
 import sys
 import time

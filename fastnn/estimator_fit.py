@@ -102,7 +102,7 @@ class EstimatorFit:
         return any(map(ends_fit, said))
 
 
-class Tasks:
+class CallbackTasks:
     """A fit as scikit-learn's callback protocol has it: a task, and in it one for every epoch.
 
     Args:

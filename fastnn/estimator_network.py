@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import operator
+from collections import namedtuple
 from typing import ClassVar
 
 import numpy as np
@@ -39,12 +40,16 @@ SCALES = {"scales_": ("scale", 1.0), "shifts_": ("shift", 0.0)}
 AVERAGES = {"running_means_": ("running_mean", 0.0), "running_variances_": ("running_variance", 1.0)}
 
 
+# What identifies a network (dtype, sizes, options), the network, and by attribute a list of views of its arrays.
+Bound = namedtuple("Bound", "key net views")
+
+
 class Networks:
     """The networks of an estimator; a copy of the estimator makes its own.
 
     Attributes:
-        held: (key, network, views): the one whose views `coefs_` and `intercepts_` were given; or None.
-        copies: (network, views) by key. Of these nobody else has views, so values may be copied into them: what the
+        held: the `Bound` whose views `coefs_` and `intercepts_` were given; or None.
+        copies: others by key. Of these nobody else has views, so values may be copied into them: what the
             user has put aside to put something else in its place stays as it is.
     """
 
@@ -91,36 +96,35 @@ class EstimatorNetwork:
 
     def _network(self, dtype):
         """The network of this dtype with the values of coefs_ and intercepts_."""
-        return self._network_and_views(dtype)[1]
+        return self._bound(dtype).net
 
-    def _network_and_views(self, dtype):
-        """What identifies the network, the network, and by attribute a list of views of its arrays."""
+    def _bound(self, dtype):
+        """The `Bound` of this dtype, its network having the values of coefs_ and intercepts_."""
         if "_networks" not in self.__dict__:
             self._networks = Networks()
         networks = self._networks
         sizes = (self.coefs_[0].shape[0], *[coef.shape[1] for coef in self.coefs_])
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
         key = dtype, activation, sizes, self.dropout, self._normalization, self._standardized
-        if networks.held is not None and networks.held[0] == key and self._holds(networks.held[2]):
-            _, net, views = networks.held
-        else:
+        bound = networks.held
+        if bound is None or bound.key != key or not self._holds(bound.views):
             if key not in networks.copies:
                 net = self._new_network(dtype, sizes)
-                networks.copies[key] = net, self._views(net)
-            net, views = networks.copies[key]
-            for name, arrays in views.items():
+                networks.copies[key] = Bound(key, net, self._views(net))
+            bound = networks.copies[key]
+            for name, arrays in bound.views.items():
                 for i, (view, array) in enumerate(zip(arrays, getattr(self, name), strict=True)):
                     # One row would go to all; intercepts scikit-learn spreads so itself.
                     if name == "coefs_" and array.shape != view.shape:
                         raise wrong_shape(f"coefs_[{i}]", shape_text(*view.shape), array)
                     view[...] = array
         if self._standardized:
-            layer = net.standardize
+            layer = bound.net.standardize
             # To assign them takes longer than one row takes through a small network.
             known = np.array_equal(layer.mean, self.input_mean_) and np.array_equal(layer.scale, self.input_scale_)
             if not (layer.adapted and known):
                 layer.mean, layer.scale = self.input_mean_, self.input_scale_
-        return key, net, views
+        return bound
 
     def _holds(self, views):
         """Whether the attributes hold these very views, nothing in their place."""
@@ -185,25 +189,24 @@ class EstimatorNetwork:
 
     def _bind(self):
         """Make coefs_ and intercepts_ views of a network; returns it."""
-        key, net, views = self._network_and_views(working_dtype(*self.coefs_, *self.intercepts_))
-        networks = self._networks
-        if networks.held is None or net is not networks.held[1]:
-            networks.held = key, *networks.copies.pop(key)
-            for name, arrays in views.items():
+        bound, networks = self._bound(working_dtype(*self.coefs_, *self.intercepts_)), self._networks
+        if bound is not networks.held:
+            networks.held = networks.copies.pop(bound.key)
+            for name, arrays in bound.views.items():
                 found = getattr(self, name)
                 if isinstance(found, list):
                     # In place: after a fit the list is the one with the best parameters too.
                     found[:] = arrays
                 else:
                     setattr(self, name, list(arrays))
-        return net
+        return bound.net
 
     def _put_back(self, arrays):
         """Copy arrays, in lists by attribute, into the network that is held, and give the attributes its views.
 
         Those of another network, which the user has put others in place of, become the estimator's with a new one.
         """
-        _, _, views = self._networks.held
+        views = self._networks.held.views
         shapes = lambda lists: {name: [array.shape for array in each] for name, each in lists.items()}
         if shapes(arrays) != shapes(views):
             for name, values in arrays.items():

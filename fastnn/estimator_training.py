@@ -22,7 +22,7 @@ from sklearn.utils.validation import (
 
 from .callbacks import LearningRateScheduler
 from .descent import Descent
-from .estimator_fit import EstimatorFit, Tasks
+from .estimator_fit import CallbackTasks, EstimatorFit
 from .estimator_network import EstimatorNetwork, Networks, refuse_zero, working_dtype
 from .estimator_parameters import MORE_DEFAULTS, OF_EPOCHS
 from .fit_loop import NO_ORDER
@@ -61,11 +61,11 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         >>> len(model.validation_loss_curve_)
         2
         """
-        with self._watching(X_val, y_val, sample_weight_val):
+        with self._with_validation(X_val, y_val, sample_weight_val):
             return super().fit(X, y, sample_weight)
 
     @contextlib.contextmanager
-    def _watching(self, X_val, y_val, sample_weight_val):
+    def _with_validation(self, X_val, y_val, sample_weight_val):
         """Have the validation set of the user's own, or None, at hand while a fit lasts."""
         if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
             raise ValueError("X_val, y_val: expected both, or neither of them and no sample_weight_val")
@@ -91,7 +91,7 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
                 "X: expected a dense array with standardize=True, got a sparse one; features that are moved to mean 0 "
                 "do not stay sparse: leave standardize off and put a MaxAbsScaler before"
             )
-        self._tasks = Tasks(self, X, y, sample_weight, most, self._as_fitted) if told else None
+        self._tasks = CallbackTasks(self, X, y, sample_weight, most, self._as_fitted) if told else None
         try:
             super()._fit(X, y, sample_weight, incremental)
             if self._tasks:
@@ -191,9 +191,9 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         held = self._bind()
         net = self._network(working_dtype(X, *self.coefs_))
         data = self._kernel_data(X, y, sample_weight, net.dtype)
-        watched = None
+        validation_loss_data = None
         if validation is not None:
-            watched = self._loss_data(*validation)
+            validation_loss_data = self._loss_data(*validation)
             self.__dict__.setdefault("validation_loss_curve_", [])
         descent = self._optimizer
         descent.begin(net, self._objective(), self._hyper())
@@ -205,16 +205,16 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
                 "batch_size: expected at least 2 rows in every batch for batch normalization, got one of 1: "
                 f"n_samples={rows}, batch_size={batch_size}"
             )
-        watch = EstimatorFit(self, net, descent, rows, batch_size, begins, after_batch, not incremental)
+        fit = EstimatorFit(self, net, descent, rows, batch_size, begins, after_batch, not incremental)
 
         def epoch(order):
             """The loss of an epoch, the mean over rows."""
-            losses = _epoch(watch, data, order, batch_size, after_batch)
+            losses = _epoch(fit, data, order, batch_size, after_batch)
             return loss_type(losses @ batch_rows / rows)
 
-        stop, interrupted = self._run_epochs(watch, epoch, rows, validation, watched, incremental)
+        stop, interrupted = self._run_epochs(fit, epoch, rows, validation, validation_loss_data, incremental)
         if not incremental and not interrupted:
-            watch.end()
+            fit.end()
         if self.early_stopping:
             self._come_back_to_the_best(stop, incremental)
 
@@ -243,28 +243,29 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             )
         return int(min(self.batch_size, rows))
 
-    def _run_epochs(self, watch, *arguments):
-        """`_epochs_to_do`; (whether it has converged, whether Ctrl-C came). watch: the `EstimatorFit`."""
+    def _run_epochs(self, fit, epoch, rows, validation, validation_loss_data, incremental):
+        """`_epochs_to_do`; (whether it has converged, whether Ctrl-C came)."""
         try:
             self.n_iter_ = 0
             # No loop here: an interrupt at the end of its turn might not be caught, see `Trainer._phases_to_do`.
-            return self._epochs_to_do(watch, *arguments), False
+            return self._epochs_to_do(fit, epoch, rows, validation, validation_loss_data, incremental), False
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
             return False, True
         finally:
-            watch.close()
+            fit.close()
 
-    def _epochs_to_do(self, watch, epoch, rows, validation, watched, incremental):
+    def _epochs_to_do(self, fit, epoch, rows, validation, validation_loss_data, incremental):
         """Epochs until one of those that may end the fit does; whether it has converged.
 
         Args:
-            watch: the `EstimatorFit`.
-            epoch: a function of an order of the rows, or None for the rows as they lie, that trains on all of them once
-                and returns the loss.
+            fit: the `EstimatorFit`.
+            epoch: a function of an order of the rows, or None for their own, that trains on all of them once and
+                returns the loss.
             rows: how many there are.
             validation: (X, y, sample_weight) for the score of early stopping, or None.
-            watched: the same as `_loss_data` has it, for the loss.
+            validation_loss_data: the same as `_loss_data` has it, for the loss.
+            incremental: whether this is a call of `partial_fit`, of one epoch.
         """
         order, stop = np.arange(rows), False
         for _ in range(self.max_iter):
@@ -283,14 +284,14 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             if self.verbose:
                 print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
             numbers = {"loss": float(self.loss_)}
-            if watched:
-                numbers["val_loss"] = self._loss_of(*watched)
+            if validation_loss_data:
+                numbers["val_loss"] = self._loss_of(*validation_loss_data)
                 self.validation_loss_curve_.append(numbers["val_loss"])
             self._update_no_improvement_count(self.early_stopping, *(validation or (None, None, None)))
             if self.early_stopping:
                 numbers["val_score"] = float(self.validation_scores_[-1])
             stop = self._epoch_ends_the_fit()
-            asked = watch.end_epoch(numbers)
+            asked = fit.end_epoch(numbers)
             if (self._tasks and self._tasks.end_epoch()) or asked or stop or incremental:
                 break
             if self.n_iter_ == self.max_iter:
@@ -430,10 +431,10 @@ def _round_trip(net, held):
         getattr(net, name)[:] = getattr(held, name)
 
 
-def _epoch(watch, data, order, batch_size, after_batch):
-    """Updates on every batch of the data in this order, or as they lie; returns their losses."""
-    X, y, weight = data
-    descent = watch.optimizer
+def _epoch(fit, data, order, batch_size, after_batch):
+    """Updates on every batch of the data in this order, or their own; returns the losses. fit: the `EstimatorFit`."""
+    X, _, weight = data
+    descent = fit.optimizer
     rows, features = X.shape
     sparse = scipy.sparse.issparse(X)
     most = 1 if after_batch else CALL_WORK // (3 * descent.parameter_count * batch_size)
@@ -444,18 +445,20 @@ def _epoch(watch, data, order, batch_size, after_batch):
     found = []
     for first, count in pieces(-(-rows // batch_size), most):
         here = slice(first * batch_size, (first + count) * batch_size)
-        if order is not None:
-            here = order[here]
-        if order is None or sparse:
-            part = None  # or a sparse piece would be in memory together with the one before
-            x = X[here].toarray() if sparse else X[here]
-            part = x, y[here], weight[here] if weight.size else weight, NO_ORDER
-            del x
-        else:
-            part = *data, here
-        rates = watch.learning_rates(count)
-        found.append(descent.run(*part, batch_size, count, rates))
+        rows_of_piece = here if order is None else order[here]
+        rates = fit.learning_rates(count)
+        # No name for the rows here: a sparse piece, made dense, would stay in memory beside the next one.
+        found.append(descent.run(*_piece(data, rows_of_piece), batch_size, count, rates))
         if after_batch:
             after_batch()
-        watch.batches_done(found[-1], rates)
+        fit.batches_done(found[-1], rates)
     return np.concatenate(found)
+
+
+def _piece(data, rows):
+    """(X, y, weight, order) as `Descent.run` takes them, of some rows: a slice, or their numbers in an order."""
+    X, y, weight = data
+    if isinstance(rows, slice) or scipy.sparse.issparse(X):
+        x = X[rows].toarray() if scipy.sparse.issparse(X) else X[rows]
+        return x, y[rows], weight[rows] if weight.size else weight, NO_ORDER
+    return *data, rows

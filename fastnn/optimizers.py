@@ -48,14 +48,22 @@ class _Base:
         return self.code.name.lower()
 
     def hyper(self):
-        """The hyper-parameters as kernels take them, a float64 array."""
+        """The hyper-parameters as `fastnn.kernels` takes them: float64 (12,), see `kernels.optimizer` for the places.
+
+        >>> float(SGD(0.5).hyper()[0])  # the learning rate
+        0.5
+        """
         values = np.zeros(layout.HYPER_SIZE)
         for name, position in _POSITIONS.items():
             values[position] = getattr(self, name, None) or values[position]
         return values
 
     def states(self):
-        """Which of state1 and state2, each of the parameters' size, the update needs."""
+        """Whether the update needs state1, and state2, arrays of the parameters' size.
+
+        >>> Adam().states(), SGD(momentum=0.9).states(), SGD().states()
+        ((True, True), (True, False), (False, False))
+        """
         return True, False
 
 

@@ -26,9 +26,6 @@ except ImportError as error:
     raise ImportError('fastnn.sklearn needs scikit-learn 1.9 and SciPy: pip install "fastnn[sklearn]"') from error
 
 from . import losses
-
-# By this name estimators know it that were pickled when this module held it.
-from .estimator_network import Networks as _Networks  # noqa: F401
 from .estimator_parameters import MORE_CONSTRAINTS, MORE_DEFAULTS, constructor
 from .estimator_training import EstimatorTraining
 from .kernels.codes import EstimatorLoss
@@ -142,7 +139,7 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
             raise ValueError(
                 "class_weight: 'balanced' needs all of the data, which partial_fit does not see; expected a dict"
             )
-        with self._watching(X_val, y_val, sample_weight_val):
+        with self._with_validation(X_val, y_val, sample_weight_val):
             return super().partial_fit(X, y, sample_weight, classes)
 
     def _weights(self, X, y, sample_weight):
@@ -340,7 +337,7 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
         >>> len(model.validation_scores_)
         4
         """
-        with self._watching(X_val, y_val, sample_weight_val):
+        with self._with_validation(X_val, y_val, sample_weight_val):
             return super().partial_fit(X, y, sample_weight)
 
     def predict(self, X):

@@ -1,7 +1,8 @@
-"""Numba kernels of dense networks, each with a NumPy twin of the same name and arguments in `reference`.
+"""Numba kernels of dense networks; those of the catalog, which `fastnn check` lists, have a NumPy twin in `reference`.
 
-Kernels trust their caller: they follow raw pointers and check no shape. `fastnn`'s layers, models and activations are
-the door that checks; who calls a kernel directly vouches for shapes, dtypes and overlaps as its docstring gives them.
+Kernels trust their caller: they follow raw pointers and check no shape, but for those that take a `net.network`.
+`fastnn`'s layers, models and activations are the door that checks; who calls a kernel directly vouches for shapes,
+dtypes and overlaps as its docstring gives them. Arrays of floats are all of one dtype, float32 or float64.
 
 Examples in docstrings take three lines as read:
 

@@ -15,12 +15,13 @@ from .layout import ROWS, inference_workspace, layer_scratch, threads_that_fit
 from .lock import let_lock_go, take_lock
 from .microkernel import panel_columns
 from .operand import Operand, operand, shifted
+from .plan import planned_array, planned_table, spans
 from .simd import address_of, advance, flat_pointer, itemsize, pointer_to
 from .table import ACTIVATION, BIAS, IN, NUMBERS, OUT, TABLE_COLUMNS, weights_of, widest
 from .workers import call, finder, part, worker
 
-# The places of a plan: addresses of workers, that of layers 0 if it is not called; for each array its address, and its
-# size in the place behind; the number of threads, and the address of statistics or 0.
+# The places of a forward plan (plan.py): addresses of workers, that of layers 0 if it is not called; arrays; the number
+# of threads, and the address of statistics or 0.
 ROWS_WORKER, LAYER_WORKER = range(2)
 TABLE_AT, PARAMETERS_AT, WORKSPACE_AT = range(2, 8, 2)
 THREADS, STATISTICS_AT = 8, 9
@@ -140,10 +141,7 @@ def forward_serial(table, parameters, x, out, workspace):
 
 
 def plain_forward_plan(table, parameters, workspace, threads):
-    """What a kernel of `forward_driver` needs besides the data, as an int64 array; keep it and its arrays while in use.
-
-    Python hands Numba an array in 50 ns, more than a small network takes for a layer: addresses cost nothing.
-    """
+    """What a kernel of `forward_driver` needs besides the data; keep it and its arrays while in use."""
     dtype = parameters.dtype
     # The worker that a single thread will not call is not compiled.
     layer_address = layer_worker.address(dtype) if threads > 1 else 0
@@ -152,7 +150,7 @@ def plain_forward_plan(table, parameters, workspace, threads):
 
 def plan_of(rows_address, layer_address, table, parameters, workspace, threads, statistics):
     """The plan with these workers; without one for layers, few rows are not shared. statistics: an address."""
-    arrays = [number for array in (table, parameters, workspace) for number in (array.ctypes.data, array.size)]
+    arrays = spans(table, parameters, workspace)
     return np.array([rows_address, layer_address, *arrays, threads, statistics], np.int64)
 
 
@@ -160,8 +158,7 @@ def plan_of(rows_address, layer_address, table, parameters, workspace, threads, 
 def _planned(plan, x, out):
     """The numbers of a plan, and the arguments of its workers but for the layer."""
     numbers = carray(pointer_to(plan, NUMBERS), PLAN_SIZE)
-    table = carray(pointer_to(numbers[TABLE_AT], NUMBERS), (numbers[TABLE_AT + 1] // TABLE_COLUMNS, TABLE_COLUMNS))
-    parameters = carray(pointer_to(numbers[PARAMETERS_AT], out), numbers[PARAMETERS_AT + 1])
+    table, parameters = planned_table(numbers, TABLE_AT), planned_array(numbers, PARAMETERS_AT, out)
     workspace, size = pointer_to(numbers[WORKSPACE_AT], out), numbers[WORKSPACE_AT + 1]
     source, target, statistics = operand(x), flat_pointer(out), numbers[STATISTICS_AT]
     arguments = forward_arguments(table, parameters, statistics, source, x.shape[0], target, workspace, size)
@@ -209,11 +206,11 @@ def forward(table, parameters, x, out, workspace):
     """out = network(x): a = x; for each layer a = f(a W + b); out = a.
 
     Args:
-        table: int64 (layers, 18), from `make_table`; no layer of it normalised, x not standardised.
+        table: `net.table`, int64 (layers, 18); no layer of it normalised, x not standardised.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         out: (m, out) C-contiguous; must not overlap x.
-        workspace: at least `workspace_size(table, parameters, m, 1)[0]` elements; from Python, room for more threads
+        workspace: as large as `fastnn.workspace(net.network, m)`, or larger: from Python, room for more threads
             lets more of them work.
 
     >>> net = fastnn.MLP([2, 2, 1], activation="relu", dtype="float64")

@@ -59,7 +59,7 @@ def _keep_rolled(module, branch):
     branch.set_metadata("llvm.loop", loop)
 
 
-class _Emitter:
+class Emitter:
     """Emits the variants of the tile for one element type."""
 
     def __init__(self, builder, scalar, columns):
@@ -71,19 +71,19 @@ class _Emitter:
         self.columns = columns
         self.fma = intrinsic_function(builder, "fma", Vector(scalar, self.width), 3)
 
-    def _splat(self, value, kind):
+    def splat(self, value, kind):
         undefined = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(undefined, value, LANE(0))
         return self.builder.shuffle_vector(
             first, undefined, ir.Constant(ir.VectorType(LANE, kind.count), [0] * kind.count)
         )
 
-    def _mask(self, vectors):
+    def mask(self, vectors):
         """Which lanes of the last of `vectors` vectors lie inside the columns."""
         kind = ir.VectorType(LANE, self.width)
         left = self.builder.sub(self.columns, INDEX((vectors - 1) * self.width))
         numbers = ir.Constant(kind, list(range(self.width)))
-        return self.builder.icmp_signed("<", numbers, self._splat(self.builder.trunc(left, LANE), kind))
+        return self.builder.icmp_signed("<", numbers, self.splat(self.builder.trunc(left, LANE), kind))
 
     def _row_of_vectors(self, p, vectors, mask):
         """The addresses of the vectors at p, each with its mask or None."""
@@ -91,7 +91,7 @@ class _Emitter:
             where = self.builder.bitcast(self.builder.gep(p, [INDEX(j * self.width)]), self.vector.as_pointer())
             yield where, mask if j == vectors - 1 else None
 
-    def _load(self, p, vectors, mask):
+    def load(self, p, vectors, mask):
         zero = ir.Constant(self.vector, [0.0] * self.width)
         return [
             self.builder.load(where, align=self.align)
@@ -100,7 +100,7 @@ class _Emitter:
             for where, flags in self._row_of_vectors(p, vectors, mask)
         ]
 
-    def _store(self, values, p, mask):
+    def store(self, values, p, mask):
         for value, (where, flags) in zip(values, self._row_of_vectors(p, len(values), mask), strict=True):
             if flags is None:
                 self.builder.store(value, where, align=self.align)
@@ -109,9 +109,9 @@ class _Emitter:
 
     def tile(self, rows, vectors, full, k, a, a_row, a_k, b, b_k, init, init_row, out, out_row):
         builder = self.builder
-        mask = None if full else self._mask(vectors)
+        mask = None if full else self.mask(vectors)
         row = lambda p, stride, i: builder.gep(p, [builder.mul(stride, INDEX(i))])
-        start = [self._load(row(init, init_row, i), vectors, mask) for i in range(rows)]
+        start = [self.load(row(init, init_row, i), vectors, mask) for i in range(rows)]
         a_offsets = [builder.mul(a_row, INDEX(i)) for i in range(rows)]
         entry = builder.block
         loop = builder.append_basic_block("k.loop")
@@ -121,10 +121,10 @@ class _Emitter:
         builder.position_at_end(loop)
         counter, a_now, b_now = builder.phi(INDEX), builder.phi(a.type), builder.phi(b.type)
         sums = [[builder.phi(self.vector) for _ in range(vectors)] for _ in range(rows)]
-        b_vectors = self._load(b_now, vectors, mask)
+        b_vectors = self.load(b_now, vectors, mask)
         following = []
         for i in range(rows):
-            spread = self._splat(builder.load(builder.gep(a_now, [a_offsets[i]])), self.vector)
+            spread = self.splat(builder.load(builder.gep(a_now, [a_offsets[i]])), self.vector)
             following.append([builder.call(self.fma, [spread, b_vectors[j], sums[i][j]]) for j in range(vectors)])
         steps = [
             (counter, INDEX(0), builder.add(counter, INDEX(1))),
@@ -147,7 +147,7 @@ class _Emitter:
                 phi.add_incoming(first, entry)
                 phi.add_incoming(later, loop)
         for i in range(rows):
-            self._store(results[i], row(out, out_row, i), mask)
+            self.store(results[i], row(out, out_row, i), mask)
 
 
 def _tile_of(heights, widest, twins_from, name, doc):
@@ -164,7 +164,7 @@ def _tile_of(heights, widest, twins_from, name, doc):
 
         def codegen(context, builder, signature, args):
             rows, columns, *operands = args
-            emitter = _Emitter(builder, scalar, columns)
+            emitter = Emitter(builder, scalar, columns)
             width = INDEX(emitter.width)
             vectors = builder.sdiv(builder.add(columns, builder.sub(width, INDEX(1))), width)
             shape = vectors
@@ -214,18 +214,18 @@ def _row_steps_of(depth):
 
         def codegen(context, builder, signature, args):
             n, x, x_k, b, b_k, out = args
-            emitter = _Emitter(builder, signature.args[1].dtype, n)
+            emitter = Emitter(builder, signature.args[1].dtype, n)
             at = lambda p, stride, i: builder.gep(p, [builder.mul(stride, INDEX(i))])
-            factors = [emitter._splat(builder.load(at(x, x_k, i)), emitter.vector) for i in range(depth)]
+            factors = [emitter.splat(builder.load(at(x, x_k, i)), emitter.vector) for i in range(depth)]
             rows = [at(b, b_k, i) for i in range(depth)]
 
             def step(j, mask):
                 here = builder.gep(out, [j])
-                sums = emitter._load(here, 1, mask)
+                sums = emitter.load(here, 1, mask)
                 for factor, row in zip(factors, rows, strict=True):
-                    terms = emitter._load(builder.gep(row, [j]), 1, mask)
+                    terms = emitter.load(builder.gep(row, [j]), 1, mask)
                     sums = [builder.call(emitter.fma, [factor, terms[0], sums[0]])]
-                emitter._store(sums, here, mask)
+                emitter.store(sums, here, mask)
 
             width = INDEX(emitter.width)
             whole = builder.sub(n, builder.srem(n, width))
@@ -233,7 +233,7 @@ def _row_steps_of(depth):
                 step(j, None)
             with builder.if_then(builder.icmp_signed("<", whole, n)):
                 emitter.columns = builder.sub(n, whole)
-                step(whole, emitter._mask(1))
+                step(whole, emitter.mask(1))
             return context.get_dummy_value()
 
         return sig, codegen
@@ -279,8 +279,8 @@ def copy_panel_row(typingctx, source, out):
     sig = types.void(source, source)
 
     def codegen(context, builder, signature, args):
-        emitter = _Emitter(builder, signature.args[0].dtype, None)
-        emitter._store(emitter._load(args[0], NV, None), args[1], None)
+        emitter = Emitter(builder, signature.args[0].dtype, None)
+        emitter.store(emitter.load(args[0], NV, None), args[1], None)
         return context.get_dummy_value()
 
     return sig, codegen

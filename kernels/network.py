@@ -33,7 +33,7 @@ NormalizedNetwork = namedtuple("NormalizedNetwork", "table parameters statistics
 Network.__doc__ = """A network without normalised layers or inputs, as compiled code has it: `net.network` of a model.
 
     Attributes:
-        table: int64 (layers, 18), from `make_table`.
+        table: `net.table`, int64 (layers, 18).
         parameters: flat float32 or float64, for each layer weight row by row, then bias.
 
     >>> net = fastnn.MLP([2, 3, 1], seed=0)

@@ -138,13 +138,13 @@ def normalized_forward(table, parameters, statistics, x, out, workspace):
     a = x, or standardised x; for each layer a = f(normalised(a W + b)); out = a.
 
     Args:
-        table: int64 (layers, 18), from `make_table`.
+        table: `net.table`, int64 (layers, 18).
         parameters: flat float32 or float64.
         statistics: flat, the running mean and variance of each layer normalised over the batch, then the mean and scale
             of x if the table has it standardised.
         x: (m, in), any strides.
         out: (m, out) C-contiguous; must not overlap x.
-        workspace: at least `workspace_size(table, parameters, m, 1)[0]` elements; from Python, room for more threads
+        workspace: as large as `fastnn.workspace(net.network, m)`, or larger: from Python, room for more threads
             lets more of them work.
 
     >>> net = fastnn.Sequential([fastnn.Standardize(), fastnn.Dense(2, 1)], dtype="float64")

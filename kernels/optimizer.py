@@ -43,12 +43,25 @@ ADAM = int(Optimizer.ADAM)
 ADAMW = int(Optimizer.ADAMW)
 
 # The hyper-parameter array of every optimiser, float64.
+# MOMENTUM: adam's beta1 too. BETA2: the share that rmsprop keeps of its squares too, PyTorch's alpha.
 # L1, L2: g += L1 sign(p) + L2 p after clipping, for weights and not for biases, in `training.train_planned` alone.
 # PENALTY_IN_LOSS: if it is not 0, L1 and L2 are those of a batch's loss as scikit-learn has it, (L1 |p| + L2 / 2 p^2)
 # / total sample weight, which is then a part of the loss that is reported.
 # EPS_HAT: adam's other place for eps, if it is not 0.
-LEARNING_RATE, MOMENTUM, BETA2, EPS, WEIGHT_DECAY, NESTEROV, CLIP_VALUE, CLIP_NORM, L2, EPS_HAT = range(10)
-L1, PENALTY_IN_LOSS = 10, 11
+(
+    LEARNING_RATE,
+    MOMENTUM,
+    BETA2,
+    EPS,
+    WEIGHT_DECAY,
+    NESTEROV,
+    CLIP_VALUE,
+    CLIP_NORM,
+    L2,
+    EPS_HAT,
+    L1,
+    PENALTY_IN_LOSS,
+) = range(12)
 HYPER_SIZE = 12
 
 # The smallest normal numbers.
@@ -155,12 +168,8 @@ def update_rows(rule, parameters, gradient, state1, state2, rows, columns, strid
     keep = constant(rule.keep, like)
     l1, zero = constant(rule.l1, like), constant(0.0, like)
     for row in range(rows):
-        p_row, s_row, t_row = (
-            advance(parameters, row * stride),
-            advance(state1, row * stride),
-            advance(state2, row * stride),
-        )
-        g_row = advance(gradient, row * gradient_stride)
+        p_row, g_row = advance(parameters, row * stride), advance(gradient, row * gradient_stride)
+        row1, row2 = advance(state1, row * stride), advance(state2, row * stride)
         # The switch stands inside the loop: it costs a predicted jump for each of the loop's vectors, and outside the
         # loop would stand eight times.
         for i in range(0, columns, lanes_of(gradient)):
@@ -170,27 +179,27 @@ def update_rows(rule, parameters, gradient, state1, state2, rows, columns, strid
                 g = g + select(p > zero, l1, select(p < zero, -l1, zero))
             if rule.optimizer == SGD:
                 if rule.momentum != 0.0:
-                    v = _moment(fma(beta1, load_vector(s_row, i, columns), g))
-                    store_vector(s_row, i, columns, v)
+                    v = _moment(fma(beta1, load_vector(row1, i, columns), g))
+                    store_vector(row1, i, columns, v)
                     g = fma(beta1, v, g) if rule.nesterov else v
                 p = fma(rate, g, p)
             elif rule.optimizer == RMSPROP:
-                s = fma(beta2, load_vector(s_row, i, columns), rest2 * g * g)
-                store_vector(s_row, i, columns, s)
+                s = fma(beta2, load_vector(row1, i, columns), rest2 * g * g)
+                store_vector(row1, i, columns, s)
                 g = g / (math.sqrt(s) + eps)
                 if rule.momentum != 0.0:
-                    g = _moment(fma(beta1, load_vector(t_row, i, columns), g))
-                    store_vector(t_row, i, columns, g)
+                    g = _moment(fma(beta1, load_vector(row2, i, columns), g))
+                    store_vector(row2, i, columns, g)
                 p = fma(rate, g, p)
             elif rule.optimizer == ADAGRAD:
-                s = fma(g, g, load_vector(s_row, i, columns))
-                store_vector(s_row, i, columns, s)
+                s = fma(g, g, load_vector(row1, i, columns))
+                store_vector(row1, i, columns, s)
                 p = fma(rate, g / (math.sqrt(s) + eps), p)
             else:
-                m = _moment(fma(beta1, load_vector(s_row, i, columns), rest1 * g))
-                s = fma(beta2, load_vector(t_row, i, columns), rest2 * g * g)
-                store_vector(s_row, i, columns, m)
-                store_vector(t_row, i, columns, s)
+                m = _moment(fma(beta1, load_vector(row1, i, columns), rest1 * g))
+                s = fma(beta2, load_vector(row2, i, columns), rest2 * g * g)
+                store_vector(row1, i, columns, m)
+                store_vector(row2, i, columns, s)
                 p = fma(rate, m / fma(math.sqrt(s), correction, eps), keep * p)
             store_vector(p_row, i, columns, p)
 

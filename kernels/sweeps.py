@@ -170,15 +170,14 @@ def flat_update_worker(table, parameters, weight, gradient, optimization, number
     layers = table.shape[0]
     # Spans of the flat vector in turn: a layer's weight, then all that lies before the next one's.
     for span in range(2 * layers):
-        layer, plain = span // 2, span % 2 == 1
-        start = table[layer, BIAS] if plain else table[layer, WEIGHT]
-        stop = table[layer, BIAS]
-        if plain:
-            stop = parameters.size if layer == layers - 1 else table[layer + 1, WEIGHT]
+        layer, is_weight = span // 2, span % 2 == 0
+        start, stop = table[layer, WEIGHT], table[layer, BIAS]
+        if not is_weight:
+            start, stop = stop, parameters.size if layer == layers - 1 else table[layer + 1, WEIGHT]
         first, last = max(start, mine), min(stop, end)
         if first < last:
             update_elements(
-                rules[1] if plain else rules[0],
+                rules[0] if is_weight else rules[1],
                 advance(flat_pointer(parameters), first),
                 advance(flat_pointer(gradient), first),
                 advance(flat_pointer(optimization.state1), first),

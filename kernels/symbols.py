@@ -18,7 +18,7 @@ def _shared_named(name):
 
 
 class _Shared:
-    """A function of kernels whose machine code other functions call by symbols, one for each types of arguments."""
+    """A function of kernels whose machine code others call by symbols, one for each tuple of argument types."""
 
     def __init__(self, function):
         self._compiled = inner(function)
@@ -59,7 +59,7 @@ class _Shared:
 
 
 def shared(function):
-    """Compile a function that kernels call as machine code of its own, once for each types of its arguments.
+    """Compile a function that kernels call as machine code of its own, once for each tuple of argument types.
 
     `inner` functions are linked into their callers, and optimised and turned into machine code there once more. What
     every driver and worker contains is too large for that: blocks of products, activations and losses are nine tenths

@@ -11,6 +11,7 @@ from .launch import run
 from .layout import threads_that_fit, training_workspace
 from .loss import parameter_array
 from .optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS, clip_elements_by_norm
+from .plan import planned_array, planned_table, spans
 from .reductions import lane_sum_of_sizes, lane_sum_of_squares
 from .simd import advance, flat_pointer, load, pointer_to
 from .step import Given, batch_loss, batch_weight
@@ -24,11 +25,10 @@ from .sweeps import (
     step_worker,
     update_worker,
 )
-from .table import CONTEXT, IN, NUMBERS, OUT, TABLE_COLUMNS, WEIGHT
+from .table import CONTEXT, IN, NUMBERS, OUT, WEIGHT
 from .workers import call
 
-# The places of a training plan: addresses of workers, 0 for those that are not called; for each array its address, and
-# its size in the place behind; numbers.
+# The places of a training plan (plan.py): addresses of workers, 0 for those that are not called; arrays; numbers.
 ROWS_SWEEP, UPDATE_SWEEP, GRADIENT_SWEEP, FLAT_UPDATE, BOTH_SWEEPS = range(5)
 TABLE_AT, PARAMETERS_AT, HYPER_AT, STATE1_AT, STATE2_AT, WORKSPACE_AT, LOSS_PARAMETER_AT = range(5, 19, 2)
 OPTIMIZER, LOSS, THREADS = range(19, 22)
@@ -128,14 +128,14 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     """The loss of a batch, and its gradient in the parameters' order, by back propagation (Rumelhart et al. 1986).
 
     Args:
-        table: int64 (layers, 18), from `make_table`; no layer of it normalised, x not standardised.
+        table: `net.table`, int64 (layers, 18); no layer of it normalised, x not standardised.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
         sample_weight: (m,), or empty.
         loss: a `Loss`.
         gradient: like parameters, filled.
-        workspace: at least `workspace_size(table, parameters, m, 1)[1]` elements; from Python, room for more threads
+        workspace: as large as `fastnn.workspace(net.network, m)`, or larger: from Python, room for more threads
             lets more of them work.
         loss_parameter: huber's delta, quantile's q, or a float64 array with a q for each output; None is 1 or 1/2.
             Other losses have none.
@@ -180,7 +180,7 @@ def plain_training_plan(network, optimization, loss, workspace, threads, loss_pa
         network: Network(table, parameters).
         optimization: Optimization(code, hyper, state1, state2).
         loss: a `Loss`.
-        workspace: at least `workspace_size(table, parameters, batch_size, threads)[1]` elements.
+        workspace: at least `training_workspace(table, parameters, batch_size, threads)` elements.
         threads: 1 launches none.
         loss_parameter: from `loss.parameter_array`; None is the default.
         sweeps: the workers of rows, gradient and update, if not those of plain networks.
@@ -196,16 +196,9 @@ def plain_training_plan(network, optimization, loss, workspace, threads, loss_pa
     else:
         workers = rows.address(dtype), update.address(dtype), 0, 0, 0
     parameter = parameter_array(loss, None) if loss_parameter is None else loss_parameter
-    arrays = (network.table, network.parameters, *optimization[1:], workspace, parameter)
-    spans = [number for array in arrays for number in (array.ctypes.data, array.size)]
+    arrays = spans(network.table, network.parameters, *optimization[1:], workspace, parameter)
     own_rate = 0
-    return np.array([*workers, *spans, int(optimization.optimizer), int(loss), threads, own_rate], np.int64)
-
-
-@glue
-def _planned_array(numbers, place, like):
-    """An array of a plan, flat, of the dtype of `like`."""
-    return carray(pointer_to(numbers[place], like), numbers[place + 1])
+    return np.array([*workers, *arrays, int(optimization.optimizer), int(loss), threads, own_rate], np.int64)
 
 
 @driver(lambda t: (intp, *_data_types(t), read_only(int64, 1), intp, intp, float64[::1]))
@@ -226,11 +219,11 @@ def train_planned(plan, x, y, sample_weight, order, batch_size, first_step, loss
     numbers = carray(pointer_to(plan, NUMBERS), PLAN_SIZE)
     rows_address, update_address = numbers[ROWS_SWEEP], numbers[UPDATE_SWEEP]
     gradient_address, flat_address = numbers[GRADIENT_SWEEP], numbers[FLAT_UPDATE]
-    table = carray(pointer_to(numbers[TABLE_AT], NUMBERS), (numbers[TABLE_AT + 1] // TABLE_COLUMNS, TABLE_COLUMNS))
-    parameters, workspace = _planned_array(numbers, PARAMETERS_AT, y), _planned_array(numbers, WORKSPACE_AT, y)
-    state1, state2 = _planned_array(numbers, STATE1_AT, y), _planned_array(numbers, STATE2_AT, y)
-    hyper = _planned_array(numbers, HYPER_AT, losses)
-    loss_parameter = _planned_array(numbers, LOSS_PARAMETER_AT, losses)
+    table = planned_table(numbers, TABLE_AT)
+    parameters, workspace = planned_array(numbers, PARAMETERS_AT, y), planned_array(numbers, WORKSPACE_AT, y)
+    state1, state2 = planned_array(numbers, STATE1_AT, y), planned_array(numbers, STATE2_AT, y)
+    hyper = planned_array(numbers, HYPER_AT, losses)
+    loss_parameter = planned_array(numbers, LOSS_PARAMETER_AT, losses)
     optimization = Optimization(numbers[OPTIMIZER], hyper, state1, state2)
     loss, threads = numbers[LOSS], numbers[THREADS]
     own_rate = hyper[LEARNING_RATE]

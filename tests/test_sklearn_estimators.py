@@ -755,16 +755,6 @@ def test_a_batch_larger_than_the_data_is_cut_with_a_warning(iris):
     assert np.array_equal(model.coefs_[0], same.coefs_[0])
 
 
-def test_pickles_from_when_it_was_one_module(iris):
-    model = MLPClassifier(max_iter=2, random_state=0).fit(*iris)
-    now, then = b"cfastnn.estimator_network\nNetworks\n", b"cfastnn.sklearn\n_Networks\n"
-    text = pickle.dumps(model, protocol=0)
-    assert b"cfastnn.sklearn\nMLPClassifier\n" in text
-    assert now in text
-    loaded = pickle.loads(text.replace(now, then))
-    assert loaded.predict_proba(iris[0]).tobytes() == model.predict_proba(iris[0]).tobytes()
-
-
 def test_an_interrupt_keeps_what_is_done(iris, monkeypatch):
     model = MLPClassifier(max_iter=50, random_state=0, early_stopping=True)
     real, calls = fastnn.estimator_training._epoch, []
