@@ -171,9 +171,7 @@ def store(typingctx, p, index, value):
     return sig, codegen
 
 
-@intrinsic
-def prefetch_to_write(typingctx, p, index):
-    """Have the CPU fetch the line of p[index], and make it its own, so that a later store need not wait for it."""
+def _prefetch(p, access):
     sig = types.void(p, types.intp)
 
     def codegen(context, builder, signature, args):
@@ -181,11 +179,23 @@ def prefetch_to_write(typingctx, p, index):
         where = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [where.type, word, word, word])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        to_write, to_all_caches, of_data = word(1), word(3), word(1)
-        builder.call(function, [where, to_write, to_all_caches, of_data])
+        to_all_caches, of_data = word(3), word(1)
+        builder.call(function, [where, word(access), to_all_caches, of_data])
         return context.get_dummy_value()
 
     return sig, codegen
+
+
+@intrinsic
+def prefetch_to_read(typingctx, p, index):
+    """Have the CPU fetch the line of p[index], so that a later load need not wait for it."""
+    return _prefetch(p, 0)
+
+
+@intrinsic
+def prefetch_to_write(typingctx, p, index):
+    """Have the CPU fetch the line of p[index], and make it its own, so that a later store need not wait for it."""
+    return _prefetch(p, 1)
 
 
 # ---- Vectors in memory

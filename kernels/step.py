@@ -7,15 +7,19 @@ from collections import namedtuple
 
 from numba import float64, int64, intp, types
 
+from .activation import copy_elements
 from .jit import glue, inner
 from .layout import layer_parts, rows_at, terms_of, training_scratch
 from .loss import Batch, loss_scale, terms_count, value_scale
 from .microkernel import panel_columns
 from .operand import Operand, operand, shifted
 from .reductions import lane_sum
-from .simd import advance, aligned, flat_pointer, itemsize, load, store
+from .simd import advance, aligned, flat_pointer, itemsize, load, prefetch_to_read, store
 from .symbols import shared
 from .table import IN, OUT, RECORD, Z_RECORD, outputs_count
+
+# Lines of rows to gather that are on their way at a time.
+LINES_AHEAD = 32
 
 # What a step is given, the same for all threads: the network, the data, which of their rows (first.., or those that
 # order names from there on) and the sum of their weights.
@@ -155,19 +159,39 @@ def scratch_of(step, index):
     return advance(step.scratch, index * _scratch_size(step.table, step.rows, step.scratch))
 
 
+@shared
+def _copy_rows(indices, first, last, source, row_stride, column_stride, columns, out):
+    """Rows first..last of out, contiguous: those rows of the source that the indices name.
+
+    They lie anywhere in memory, where the hardware does not read ahead. A step of 50-256-128-1 with 200 rows out of
+    100,000, in float64 on one thread, took 463 us element by element, and takes 460; one of 8-100-1 25 and 23 (Zen 5).
+    Rows shorter than a line gain nothing: the CPU has loads of many of them under way.
+    """
+    line = 64 // itemsize(source)
+    if column_stride != 1 or columns < line:
+        for i in range(first, last):
+            row = load(indices, i) * row_stride
+            for j in range(columns):
+                store(out, i * columns + j, load(source, row + j * column_stride))
+        return
+    ahead = max(1, LINES_AHEAD // (columns // line + 1))
+    for i in range(first - ahead, last):
+        if i + ahead < last:
+            following = advance(source, load(indices, i + ahead) * row_stride)
+            for j in range(0, columns, line):
+                prefetch_to_read(following, j)
+        if i >= first:
+            copy_elements(advance(source, load(indices, i) * row_stride), advance(out, i * columns), columns)
+
+
 @glue
 def gather_rows(step, first, last):
     """Copy the rows of the batch from where they lie in the data set to where the step reads them."""
-    inputs, columns = step.table[0, IN], step.batch.columns
-    for i in range(first, last):
-        index = load(step.indices, i)
-        source = shifted(step.source_x, index, 0)
-        for j in range(inputs):
-            store(step.x.pointer, i * inputs + j, load(source.pointer, j * source.column_stride))
-        for j in range(columns):
-            store(step.batch.target, i * columns + j, load(step.source_y, index * columns + j))
-        if step.batch.weighted:
-            store(step.batch.weights, i, load(step.source_weights, index))
+    x, columns = step.source_x, step.batch.columns
+    _copy_rows(step.indices, first, last, x.pointer, x.row_stride, x.column_stride, step.table[0, IN], step.x.pointer)
+    _copy_rows(step.indices, first, last, step.source_y, columns, 1, columns, step.batch.target)
+    if step.batch.weighted:
+        _copy_rows(step.indices, first, last, step.source_weights, 1, 1, 1, step.batch.weights)
 
 
 @inner
