@@ -37,10 +37,10 @@ KC = 256
 PANEL_BYTES = 1 << 20
 # A packed panel has to serve so many rows of `a` (bytes of a column) to pay for its copy. m x 1024 x 1024 on one core
 # in place and packed, in percent of the FMA peak: m = 64: 96, 87; 128: 95, 91; 256: 95, 92; float64, 64: 92, 85; 128:
-# 90, 87; and 2048 x 2048 x 2048 91, 93. A b that is larger than a panel and yet not packed is
-# read KC rows at a time: panels can then be wide, and `a` is read once. So it is in x.T @ dz too, where reading `a`
-# again is the cost: with panels of the whole batch, 64 columns wide, x was read four times, and 4096 x 784 x 256 took
-# 1.13 times as long in float32 and 1.3 in float64.
+# 90, 87; and 2048 x 2048 x 2048 91, 93. A b that is larger than a panel and yet not packed is read KC rows at a time:
+# panels can then be wide, and `a` is read once. So it is in x.T @ dz too, where reading `a` again is the cost: with
+# panels of the whole batch, 64 columns wide, x was read four times, and 4096 x 784 x 256 took 1.13 times as long in
+# float32 and 1.3 in float64.
 PACK_BYTES = 2048
 # Where a's columns are contiguous (x.T of the weight gradient) each step of k reads another row: from this row length
 # on blocks of a are copied together, else rows a power of two apart fall on each other in L1 and L2. In place, x.T of
