@@ -120,11 +120,15 @@ def standard_score(expression):
     atoms = {name: argument for name, _, argument in monomial}
     if factor == 1 and len(monomial) == 2 and atoms.keys() == {"Centred", "Reciprocal"}:
         variance = atom("ReduceMean", power(atom("Centred", atoms["Centred"]), 2))
-        [(name, _, argument), *_] = atoms["Reciprocal"][0][0] or [("", (), ())]
-        eps = dict(argument).get((), 0.0)
-        if name == "Sqrt" and eps > 0 and atoms["Reciprocal"] == atom("Sqrt", add(variance, constant(eps))):
+        eps = dict(_argument(atoms["Reciprocal"])).get((), 0.0)
+        if eps > 0 and atoms["Reciprocal"] == atom("Sqrt", add(variance, constant(eps))):
             return atoms["Centred"], eps
     return None, None
+
+
+def _argument(expression):
+    """What the operator that an expression is is applied to; () if it is not a single one."""
+    return expression[0][0][0][2] if len(expression) == 1 and len(expression[0][0]) == 1 else ()
 
 
 def clipped(expression, low, high):

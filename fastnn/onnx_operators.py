@@ -273,7 +273,8 @@ def _combined(graph, value):
     columns = value.base.features
     if columns is None:
         raise ValueError("expected an input of known features where layer normalisation is spelled out")
-    scale, shift = (graph.owned(np.full(columns, number, value.dtype)) for number in (1, 0))
+    # Without memory until they are counted: a file may tell of any number of columns.
+    scale, shift = (graph.owned(np.broadcast_to(value.dtype.type(number), columns)) for number in (1, 0))
     return _normalized_by_row(graph, value._replace(expression=normalized_value), scale, shift, eps)
 
 
@@ -285,7 +286,7 @@ def reduce_mean(graph, node):
     if axes is None:
         axes = np.array(given["axes"] or [])
     if not isinstance(axes, np.ndarray) or axes.tolist() not in ([-1], [1]) or not given["keepdims"]:
-        axes = axes.tolist() if isinstance(axes, np.ndarray) else told(axes)
+        axes = shown(axes.tolist()) if isinstance(axes, np.ndarray) else told(axes)
         raise ValueError(f"expected a mean over the last axis, which is kept, got axes {axes}")
     value = still(usable(value))
     return value._replace(expression=atom("ReduceMean", value.expression))

@@ -201,6 +201,13 @@ def test_layer_normalisation_spelled_out_is_one(path):
     np.testing.assert_array_equal(net.layers[0].weight, np.float32(W))
 
 
+def test_layer_normalisation_spelled_out_takes_no_memory_for_columns_that_are_only_told(path):
+    nodes = [*spelled_layer_norm("x"), ("Gemm", "n w b", "y")]
+    graph = Graph(nodes, {"w": W, "b": B, "eps": 1e-5, "two": 2.0}, columns=(2**40, None))
+    with pytest.raises(ValueError, match="expected layers of at most 16 times the bytes of the file"):
+        graph.load(path)
+
+
 def test_what_foreign_graphs_become(path):
     load = lambda name, **constants: Graph(FOREIGN[name], CONSTANTS | NORM | constants).load(path)
     transposed = load("transB")

@@ -186,6 +186,17 @@ REFUSED = {
         ],
         "output 'y': expected one of fastnn's activations",
     ),
+    "a mean divided by nothing": (
+        [
+            GEMM,
+            ("ReduceMean", "z", "p", {"axes": [1]}),
+            ("Sub", "z p", "d"),
+            ("Mul", "z nil", "q"),
+            ("Reciprocal", "q", "r"),
+            ("Mul", "d r", "y"),
+        ],
+        "output 'y': expected one of fastnn's activations",
+    ),
     "a variance without an epsilon": (
         [
             GEMM,
