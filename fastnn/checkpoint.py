@@ -11,11 +11,12 @@ import json
 import numpy as np
 
 from . import losses, optimizers
+from .arguments import flag, is_number, real_number, seed_number, shown, whole_number
 from .history import History
 from .metrics import RESERVED
 from .position import PHASES, Position
 from .serialization import TRAINING, read_file, write_file
-from .validation import as_parameters, flag, is_number, real_number, seed_number, shown, whole_number
+from .validation import as_parameters
 
 # The only key of the JSON object that stands for an array.
 TENSOR = "tensor"

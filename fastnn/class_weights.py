@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from .arguments import real_number, shape_text, shown, wrong_shape
 from .kernels.codes import Loss
-from .validation import as_sample_weight, real_array, real_number, shape_text, shown, wrong_shape
+from .validation import as_sample_weight, real_array
 
 
 def weighted(data, class_weight, sample_weight, net, loss):

@@ -3,8 +3,8 @@
 import math
 import time
 
-from .callbacks import call, callback_list, ends_fit, refuse_missing, scheduled_rates, scheduler_among
 from .history import History
+from .hooks import call, callback_list, ends_fit, refuse_missing, scheduled_rates, scheduler_among
 from .position import Position
 from .progress import progress_bar
 

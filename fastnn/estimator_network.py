@@ -14,6 +14,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import activations, kernels, losses
+from .arguments import shape_text, wrong_shape
 from .estimator_parameters import activation_codes
 from .initializers import zeros
 from .kernels.activation import FLOATS
@@ -23,7 +24,6 @@ from .layer import Dense
 from .sequential import Sequential
 from .sparse_rows import dense_rows, output_of, pieces
 from .standardize import Standardize
-from .validation import shape_text, wrong_shape
 
 # The losses of scikit-learn's that belong to an output activation.
 BY_OUTPUT = {

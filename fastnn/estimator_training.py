@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from .arguments import shape_text, wrong_shape
 from .callbacks import LearningRateScheduler
 from .descent import Descent
 from .estimator_fit import CallbackTasks, EstimatorFit
@@ -28,7 +29,6 @@ from .estimator_parameters import MORE_DEFAULTS, OF_EPOCHS
 from .fit_loop import NO_ORDER
 from .kernels import optimizer as layout
 from .sparse_rows import dense_rows, pieces
-from .validation import shape_text, wrong_shape
 
 # One call of the kernel does about so many multiply-adds, a tenth of a second: Ctrl-C waits for its end.
 CALL_WORK = 5_000_000_000

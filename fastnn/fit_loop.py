@@ -6,8 +6,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from .callbacks import call, ends_fit, matching_states, scheduled_rates, scheduler_among
 from .fit_task import all_finite, order_of_rows, why_not_finite
+from .hooks import call, ends_fit, matching_states, scheduled_rates, scheduler_among
 from .interrupts import Interrupts
 from .metrics import measured
 from .position import BATCHES, DONE

@@ -4,11 +4,12 @@ from collections import namedtuple
 
 import numpy as np
 
-from .callbacks import callback_list, scheduler_among
+from .arguments import flag, real_number, shown
 from .class_weights import weighted
+from .hooks import callback_list, scheduler_among
 from .kernels.compilation import aside
 from .metrics import named
-from .validation import as_training_data, flag, real_number, refuse_overlap, shown
+from .validation import as_training_data, refuse_overlap
 
 # So many rows take longer to shuffle than Ctrl-C should have to wait.
 MANY_ROWS = 2**20

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+from .arguments import is_number, shown
 from .metrics import RESERVED
-from .validation import is_number, shown
 
 
 @dataclass(repr=False)

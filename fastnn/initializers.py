@@ -16,8 +16,9 @@ import math
 
 import numpy as np
 
+from .arguments import choice, float_dtype, shown, whole_number
 from .kernels.codes import Activation
-from .validation import as_parameters, choice, float_dtype, shown, whole_number
+from .validation import as_parameters
 
 __all__ = [
     "glorot_normal",

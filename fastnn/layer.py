@@ -5,21 +5,12 @@ from typing import NamedTuple
 import numpy as np
 
 from . import initializers
+from .arguments import enum_member, flag, float_dtype, real_number, seed_number, whole_number
 from .kernels.activation import activate, activate_backward
 from .kernels.codes import NEEDS_PRE_ACTIVATION, Activation, Normalization
 from .kernels.dense import linear, linear_backward_input, linear_backward_parameters
 from .resources import aligned_empty
-from .validation import (
-    as_parameters,
-    as_samples,
-    enum_member,
-    flag,
-    float_dtype,
-    real_number,
-    seed_number,
-    some_rows,
-    whole_number,
-)
+from .validation import as_parameters, as_samples, some_rows
 
 
 class Context(NamedTuple):

@@ -20,18 +20,10 @@ from typing import ClassVar
 import numpy as np
 
 from . import kernels
+from .arguments import enum_member, real_number, shape_text, shown, users_stacklevel, wrong_shape
 from .kernels.codes import Activation, Loss
 from .kernels.loss import LINEAR, parameter_array
-from .validation import (
-    converted,
-    enum_member,
-    real_array,
-    real_number,
-    shape_text,
-    shown,
-    users_stacklevel,
-    wrong_shape,
-)
+from .validation import converted, real_array
 
 __all__ = [
     "MAE",

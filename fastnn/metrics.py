@@ -5,9 +5,10 @@ import functools
 import numpy as np
 
 from . import losses
+from .arguments import listed, shown
 from .kernels.codes import Loss
 from .other_names import did_you_mean
-from .validation import UNBOUNDED, listed, shown
+from .validation import UNBOUNDED
 
 # Names that a history may have anyway.
 RESERVED = frozenset({"epoch", "loss", "val_loss", "learning_rate", "seconds"})

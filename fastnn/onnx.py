@@ -22,9 +22,9 @@ except ImportError as error:
     raise ImportError('fastnn.onnx needs the package onnx: pip install "fastnn[onnx]"') from error
 
 from . import onnx_file, onnx_graph, onnx_writer
+from .arguments import file_path
 from .files import write_whole
 from .sequential import Sequential
-from .validation import file_path
 
 __all__ = ["load", "save"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, ModelProto, TensorProto
 
-from .validation import shown
+from .arguments import shown
 
 # Protobuf ends there.
 MOST_BYTES = 2**31 - 1

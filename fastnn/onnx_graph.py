@@ -11,17 +11,19 @@ import math
 import numpy as np
 from onnx import ValueInfoProto
 
+from .arguments import shown
 from .kernels.codes import Normalization
 from .kernels.normalization import EPS
 from .layer import Dense
 from .onnx_expressions import FORMS, X
 from .onnx_file import FLOATS, attributes, described, tensor_array, type_name
 from .onnx_forms import DOMAIN, FUNCTIONS
-from .onnx_operators import OPERATORS, normalized, settled, unchanged
+from .onnx_layers import normalized, unchanged
+from .onnx_numbers import settled
+from .onnx_operators import OPERATORS
 from .onnx_values import NO_FLOAT, Input, Linear, Value, activation_of, still, told, unknown, usable
 from .sequential import Sequential
 from .standardize import Standardize
-from .validation import shown
 
 # Several nodes may share a tensor; so many times the bytes of the file may the arrays of all layers have.
 MOST_SHARING = 16

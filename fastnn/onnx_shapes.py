@@ -5,9 +5,9 @@ Exporters write x.view(x.size(0), -1) as Shape, Gather, Unsqueeze and Concat bef
 
 import numpy as np
 
+from .arguments import shown
 from .onnx_file import attributes
 from .onnx_values import BATCH, Input, Sizes, Value, told
-from .validation import shown
 
 
 def _axes_of(value):

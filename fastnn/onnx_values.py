@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .arguments import shortened
 from .kernels.codes import Activation, Normalization
 from .onnx_expressions import X, recognised, text
-from .validation import shortened
 
 # The dtype of a value of another element type than the two of networks. None would not do: NumPy takes it for float64.
 NO_FLOAT = np.dtype(np.bool_)

@@ -27,9 +27,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from .arguments import enum_member, flag, real_number, shape_text, shown, wrong_shape
 from .kernels import optimizer as layout
 from .kernels.codes import Optimizer
-from .validation import enum_member, flag, real_array, real_number, shape_text, shown, wrong_shape
+from .validation import real_array
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 

@@ -5,13 +5,13 @@ import threading
 
 import numpy as np
 
+from .arguments import shown
 from .kernels.dense import FEW_ROWS, GRAIN, grain_of
 from .kernels.inference import forward_driver
 from .kernels.layout import ROWS, workspace_size
 from .kernels.normalized_inference import forward_plan
 from .kernels.table import IN, OUT
 from .kernels.threads import threads_for
-from .validation import shown
 
 # A cache line, and the widest vector register.
 ALIGNMENT = 64

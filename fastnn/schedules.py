@@ -15,7 +15,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from .validation import choice, flag, real_number, shown, whole_number
+from .arguments import choice, flag, real_number, shown, whole_number
 
 __all__ = ["Cosine", "Exponential", "OneCycle", "ReduceOnPlateau", "Step"]
 

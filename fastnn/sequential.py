@@ -9,6 +9,7 @@ import numpy as np
 from numpy import empty, ndarray
 
 from . import initializers, losses
+from .arguments import enum_member, flag, float_dtype, listed, seed_number, whole_number
 from .class_weights import weighted
 from .history import History
 from .kernels.codes import Activation, Normalization
@@ -24,20 +25,7 @@ from .metrics import measured, named
 from .resources import Resources, aligned_empty
 from .standardize import Standardize
 from .summary import summary
-from .validation import (
-    as_parameters,
-    as_samples,
-    as_training_data,
-    enough_rows,
-    enum_member,
-    flag,
-    float_dtype,
-    listed,
-    refuse_overlap,
-    result_array,
-    seed_number,
-    whole_number,
-)
+from .validation import as_parameters, as_samples, as_training_data, enough_rows, refuse_overlap, result_array
 
 if TYPE_CHECKING:
     from .c_function import CFunction

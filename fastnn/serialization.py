@@ -13,12 +13,12 @@ A checkpoint (see `checkpoint`) has metadata "training" besides, and tensors who
 
 import json
 
+from .arguments import enum_member, file_path, flag, float_dtype, shortened, shown, whole_number
 from .files import write_whole
 from .kernels.codes import Activation, Normalization
 from .layer import Dense
 from .sequential import Sequential
 from .standardize import Standardize
-from .validation import enum_member, file_path, flag, float_dtype, shortened, shown, whole_number
 
 FORMAT = "fastnn"
 VERSION = "1"

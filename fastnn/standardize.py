@@ -4,21 +4,11 @@ import warnings
 
 import numpy as np
 
+from .arguments import float_dtype, shape_text, users_stacklevel, whole_number, wrong_shape
 from .kernels.compilation import aside
 from .kernels.standardization import standardization
 from .resources import aligned_empty
-from .validation import (
-    as_parameters,
-    as_sample_weight,
-    as_samples,
-    float_dtype,
-    real_array,
-    shape_text,
-    some_rows,
-    users_stacklevel,
-    whole_number,
-    wrong_shape,
-)
+from .validation import as_parameters, as_sample_weight, as_samples, real_array, some_rows
 
 # So many numbers take longer to go through than Ctrl-C should have to wait.
 MANY_NUMBERS = 2**24

@@ -9,7 +9,7 @@ from collections import namedtuple
 import numpy as np
 
 from . import losses, optimizers
-from .callbacks import refuse_missing, refuse_other_numbers
+from .arguments import flag, seed_number, shown, whole_number
 from .checkpoint import read_checkpoint, write_checkpoint
 from .class_weights import weighted
 from .fit_loop import IN_A_FIT, NO_ORDER, FitLoop
@@ -24,6 +24,7 @@ from .fit_task import (
     weighted_task,
 )
 from .history import History
+from .hooks import refuse_missing, refuse_other_numbers
 from .kernels.custom_training import update_by_gradient, update_outputs
 from .kernels.regularized_training import begin_updates, training_plan
 from .kernels.sweeps import Optimization, flat_update_worker
@@ -31,7 +32,7 @@ from .kernels.table import is_regularized
 from .kernels.training import RATES, train_planned
 from .position import Position
 from .sequential import Sequential
-from .validation import as_parameters, enough_rows, flag, seed_number, shown, whole_number
+from .validation import as_parameters, enough_rows
 
 # numbers: from `training_plan`; the rest keeps alive what they point to, and tells whether they still fit.
 _Plan = namedtuple("_Plan", "key network numbers address")

@@ -17,7 +17,7 @@ from .jit import glue, inner, kernel, locked_kernel, plain, serial_in_njit
 from .launch import run
 from .lock import let_lock_go, take_lock
 from .microkernel import one_of, panel_columns, row_tile, row_tile_columns
-from .operand import operand, rows_of, shifted, transposed
+from .operand import Operand, Rows, operand, rows_of, shifted, transposed
 from .optimizer import plain_rule, update_elements
 from .simd import (
     advance,
@@ -65,7 +65,9 @@ def column_sums(dz, m, n, out):
     width = row_tile_columns(out)
     for j in range(0, n, width):
         here = advance(out, j)
-        row_tile(1, min(width, n - j), m, one_of(out), 0, 0, advance(dz, j), n, here, 0, here, n)
+        row_tile(
+            1, min(width, n - j), m, Operand(one_of(out), 0, 0), Rows(advance(dz, j), n), Rows(here, 0), Rows(here, n)
+        )
 
 
 @glue
@@ -103,20 +105,20 @@ def cell_of(m, n, threads, cell, nr, whole_rows, packs):
 
 
 @glue
-def linear_cell(x, weight, bias, activation, m, k, n, out, row_stride, buffer, scratch):
-    """f(x @ weight + bias) for m x n elements of a result; x and weight are Operands at its first row and column.
+def linear_cell(m, n, k, x, weight, bias, activation, out, buffer, scratch):
+    """f(x @ weight + bias) for m x n elements of a result, Rows; x and weight are Operands at its first row and column.
 
     buffer holds a row for softmax and log_softmax. `product` would find the first two cases itself, but is a call more:
     by it alone a sample of 4-32-32-1 in compiled code took 92 ns instead of 79, one of 4-1 24 instead of 18 (Zen 5).
     """
-    epilogue = Activate(activation, out, row_stride, False, out, buffer, False)
-    if is_narrow(row_stride, k):
-        narrow_layer(x, weight, m, n, k, bias, epilogue, scratch)
+    epilogue = Activate(activation, out.pointer, out.row_stride, False, out.pointer, buffer, False)
+    if is_narrow(out.row_stride, k):
+        narrow_layer(m, n, k, x, weight, bias, epilogue, scratch)
     elif m == 1 and weight.column_stride == 1:
-        row_product(n, k, x.pointer, x.column_stride, weight.pointer, weight.row_stride, bias, out)
-        finish(epilogue, out, row_stride, 0, 0, 1, n)
+        row_product(n, k, x.pointer, x.column_stride, Rows(weight.pointer, weight.row_stride), bias, out.pointer)
+        finish(epilogue, out, 0, 0, 1, n)
     else:
-        linear_product(x, weight, m, n, k, bias, epilogue, scratch)
+        linear_product(m, n, k, x, weight, bias, epilogue, scratch)
 
 
 @glue
@@ -135,15 +137,14 @@ def linear_part(x, weight, bias, activation, out, index, parts):
         scratch = np.empty(size, out.dtype)
         q = pointer(scratch)
         linear_cell(
+            r1 - r0,
+            c1 - c0,
+            k,
             shifted(operand(x), r0, 0),
             shifted(operand(weight), 0, c0),
             advance(flat_pointer(bias), c0),
             activation,
-            r1 - r0,
-            k,
-            c1 - c0,
-            advance(p, r0 * n + c0),
-            n,
+            Rows(advance(p, r0 * n + c0), n),
             # The last n elements of scratch are a row for softmax and log_softmax.
             advance(q, scratch.size - (c1 - c0)),
             q,
@@ -215,7 +216,7 @@ def backward_input_part(dz, weight, out, index, parts):
         here = advance(p, r0 * n + c0)
         scratch = new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[0] == weight.itemsize)
         left, right = shifted(operand(dz), r0, 0), shifted(transposed(operand(weight)), 0, c0)
-        product(left, right, r1 - r0, c1 - c0, k, Store(here, n), pointer(scratch))
+        product(r1 - r0, c1 - c0, k, left, right, Store(here, n), pointer(scratch))
         keep_alive(scratch)
 
 
@@ -266,7 +267,7 @@ def linear_backward_input(dz, weight, out):
 @glue
 def parameters_rows(x, dz, first, last, n, batch, epilogue, scratch):
     """Rows first..last of x.T @ dz to an epilogue whose pointers are those of row `first`."""
-    product(shifted(transposed(x), first, 0), dz, last - first, n, batch, epilogue, scratch)
+    product(last - first, n, batch, shifted(transposed(x), first, 0), dz, epilogue, scratch)
 
 
 @glue

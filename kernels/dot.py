@@ -22,8 +22,20 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import glue, plain
+from .operand import Rows, shifted, shifted_rows
 from .reductions import halved_rows, halves
-from .simd import IS_ARM, LANES, VECTOR_BYTES, Place, advance, load, store, transpose_square, vector_lanes
+from .simd import (
+    IS_ARM,
+    LANES,
+    VECTOR_BYTES,
+    Place,
+    advance,
+    load,
+    refuse_several_dtypes,
+    store,
+    transpose_square,
+    vector_lanes,
+)
 from .symbols import shared
 from .vector import Vector, intrinsic_function, llvm_type
 
@@ -154,14 +166,15 @@ def _emit_tile(builder, kind, rows, columns, k, x, x_row, w, bias, out, out_row)
 
 
 @intrinsic
-def dot_tile(typingctx, rows, columns, k, x, x_row, w, bias, out, out_row):
-    """out[i * out_row + j] of a tile, of `most_rows` or a `_lower` number; x contiguous along k, w `_turned_at`."""
-    index, p = types.intp, types.CPointer(out.dtype)
-    sig = types.void(index, index, index, p, index, p, p, p, index)
+def dot_tile(typingctx, rows, columns, k, x, w, bias, out):
+    """A tile of `most_rows` or a `_lower` number of rows; x and out are Rows, w `_turned_at`."""
+    refuse_several_dtypes(x.types[0], w, bias, out.types[0])
+    sig = types.void(*map(types.unliteral, (rows, columns, k, x, w, bias, out)))
 
     def codegen(context, builder, signature, args):
-        rows, columns, *operands = args
-        kind = Vector(signature.args[-2].dtype, LANES)
+        rows, columns, k, x, w, bias, out = args
+        operands = k, *cgutils.unpack_tuple(builder, x), w, bias, *cgutils.unpack_tuple(builder, out)
+        kind = Vector(signature.args[4].dtype, LANES)
         code = builder.add(builder.mul(columns, INDEX(MOST_ROWS + 1)), rows)
         shapes = {}
         for width in range(1, WIDEST + 1):
@@ -277,80 +290,83 @@ def dot_scratch(m, n, k):
 
 
 @glue
-def _turn_columns(n, k, w, w_k, w_n, out):
-    """Copy w so that LANES elements of each column are side by side, and `_turned_at` is where."""
+def _turn_columns(n, k, w, out):
+    """Copy the Operand w so that LANES elements of each column are side by side, and `_turned_at` is where."""
     depth = _whole(k)
     for p in range(0, k, LANES):
         rows = min(LANES, k - p)
-        source = advance(w, p * w_k)
+        source = advance(w.pointer, p * w.row_stride)
         for j in range(n):
             target = advance(out, _turned_at(n, depth, p, j))
             for l in range(rows):
-                store(target, l, load(source, l * w_k + j * w_n))
+                store(target, l, load(source, l * w.row_stride + j * w.column_stride))
 
 
 @glue
-def _copy_rows(m, k, x, x_row, x_k, out, out_row):
-    """Copy rows of x so that each is contiguous; where columns are, squares are transposed in registers.
+def _copy_rows(m, k, x, out):
+    """Copy the Operand x into Rows; where columns are, squares are transposed in registers.
 
     128 x 784 in column order to 4 outputs took 16 us as a matrix product, and takes 13; in float64 17, now 27 (Zen 5).
     Rejected: rows as lanes, all sums in memory, as fast, but 0.3 s to compile; the chains one after the other in
     registers, 28 and 125 us.
     """
-    lanes = vector_lanes(out)
+    lanes = vector_lanes(out.pointer)
     rows_done, steps_done = 0, 0
-    if x_row == 1:
+    if x.row_stride == 1:
         rows_done, steps_done = m - m % lanes, k - k % lanes
         for p in range(0, steps_done, lanes):
             for i in range(0, rows_done, lanes):
-                transpose_square(advance(x, p * x_k + i), x_k, advance(out, i * out_row + p), out_row)
+                square, target = shifted(x, i, p), shifted_rows(out, i, p)
+                transpose_square(square.pointer, x.column_stride, target.pointer, out.row_stride)
     for i in range(m):
+        row, target = shifted(x, i, 0), shifted_rows(out, i, 0)
         for p in range(steps_done if i < rows_done else 0, k):
-            store(out, i * out_row + p, load(x, i * x_row + p * x_k))
+            store(target.pointer, p, load(row.pointer, p * x.column_stride))
 
 
 @glue
-def _dot_tiles(m, n, k, x, x_row, w, bias, out, out_row):
-    """Rows of contiguous x, w `_turned_at`."""
+def _dot_tiles(m, n, k, x, w, bias, out):
+    """By tiles: x and out are Rows, w `_turned_at`."""
     for first in range(0, n, WIDEST):
         columns, right = min(WIDEST, n - first), advance(w, first * _whole(k))
-        row, height = 0, most_rows(columns, out)
+        row, height = 0, most_rows(columns, w)
         while row < m:
             while height > m - row:
                 height = _lower(height, columns)
-            left, here = advance(x, row * x_row), advance(out, row * out_row + first)
-            dot_tile(height, columns, k, left, x_row, right, advance(bias, first), here, out_row)
+            dot_tile(
+                height, columns, k, shifted_rows(x, row, 0), right, advance(bias, first), shifted_rows(out, row, first)
+            )
             row += height
 
 
 @glue
-def _dot_rows(m, n, k, x, x_row, w, bias, out, out_row):
-    """Rows of contiguous x, w as it is, contiguous."""
+def _dot_rows(m, n, k, x, w, bias, out):
+    """Row by row: x and out are Rows, w as it is, contiguous."""
     for i in range(m):
-        dot_row(n, k, advance(x, i * x_row), w, bias, advance(out, i * out_row))
+        dot_row(n, k, shifted_rows(x, i, 0).pointer, w, bias, shifted_rows(out, i, 0).pointer)
 
 
 @shared
-def dot_products(m, n, k, x, x_row, x_k, w, w_k, w_n, bias, out, out_row, scratch):
-    """m x n results at out, rows out_row apart; any strides of x and w. scratch: `dot_scratch` elements."""
-    depth = _whole(k)
-    in_place = w_k == n and w_n == 1 and m < (2 if n == 1 else COPY_ROWS)
-    if in_place and x_k == 1:
+def dot_products(m, n, k, x, w, bias, out, scratch):
+    """m x n results of Operands x and w to the Rows out; scratch: `dot_scratch` elements."""
+    depth, turned = _whole(k), w.pointer
+    in_place = w.row_stride == n and w.column_stride == 1 and m < (2 if n == 1 else COPY_ROWS)
+    contiguous = x.column_stride == 1
+    if in_place and contiguous:
         # As single samples come: by the blocks below one through 4-32-32-1 took 98 ns, now 83, through 4-1 35 and 24.
-        _dot_rows(m, n, k, x, x_row, w, bias, out, out_row)
+        _dot_rows(m, n, k, Rows(x.pointer, x.row_stride), turned, bias, out)
         return
-    if not in_place and (n > 1 or w_k != 1):
-        _turn_columns(n, k, w, w_k, w_n, scratch)
-        w = scratch
-    block = m if x_k == 1 else LANES
+    if not in_place and (n > 1 or w.row_stride != 1):
+        _turn_columns(n, k, w, scratch)
+        turned = scratch
+    block = m if contiguous else LANES
     for first in range(0, m, block):
-        rows, here = min(block, m - first), advance(out, first * out_row)
-        source, source_row = advance(x, first * x_row), x_row
-        if x_k != 1:
-            copied = advance(scratch, n * depth)
-            _copy_rows(rows, k, source, x_row, x_k, copied, depth)
-            source, source_row = copied, depth
+        rows, here, source = min(block, m - first), shifted_rows(out, first, 0), shifted(x, first, 0)
+        left = Rows(source.pointer, x.row_stride)
+        if not contiguous:
+            left = Rows(advance(scratch, n * depth), depth)
+            _copy_rows(rows, k, source, left)
         if in_place:
-            _dot_rows(rows, n, k, source, source_row, w, bias, here, out_row)
+            _dot_rows(rows, n, k, left, turned, bias, here)
         else:
-            _dot_tiles(rows, n, k, source, source_row, w, bias, here, out_row)
+            _dot_tiles(rows, n, k, left, turned, bias, here)

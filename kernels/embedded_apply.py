@@ -34,7 +34,7 @@ from .embedded_checks import (
     require_network,
 )
 from .embedded_sample import FINE, apply_sample
-from .inference import forward_arguments
+from .inference import forward_inputs
 from .jit import glue, inner, kernel, plain
 from .layout import inference_workspace, workspace_size
 from .operand import operand
@@ -68,7 +68,7 @@ def _apply_batch(network, x, out, workspace):
     require(batch_apart(x, workspace) & clear_of(out, workspace), WORKSPACE_OVERLAPS)
     require(workspace.size >= _inference_size(table, parameters, rows), SMALL_WORKSPACE)
     target, scratch = flat_pointer(out), flat_pointer(workspace)
-    call_forward(network, forward_arguments(table, parameters, 0, operand(x), rows, target, scratch, workspace.size))
+    call_forward(network, forward_inputs(table, parameters, 0, operand(x), rows, target, scratch, workspace.size))
     keep_network(network, x, out, workspace)
 
 

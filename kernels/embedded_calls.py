@@ -8,7 +8,7 @@ from numba import carray
 from numba.extending import overload
 
 from .embedded_checks import ONE_ROW, require
-from .inference import find_forward
+from .inference import Inputs, find_forward
 from .jit import OPTIONS, glue
 from .layout import layer_parts
 from .network import NormalizedNetwork
@@ -64,15 +64,15 @@ def _by_kind(plain, normalized):
 
 
 @glue
-def _plain_forward(network, arguments):
-    call(find_forward(network.parameters), (*arguments, 0, 0, 1))
+def _plain_forward(network, inputs):
+    call(find_forward(network.parameters), (inputs, 0, 0, 1))
 
 
 @glue
-def _normalized_forward(network, arguments):
+def _normalized_forward(network, inputs):
     statistics = address_of(flat_pointer(network.statistics))
     found = find_normalized_forward(network.parameters)
-    call(found, (*arguments[:2], statistics, *arguments[3:], 0, 0, 1))
+    call(found, (Inputs(*inputs[:2], statistics, *inputs[3:]), 0, 0, 1))
     keep_alive(network.statistics)
 
 

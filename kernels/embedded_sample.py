@@ -7,6 +7,8 @@ seven counted names and 96 so, one of a single layer 4-1 took 75 and 13; what is
 place has added some 5 (Zen 5, all before layers of one output became dot products, see dot.py).
 """
 
+from collections import namedtuple
+
 import numpy as np
 from numba import carray, int64, intp, types
 from numba.extending import intrinsic
@@ -37,15 +39,25 @@ from .workers import call
 FINE = -1
 
 
-@glue
-def _fault(table, layers, parameters, size, statistics, more, x, inputs, stride, out, outputs, workspace, room):
-    """The code of what is wrong with a sample, or FINE.
+# The arrays of a sample as pointers, each with its size behind it: rows of the table, else elements. Without statistics
+# there are 0 of them. stride: of x, in bytes.
+Sample = namedtuple("Sample", "table layers parameters size statistics more x inputs stride out outputs workspace room")
 
-    size, more, inputs, outputs, room: elements of parameters, statistics, x, out and workspace; stride: of x in bytes.
-    """
-    numbers = carray(table, (layers, TABLE_COLUMNS))
-    first, element, target, scratch = address_of(x), itemsize(x), carray(out, outputs), carray(workspace, room)
-    own, others = carray(parameters, size), carray(statistics, more)
+
+def _sample_type(t):
+    p, count = types.CPointer(t), types.intp
+    kinds = types.CPointer(int64), count, p, count, p, count, p, count, count, p, count, p, count
+    return types.NamedTuple(kinds, Sample)
+
+
+@glue
+def _fault(sample):
+    """The code of what is wrong with a sample, or FINE."""
+    numbers = carray(sample.table, (sample.layers, TABLE_COLUMNS))
+    first, element, inputs, stride = address_of(sample.x), itemsize(sample.x), sample.inputs, sample.stride
+    size, more, outputs, room = sample.size, sample.more, sample.outputs, sample.room
+    own, others = carray(sample.parameters, size), carray(sample.statistics, more)
+    target, scratch = carray(sample.out, outputs), carray(sample.workspace, room)
     if size != parameters_count(numbers) or more != statistics_count(numbers):
         return BAD_NETWORK
     if inputs != numbers[0, IN]:
@@ -62,22 +74,20 @@ def _fault(table, layers, parameters, size, statistics, more, x, inputs, stride,
     return SMALL_WORKSPACE if room < numbers[0, ROW_WORKSPACE] else FINE
 
 
-def _apply_plain(
-    row, table, layers, parameters, size, statistics, more, x, inputs, stride, out, outputs, workspace, room
-):
-    # Without statistics `more` is 0.
-    fault = _fault(table, layers, parameters, size, statistics, more, x, inputs, stride, out, outputs, workspace, room)
+def _apply_plain(row, sample):
+    fault = _fault(sample)
     if fault == FINE:
-        call(look_up(row), (table, layers, parameters, x, stride // itemsize(x), out, workspace))
+        x, step = sample.x, sample.stride // itemsize(sample.x)
+        call(look_up(row), (sample.table, sample.layers, sample.parameters, x, step, sample.out, sample.workspace))
     return fault
 
 
-def _apply_normalized(
-    row, table, layers, parameters, size, statistics, more, x, inputs, stride, out, outputs, workspace, room
-):
-    fault = _fault(table, layers, parameters, size, statistics, more, x, inputs, stride, out, outputs, workspace, room)
+def _apply_normalized(row, sample):
+    fault = _fault(sample)
     if fault == FINE:
-        call(look_up(row), (table, layers, parameters, statistics, x, stride // itemsize(x), out, workspace))
+        x, step = sample.x, sample.stride // itemsize(sample.x)
+        network = sample.table, sample.layers, sample.parameters, sample.statistics
+        call(look_up(row), (*network, x, step, sample.out, sample.workspace))
     return fault
 
 
@@ -88,8 +98,8 @@ def apply_sample(typingctx, network, x, out, workspace):
     function = _apply_normalized if normalized else _apply_plain
     worker = normalized_sample_worker if normalized else sample_worker
     worker.address(np.dtype(x.dtype.name))
-    p = types.CPointer(x.dtype)
-    inner = intp(intp, types.CPointer(int64), intp, p, intp, p, intp, p, intp, intp, p, intp, p, intp)
+    sample = _sample_type(x.dtype)
+    inner = intp(intp, sample)
 
     def codegen(context, builder, signature, args):
         array = lambda kind, value: context.make_array(kind)(context, builder, value)
@@ -97,8 +107,8 @@ def apply_sample(typingctx, network, x, out, workspace):
         table, parameters, *statistics = [array(kind, builder.extract_value(args[0], i)) for i, kind in parts]
         x, out, workspace = map(array, signature.args[1:], args[1:])
         first = lambda numbers: builder.extract_value(numbers, 0)
+        row = worker.emit_row(context, builder, signature.args[1].dtype)
         values = (
-            worker.emit_row(context, builder, signature.args[1].dtype),
             table.data,
             first(table.shape),
             parameters.data,
@@ -116,7 +126,12 @@ def apply_sample(typingctx, network, x, out, workspace):
         compiled = context.compile_subroutine(builder, function, inner)
         callee = context.declare_function(builder.module, compiled.fndesc)
         status, fault = context.call_conv.call_function(
-            builder, callee, inner.return_type, inner.args, values, attrs=("noinline",)
+            builder,
+            callee,
+            inner.return_type,
+            inner.args,
+            (row, context.make_tuple(builder, sample, values)),
+            attrs=("noinline",),
         )
         # Its only error, of `look_up`, is passed on as a code: to pass on the error itself would be a branch.
         return builder.select(status.is_error, context.get_constant(types.intp, NOT_COMPILED), fault)

@@ -21,9 +21,13 @@ from .activation import (
     is_row_wise,
 )
 from .jit import OPTIONS, glue
+from .operand import Rows, shifted_rows
 from .optimizer import Rule, update_rows
 from .simd import advance
 from .softmax import softmax_rows, softmax_rows_backward
+
+# The row stride of what is not contested.
+NOT_CONTESTED = -1
 
 # out = product
 Store = namedtuple("Store", "out row_stride")
@@ -44,7 +48,7 @@ def make_update(rule, parameters, state1, state2, row_stride, contested):
 
 
 def landing(epilogue, block, width, row, column):
-    """(pointer, row stride) at which the product puts the block at (row, column); `block` is free scratch."""
+    """The Rows into which the product puts the block at (row, column); at `block` is free scratch."""
     raise NotImplementedError("called from compiled code only")
 
 
@@ -53,13 +57,13 @@ def needs_whole_rows(epilogue):
     raise NotImplementedError("called from compiled code only")
 
 
-def finish(epilogue, source, source_row, row, column, height, width):
-    """Take a finished block, height x width at (row, column), from where it landed to where it belongs."""
+def finish(epilogue, block, row, column, height, width):
+    """Take a finished block, Rows of height x width at (row, column), from where it landed to where it belongs."""
     raise NotImplementedError("called from compiled code only")
 
 
 def contest(epilogue, row, column):
-    """(pointer, row stride) of what the block at (row, column) overwrites; the stride -1 if it is not contested."""
+    """The Rows that the block at (row, column) overwrites; their stride is NOT_CONTESTED if they are not."""
     raise NotImplementedError("called from compiled code only")
 
 
@@ -113,29 +117,29 @@ def _row_wise(epilogue):
 
 
 def _in_scratch(epilogue, block, width, row, column):
-    return block, width
+    return Rows(block, width)
 
 
 def _in_place(epilogue, block, width, row, column):
-    return advance(epilogue.out, row * epilogue.row_stride + column), epilogue.row_stride
+    return shifted_rows(Rows(epilogue.out, epilogue.row_stride), row, column)
 
 
 def _activate_landing(epilogue, block, width, row, column):
-    here = row * epilogue.row_stride + column
     if epilogue.activation == IDENTITY:
-        return advance(epilogue.out, here), epilogue.row_stride
+        return shifted_rows(Rows(epilogue.out, epilogue.row_stride), row, column)
     if epilogue.keep:
-        return advance(epilogue.z, here), epilogue.row_stride
-    return block, width
+        return shifted_rows(Rows(epilogue.z, epilogue.row_stride), row, column)
+    return Rows(block, width)
 
 
-def _nothing(epilogue, source, source_row, row, column, height, width):
+def _nothing(epilogue, block, row, column, height, width):
     pass
 
 
-def _activate(epilogue, source, source_row, row, column, height, width):
+def _activate(epilogue, block, row, column, height, width):
     activation = epilogue.activation
     stride = epilogue.row_stride
+    source, source_row = block
     out = advance(epilogue.out, row * stride + column)
     if is_row_wise(activation):
         # Blocks of row-wise activations span whole rows.
@@ -147,8 +151,9 @@ def _activate(epilogue, source, source_row, row, column, height, width):
             activate_elements(activation, advance(source, i * source_row), advance(out, i * stride), columns)
 
 
-def _activate_backward(epilogue, source, source_row, row, column, height, width):
+def _activate_backward(epilogue, block, row, column, height, width):
     activation = epilogue.activation
+    source, source_row = block
     stride, saved_stride = epilogue.row_stride, epilogue.saved_row_stride
     saved = advance(epilogue.saved, row * saved_stride + column)
     out = advance(epilogue.out, row * stride + column)
@@ -164,38 +169,42 @@ def _activate_backward(epilogue, source, source_row, row, column, height, width)
             activate_elements_backward(activation, dy, kept, dz, columns)
 
 
-def _update(epilogue, source, source_row, row, column, height, width):
+def _update(epilogue, block, row, column, height, width):
     # Rejected, both measured on 1024-1024-1024-10 and 784-256-128-10: to prefetch parameters and states that no other
     # thread has read under each tile (1 to 3 % slower, Zen 4), and to update sliver by sliver (2 to 6 % slower): whole
     # rows are long enough for the hardware's own prefetching, pieces of 256 bytes are not.
     stride = epilogue.row_stride
-    rows, columns = _runs(height, width, stride, source_row)
+    rows, columns = _runs(height, width, stride, block.row_stride)
     here = row * stride + column
     update_rows(
         epilogue,
         advance(epilogue.parameters, here),
-        source,
+        block.pointer,
         advance(epilogue.state1, here),
         advance(epilogue.state2, here),
         rows,
         columns,
         stride,
-        source_row,
+        block.row_stride,
     )
 
 
+@glue
+def _contested(overwritten, epilogue, row, column):
+    here = advance(overwritten, row * epilogue.row_stride + column)
+    return Rows(here, epilogue.row_stride if epilogue.contested else NOT_CONTESTED)
+
+
 def _contest(epilogue, row, column):
-    stride = epilogue.row_stride
-    return advance(epilogue.out, row * stride + column), stride if epilogue.contested else -1
+    return _contested(epilogue.out, epilogue, row, column)
 
 
 def _contest_update(epilogue, row, column):
-    stride = epilogue.row_stride
-    return advance(epilogue.parameters, row * stride + column), stride if epilogue.contested else -1
+    return _contested(epilogue.parameters, epilogue, row, column)
 
 
 def _no_contest(epilogue, row, column):
-    return epilogue.out, -1
+    return Rows(epilogue.out, NOT_CONTESTED)
 
 
 def _by_type(kinds):

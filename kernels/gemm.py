@@ -7,9 +7,11 @@ inner dimension, then slivers of NR columns and tiles. Threads share out rows or
 dimension is never split between them.
 """
 
+from collections import namedtuple
+
 from .activation import copy_elements
 from .dot import dot_products, dot_scratch, is_narrow
-from .epilogue import contest, finish, landing, needs_whole_rows
+from .epilogue import NOT_CONTESTED, contest, finish, landing, needs_whole_rows
 from .jit import glue, plain
 from .microkernel import (
     DEPTH,
@@ -23,6 +25,7 @@ from .microkernel import (
     tall_tile,
     tile,
 )
+from .operand import Operand, Rows, shifted, shifted_rows, transposed
 from .packing import pack_b
 from .simd import LINE, advance, aligned, constant, itemsize, load, prefetch_to_write, store, vector_lanes
 from .symbols import shared
@@ -136,28 +139,37 @@ def narrow_scratch(m, n):
     return ALIGNMENT_ROOM + min(m, TURNED) * (1 + 2 * n)
 
 
+# Columns of b in slivers of NR: each with contiguous rows, row_stride apart; sliver_stride is from one to the next.
+Slivers = namedtuple("Slivers", "pointer row_stride sliver_stride")
+
+
+@glue
+def sliver_of(b, number):
+    """The Rows of a sliver."""
+    return Rows(advance(b.pointer, number * b.sliver_stride), b.row_stride)
+
+
 @shared
-def multiply_block(m, n, k, a, a_row, a_k, b, b_k, b_sliver, init, init_row, out, out_row, contested, contested_row):
-    """out = init + a @ b for a block: m x k elements of a, slivers of NR columns of b that lie b_sliver apart.
+def multiply_block(m, n, k, a, b, init, out, contested):
+    """out = init + a @ b for a block: m x k elements of the Operand a, Slivers b; init and out are Rows.
 
     The rows are shared evenly among the tiles: 32 rows are 6 6 5 5 5 5, not 6 6 6 6 6 2, since a low tile wastes the
     latency of its few accumulators; 11 11 10 of one vector.
 
-    contested: what the block will overwrite in the end, rows contested_row apart, if other threads have read it;
-    contested_row is -1 if not, or if it has been fetched before. Where two cores share no cache, a line that the other
-    one has read takes 9 ns to write. Fetched under the tile that is being computed, it takes them while the core has
-    other work: steps of 784-256-128-10 on two such cores took 415 us and take 380, of 50-256-128-2 in float64 387 and
-    347, of 1024-1024-1024-10 with Adam 7.4 and 6.9 ms; with a shared cache they take as long as before (Zen 5). On one
-    thread it would cost 4-32-32-1 8 %.
+    contested: Rows of what the block will overwrite in the end, if other threads have read it; the row stride is -1 if
+    not, or if it has been fetched before. Where two cores share no cache, a line that the other one has read takes 9 ns
+    to write. Fetched under the tile that is being computed, it takes them while the core has other work: steps of
+    784-256-128-10 on two such cores took 415 us and take 380, of 50-256-128-2 in float64 387 and 347, of
+    1024-1024-1024-10 with Adam 7.4 and 6.9 ms; with a shared cache they take as long as before (Zen 5). On one thread
+    it would cost 4-32-32-1 8 %.
 
     Rejected: rows of its own for each thread, and copies of what the other needs, which writes a word into each line as
     it reads and so makes it cheap to write again. 50-256-128-2 took 315 us, but 5 % more with a shared cache.
     """
-    nr = panel_columns(b)
-    lanes, line = vector_lanes(b), 64 // itemsize(b)
-    sliver = b
+    nr = panel_columns(b.pointer)
+    lanes, line = vector_lanes(b.pointer), 64 // itemsize(b.pointer)
     for first in range(0, n, nr):
-        columns = min(nr, n - first)
+        columns, right = min(nr, n - first), sliver_of(b, first // nr)
         most = TALL if columns <= lanes else MR
         tiles = (m + most - 1) // most
         height = m // tiles
@@ -165,23 +177,22 @@ def multiply_block(m, n, k, a, a_row, a_k, b, b_k, b_sliver, init, init_row, out
         row = 0
         for t in range(tiles):
             rows = height + (1 if t < higher else 0)
-            here, there = advance(init, row * init_row + first), advance(out, row * out_row + first)
-            left = advance(a, row * a_row)
-            if contested_row >= 0:
+            if contested.row_stride >= 0:
                 for i in range(row, row + rows):
                     for j in range(first, first + columns, line):
-                        prefetch_to_write(contested, i * contested_row + j)
+                        prefetch_to_write(contested.pointer, i * contested.row_stride + j)
+            left = shifted(a, row, 0)
+            here, there = shifted_rows(init, row, first), shifted_rows(out, row, first)
             if columns <= lanes:
-                tall_tile(rows, columns, k, left, a_row, a_k, sliver, b_k, here, init_row, there, out_row)
+                tall_tile(rows, columns, k, left, right, here, there)
             else:
-                tile(rows, columns, k, left, a_row, a_k, sliver, b_k, here, init_row, there, out_row)
+                tile(rows, columns, k, left, right, here, there)
             row += rows
-        sliver = advance(sliver, b_sliver)
 
 
 @shared
-def row_product(n, k, x, x_k, b, b_k, init, out):
-    """out = init + x @ b for one row: memory-bound, so b is read once and in the order in which it lies.
+def row_product(n, k, x, x_k, b, init, out):
+    """out = init + x @ b for one row, b being Rows: memory-bound, so b is read once and in the order in which it lies.
 
     A row of no more columns than a `row_tile` has stays in registers. A wider one grows in L1 by DEPTH rows of b at a
     time; tile after tile instead, each step of k jumped by a whole row of b: 1024-1024-1024-10 took 177 us, now 74 on
@@ -191,18 +202,18 @@ def row_product(n, k, x, x_k, b, b_k, init, out):
     begins anew with every row.
     """
     if n <= row_tile_columns(out):
-        row_tile(1, n, k, x, 0, x_k, b, b_k, init, 0, out, n)
+        row_tile(1, n, k, Operand(x, 0, x_k), b, Rows(init, 0), Rows(out, n))
         return
     copy_elements(init, out, n)
     steps = k - k % DEPTH
     for p in range(0, steps, DEPTH):
-        row_steps(n, advance(x, p * x_k), x_k, advance(b, p * b_k), b_k, out)
+        row_steps(n, advance(x, p * x_k), x_k, shifted_rows(b, p, 0), out)
     for p in range(steps, k):
-        row_step(n, advance(x, p * x_k), x_k, advance(b, p * b_k), b_k, out)
+        row_step(n, advance(x, p * x_k), x_k, shifted_rows(b, p, 0), out)
 
 
 @glue
-def column_product(m, k, a, a_row, a_k, b, b_k, init, out, scratch):
+def column_product(m, k, a, b, b_k, init, out, scratch):
     """out = init + a @ b for a single column: the row b.T @ a.T, in which the lanes are rows of a.
 
     As a column it fills one lane of every vector: 32 x 32 x 1 took 0.40 us so and its weight gradient 0.50.
@@ -212,10 +223,11 @@ def column_product(m, k, a, a_row, a_k, b, b_k, init, out, scratch):
         height = min(MC, m - first)
         for p in range(0, max(k, 1), KC):
             depth = min(KC, k - p)
-            block, block_k, sliver = advance(a, first * a_row + p * a_k), a_k, nr
-            if a_row != 1:
-                pack_b(block, a_k, a_row, depth, height, scratch)
-                block, block_k, sliver = scratch, nr, nr * depth
+            block = shifted(a, first, p)
+            turned = Slivers(block.pointer, a.column_stride, nr)
+            if a.row_stride != 1:
+                pack_b(depth, height, transposed(block), scratch)
+                turned = Slivers(scratch, nr, nr * depth)
             for row in range(0, height, nr):
                 here = first + row
                 row_product(
@@ -223,15 +235,14 @@ def column_product(m, k, a, a_row, a_k, b, b_k, init, out, scratch):
                     depth,
                     advance(b, p * b_k),
                     b_k,
-                    advance(block, (row // nr) * sliver),
-                    block_k,
+                    sliver_of(turned, row // nr),
                     advance(init if p == 0 else out, here),
                     advance(out, here),
                 )
 
 
 @glue
-def narrow_product(a, b, m, n, k, epilogue, scratch):
+def narrow_product(m, n, k, a, b, epilogue, scratch):
     """a @ b for few columns as the transpose of b.T @ a.T; each element is the same chain."""
     size = min(m, TURNED)
     zeros = aligned(scratch)
@@ -241,85 +252,70 @@ def narrow_product(a, b, m, n, k, epilogue, scratch):
         store(zeros, j, constant(0.0, load(zeros, j)))
     for first in range(0, m, size):
         rows = min(size, m - first)
-        out, out_row = landing(epilogue, block, n, first, 0)
+        out = landing(epilogue, block, n, first, 0)
+        columns = Slivers(advance(a.pointer, first), a.column_stride, panel_columns(scratch))
         multiply_block(
-            n,
-            rows,
-            k,
-            b.pointer,
-            b.column_stride,
-            b.row_stride,
-            advance(a.pointer, first),
-            a.column_stride,
-            panel_columns(scratch),
-            zeros,
-            0,
-            turned,
-            rows,
-            turned,
-            -1,
+            n, rows, k, transposed(b), columns, Rows(zeros, 0), Rows(turned, rows), Rows(turned, NOT_CONTESTED)
         )
         for i in range(rows):
             for j in range(n):
-                store(out, i * out_row + j, load(turned, j * rows + i))
-        finish(epilogue, out, out_row, first, 0, rows, n)
+                store(out.pointer, i * out.row_stride + j, load(turned, j * rows + i))
+        finish(epilogue, out, first, 0, rows, n)
 
 
 @glue
-def narrow_layer(a, b, m, n, k, bias, epilogue, scratch):
+def narrow_layer(m, n, k, a, b, bias, epilogue, scratch):
     """Forward through a layer that `is_narrow`: no wider than a sliver, so no thread has some of its columns alone."""
     block = aligned(scratch)
     free = aligned(advance(block, min(m, NARROW_ROWS) * n))
     for row in range(0, m, NARROW_ROWS):
         rows = min(NARROW_ROWS, m - row)
-        out, out_row = landing(epilogue, block, n, row, 0)
-        x = advance(a.pointer, row * a.row_stride)
-        w, w_k, w_n = b.pointer, b.row_stride, b.column_stride
-        dot_products(rows, n, k, x, a.row_stride, a.column_stride, w, w_k, w_n, bias, out, out_row, free)
-        finish(epilogue, out, out_row, row, 0, rows, n)
+        out = landing(epilogue, block, n, row, 0)
+        dot_products(rows, n, k, shifted(a, row, 0), b, bias, out, free)
+        finish(epilogue, out, row, 0, rows, n)
 
 
 @glue
-def linear_product(a, b, m, n, k, bias, epilogue, scratch):
+def linear_product(m, n, k, a, b, bias, epilogue, scratch):
     """Hand the m x n elements of bias + a @ b to the epilogue; scratch holds `linear_scratch` elements."""
-    _product(a, b, m, n, k, bias, True, epilogue, scratch)
+    _product(m, n, k, a, b, bias, True, epilogue, scratch)
 
 
 @glue
-def product(a, b, m, n, k, epilogue, scratch):
+def product(m, n, k, a, b, epilogue, scratch):
     """Hand the m x n elements of a @ b, of Operands, to the epilogue; scratch holds `product_scratch` elements."""
-    _product(a, b, m, n, k, scratch, False, epilogue, scratch)
+    _product(m, n, k, a, b, scratch, False, epilogue, scratch)
 
 
 @shared
-def _product(a, b, m, n, k, bias, has_bias, epilogue, scratch):
+def _product(m, n, k, a, b, bias, has_bias, epilogue, scratch):
     """`linear_product`, or `product` where bias is any pointer: compiled once for both."""
     if has_bias and is_narrow(epilogue.row_stride, k):
-        narrow_layer(a, b, m, n, k, bias, epilogue, scratch)
+        narrow_layer(m, n, k, a, b, bias, epilogue, scratch)
     elif m == 1 and has_bias and b.column_stride == 1:
         # A row forward: 4-32-32-1, its last layer a row too then, took 102 ns so, block by block 196 (Zen 5).
-        out, _ = landing(epilogue, aligned(scratch), n, 0, 0)
-        row_product(n, k, a.pointer, a.column_stride, b.pointer, b.row_stride, bias, out)
-        finish(epilogue, out, n, 0, 0, 1, n)
+        out = landing(epilogue, aligned(scratch), n, 0, 0)
+        row_product(n, k, a.pointer, a.column_stride, Rows(b.pointer, b.row_stride), bias, out.pointer)
+        finish(epilogue, out, 0, 0, 1, n)
     elif n == 1 and epilogue.row_stride == 1:
         # The result's rows lie end to end, in the scratch and in what the epilogue reads too.
         start = aligned(scratch)
         for i in range(m):
             store(start, i, constant(0.0, load(start, i)))
-        out, _ = landing(epilogue, start, 1, 0, 0)
+        out = landing(epilogue, start, 1, 0, 0)
         packed = aligned(advance(start, m))
-        column_product(m, k, a.pointer, a.row_stride, a.column_stride, b.pointer, b.row_stride, start, out, packed)
-        finish(epilogue, out, 1, 0, 0, m, 1)
+        column_product(m, k, a, b.pointer, b.row_stride, start, out.pointer, packed)
+        finish(epilogue, out, 0, 0, m, 1)
     else:
         turns = n <= NARROW and a.row_stride == 1 and m >= panel_columns(scratch) // 4
         if turns and not has_bias and not needs_whole_rows(epilogue):
-            narrow_product(a, b, m, n, k, epilogue, scratch)
+            narrow_product(m, n, k, a, b, epilogue, scratch)
         else:
-            block_product(a, b, m, n, k, bias, has_bias, epilogue, scratch)
+            block_product(m, n, k, a, b, bias, has_bias, epilogue, scratch)
 
 
 @glue
-def block_product(a, b, m, n, k, bias, has_bias, epilogue, scratch):
+def block_product(m, n, k, a, b, bias, has_bias, epilogue, scratch):
     """`_product`, block by block."""
     nr = panel_columns(scratch)
     size = itemsize(scratch)
@@ -336,42 +332,24 @@ def block_product(a, b, m, n, k, bias, has_bias, epilogue, scratch):
     pack_a = a.row_stride == 1 and a.column_stride * size >= PACK_A_BYTES and n > nr
     for column in range(0, n, panel):
         width = min(panel, n - column)
-        source = advance(b.pointer, column * b.column_stride)
-        source_k, source_sliver = b.row_stride, nr
+        source = shifted(b, 0, column)
+        right = Slivers(source.pointer, b.row_stride, nr)
         if pack:
-            pack_b(source, b.row_stride, b.column_stride, k, width, packed)
-            source, source_k, source_sliver = packed, nr, nr * k
+            pack_b(k, width, source, packed)
+            right = Slivers(packed, nr, nr * k)
         for row in range(0, m, MC):
             height = min(MC, m - row)
-            out, out_row = landing(epilogue, block, width, row, column)
-            contested, contested_row = contest(epilogue, row, column)
+            out = landing(epilogue, block, width, row, column)
+            init, contested = Rows(advance(bias, column) if has_bias else zeros, 0), contest(epilogue, row, column)
             for inner_first in range(0, max(k, 1), KC):
-                init, init_row = out, out_row
-                if inner_first == 0:
-                    init, init_row = advance(bias, column) if has_bias else zeros, 0
                 depth = min(KC, k - inner_first)
-                block_a = advance(a.pointer, row * a.row_stride + inner_first * a.column_stride)
-                block_a_k = a.column_stride
+                left = shifted(a, row, inner_first)
                 if pack_a:
-                    block_a_k = copied_row(height, size)
+                    copied = Operand(packed_a, 1, copied_row(height, size))
                     for p in range(depth):
-                        copy_elements(advance(block_a, p * a.column_stride), advance(packed_a, p * block_a_k), height)
-                    block_a = packed_a
-                multiply_block(
-                    height,
-                    width,
-                    depth,
-                    block_a,
-                    a.row_stride,
-                    block_a_k,
-                    advance(source, inner_first * source_k),
-                    source_k,
-                    source_sliver,
-                    init,
-                    init_row,
-                    out,
-                    out_row,
-                    contested,
-                    contested_row if inner_first == 0 else -1,
-                )
-            finish(epilogue, out, out_row, row, column, height, width)
+                        copy_elements(shifted(left, 0, p).pointer, shifted(copied, 0, p).pointer, height)
+                    left = copied
+                deeper = Slivers(advance(right.pointer, inner_first * right.row_stride), *right[1:])
+                multiply_block(height, width, depth, left, deeper, init, out, contested)
+                init, contested = out, Rows(contested.pointer, NOT_CONTESTED)
+            finish(epilogue, out, row, column, height, width)

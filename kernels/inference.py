@@ -4,6 +4,8 @@ Rows go through the layers in blocks, small enough that a block's activations ar
 reads them. Nothing is kept for a backward pass: that forward is in passes.py.
 """
 
+from collections import namedtuple
+
 import numpy as np
 from numba import carray, int64, intp, types
 
@@ -14,7 +16,7 @@ from .launch import run
 from .layout import ROWS, inference_workspace, layer_scratch, threads_that_fit
 from .lock import let_lock_go, take_lock
 from .microkernel import panel_columns
-from .operand import Operand, operand, shifted
+from .operand import Operand, Rows, operand, shifted
 from .plan import planned_array, planned_table, spans
 from .simd import address_of, advance, flat_pointer, itemsize, pointer_to
 from .table import ACTIVATION, BIAS, IN, NUMBERS, OUT, TABLE_COLUMNS, weights_of, widest
@@ -33,15 +35,14 @@ def forward_layer(table, layer, parameters, x, m, first, last, out, buffer, scra
     """Columns first..last of a layer's result for m rows; x is an Operand, out begins at the result's first column."""
     n, k = table[layer, OUT], table[layer, IN]
     linear_cell(
+        m,
+        last - first,
+        k,
         x,
         shifted(weights_of(table, layer, parameters), 0, first),
         advance(parameters, table[layer, BIAS] + first),
         table[layer, ACTIVATION],
-        m,
-        k,
-        last - first,
-        advance(out, first),
-        n,
+        Rows(advance(out, first), n),
         buffer,
         scratch,
     )
@@ -67,40 +68,52 @@ def forward_rows(table, parameters, x, first, last, out, workspace):
             source = Operand(target, n, 1)
 
 
-def forward_types(t):
-    """table, parameters; addresses of statistics and x, x's strides; rows, out, workspace, its size, layer."""
-    return int64[:, ::1], t[::1], intp, intp, intp, intp, intp, intp, intp, intp, intp
+# What workers of a forward pass are given: two arrays, and addresses of statistics, or 0, and of all else, which are
+# fewer numbers than arrays would be. size: elements of the workspace.
+Inputs = namedtuple("Inputs", "table parameters statistics x row_stride column_stride rows out workspace size")
+
+
+def inputs_type(t):
+    """The type of `Inputs` of an element type."""
+    return types.NamedTuple((int64[:, ::1], t[::1], *[intp] * 8), Inputs)
 
 
 @glue
-def forward_arguments(table, parameters, statistics, x, rows, out, workspace, size):
-    """A worker's arguments from an Operand and pointers: fewer than arrays would be, and a sample is a row."""
-    return (
-        table,
-        parameters,
-        statistics,
-        address_of(x.pointer),
-        x.row_stride,
-        x.column_stride,
-        rows,
-        address_of(out),
-        address_of(workspace),
-        size,
+def forward_inputs(table, parameters, statistics, x, rows, out, workspace, size):
+    """The Inputs from an Operand and pointers."""
+    return Inputs(
+        table=table,
+        parameters=parameters,
+        statistics=statistics,
+        x=address_of(x.pointer),
+        row_stride=x.row_stride,
+        column_stride=x.column_stride,
+        rows=rows,
+        out=address_of(out),
+        workspace=address_of(workspace),
+        size=size,
     )
 
 
-@worker(lambda t: (*forward_types(t), intp, intp))
-def forward_worker(table, parameters, statistics, x, x_row, x_column, rows, out, workspace, size, layer, index, parts):
-    """One thread's rows, with its part of the workspace; some arguments are there for other workers' sake."""
-    forward_rows(
-        table,
-        flat_pointer(parameters),
-        Operand(pointer_to(x, parameters), x_row, x_column),
-        part(rows, index, parts),
-        part(rows, index + 1, parts),
-        pointer_to(out, parameters),
-        advance(pointer_to(workspace, parameters), index * (size // parts)),
-    )
+@glue
+def operand_of(inputs):
+    """The Operand x."""
+    return Operand(pointer_to(inputs.x, inputs.parameters), inputs.row_stride, inputs.column_stride)
+
+
+@glue
+def pointers_of(inputs, index, parts):
+    """Where one thread's part of the workspace and the result of all rows lie."""
+    workspace = pointer_to(inputs.workspace, inputs.parameters)
+    return advance(workspace, index * (inputs.size // parts)), pointer_to(inputs.out, inputs.parameters)
+
+
+@worker(lambda t: (inputs_type(t), intp, intp, intp))
+def forward_worker(inputs, layer, index, parts):
+    """One thread's rows, with its part of the workspace; `layer` is there for the other worker's sake."""
+    first, last = part(inputs.rows, index, parts), part(inputs.rows, index + 1, parts)
+    workspace, out = pointers_of(inputs, index, parts)
+    forward_rows(inputs.table, flat_pointer(inputs.parameters), operand_of(inputs), first, last, out, workspace)
 
 
 find_forward = finder(forward_worker)
@@ -112,16 +125,17 @@ def sample_worker(table, layers, parameters, x, x_step, out, workspace):
     forward_rows(carray(table, (layers, TABLE_COLUMNS)), parameters, Operand(x, 0, x_step), 0, 1, out, workspace)
 
 
-@worker(lambda t: (*forward_types(t), intp, intp))
-def layer_worker(table, parameters, statistics, x, x_row, x_column, m, out, workspace, size, layer, index, parts):
+@worker(lambda t: (inputs_type(t), intp, intp, intp))
+def layer_worker(inputs, layer, index, parts):
     """One thread's columns of one layer, for a batch of too few rows to share; threads have one part of workspace."""
+    table, m = inputs.table, inputs.rows
     layers, width = table.shape[0], widest(table)
-    p = pointer_to(workspace, parameters)
+    p, out = pointers_of(inputs, 0, 1)
     n, k = table[layer, OUT], table[layer, IN]
-    source = Operand(pointer_to(x, parameters), x_row, x_column)
+    source = operand_of(inputs)
     if layer > 0:
         source = Operand(advance(p, (1 - (layer & 1)) * m * width), k, 1)
-    target = pointer_to(out, parameters) if layer == layers - 1 else advance(p, (layer & 1) * m * width)
+    target = out if layer == layers - 1 else advance(p, (layer & 1) * m * width)
     nr = panel_columns(p)
     slivers = (n + nr - 1) // nr
     first, last = part(slivers, index, parts) * nr, min(n, part(slivers, index + 1, parts) * nr)
@@ -131,7 +145,7 @@ def layer_worker(table, parameters, statistics, x, x_row, x_column, m, out, work
     if last > first:
         buffer = advance(p, 2 * m * width)
         scratch = advance(buffer, width + index * layer_scratch(table, itemsize(p), nr))
-        forward_layer(table, layer, flat_pointer(parameters), source, m, first, last, target, buffer, scratch)
+        forward_layer(table, layer, flat_pointer(inputs.parameters), source, m, first, last, target, buffer, scratch)
 
 
 @kernel
@@ -156,13 +170,12 @@ def plan_of(rows_address, layer_address, table, parameters, workspace, threads, 
 
 @glue
 def _planned(plan, x, out):
-    """The numbers of a plan, and the arguments of its workers but for the layer."""
+    """The numbers of a plan, and the Inputs of its workers."""
     numbers = carray(pointer_to(plan, NUMBERS), PLAN_SIZE)
     table, parameters = planned_table(numbers, TABLE_AT), planned_array(numbers, PARAMETERS_AT, out)
     workspace, size = pointer_to(numbers[WORKSPACE_AT], out), numbers[WORKSPACE_AT + 1]
     source, target, statistics = operand(x), flat_pointer(out), numbers[STATISTICS_AT]
-    arguments = forward_arguments(table, parameters, statistics, source, x.shape[0], target, workspace, size)
-    return numbers, table, arguments
+    return numbers, forward_inputs(table, parameters, statistics, source, x.shape[0], target, workspace, size)
 
 
 def _signature(t):
@@ -172,9 +185,9 @@ def _signature(t):
 @driver(_signature, nogil=False)
 def forward_planned(plan, x, out):
     """out = network(x) on this thread; plan: the address of the array from `plain_forward_plan`."""
-    numbers, _, arguments = _planned(plan, x, out)
+    numbers, inputs = _planned(plan, x, out)
     state = let_lock_go(x.shape[0] * numbers[PARAMETERS_AT + 1])
-    call(numbers[ROWS_WORKER], (*arguments, 0, 0, 1))
+    call(numbers[ROWS_WORKER], (inputs, 0, 0, 1))
     take_lock(state)
 
 
@@ -184,14 +197,14 @@ def forward_shared(plan, x, out):
 
     A kernel of its own, for who needs no threads need not wait for its compilation.
     """
-    numbers, table, arguments = _planned(plan, x, out)
-    threads = numbers[THREADS]
+    numbers, inputs = _planned(plan, x, out)
+    table, threads = inputs.table, numbers[THREADS]
     by_rows = x.shape[0] > FEW_ROWS or numbers[LAYER_WORKER] == 0
     # One launch in the source: each one would be compiled, for a third of a second.
     for layer in range(1 if by_rows else table.shape[0]):
         work = x.shape[0] * table[layer, IN] * table[layer, OUT]
         count = threads if by_rows else min(threads, max(1, work // grain_of(x.shape[0], out.itemsize)))
-        run(numbers[ROWS_WORKER if by_rows else LAYER_WORKER], (*arguments, layer), count)
+        run(numbers[ROWS_WORKER if by_rows else LAYER_WORKER], (inputs, layer), count)
 
 
 def forward_driver(threads, dtype):

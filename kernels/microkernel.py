@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import plain
-from .simd import IS_ARM, VECTOR_BYTES
+from .simd import IS_ARM, VECTOR_BYTES, refuse_several_dtypes
 from .vector import Vector, intrinsic_function, llvm_type, masked_load, masked_store
 
 # Register tile: MR rows of NV vectors. On AVX-512 (and NEON, 32 registers as well) 6 x 4 accumulators, four vectors
@@ -107,8 +107,10 @@ class Emitter:
             else:
                 masked_store(self.builder, value, where, self.align, flags)
 
-    def tile(self, rows, vectors, full, k, a, a_row, a_k, b, b_k, init, init_row, out, out_row):
+    def tile(self, rows, vectors, full, k, a, b, init, out):
+        """a: (pointer, row stride, column stride), the others (pointer, row stride)."""
         builder = self.builder
+        (a, a_row, a_k), (b, b_k), (init, init_row), (out, out_row) = a, b, init, out
         mask = None if full else self.mask(vectors)
         row = lambda p, stride, i: builder.gep(p, [builder.mul(stride, INDEX(i))])
         start = [self.load(row(init, init_row, i), vectors, mask) for i in range(rows)]
@@ -156,14 +158,14 @@ def _tile_of(heights, widest, twins_from, name, doc):
     Widths from `twins_from` on have a twin without masks, for columns that fill their vectors.
     """
 
-    def tile(typingctx, rows, columns, k, a, a_row, a_k, b, b_k, init, init_row, out, out_row):
-        index = types.intp
-        scalar = out.dtype
-        p = types.CPointer(scalar)
-        sig = types.void(index, index, index, p, index, index, p, index, p, index, p, index)
+    def tile(typingctx, rows, columns, k, a, b, init, out):
+        refuse_several_dtypes(*(operand.types[0] for operand in (a, b, init, out)))
+        scalar = out.types[0].dtype
+        sig = types.void(*map(types.unliteral, (rows, columns, k, a, b, init, out)))
 
         def codegen(context, builder, signature, args):
-            rows, columns, *operands = args
+            rows, columns, k, *operands = args
+            operands = k, *(cgutils.unpack_tuple(builder, operand) for operand in operands)
             emitter = Emitter(builder, scalar, columns)
             width = INDEX(emitter.width)
             vectors = builder.sdiv(builder.add(columns, builder.sub(width, INDEX(1))), width)
@@ -196,7 +198,7 @@ tile = _tile_of(
     NV,
     NV if MASKS_COST else NV + 1,
     "tile",
-    """One tile. Strides are in elements: a[i * a_row + k * a_k], b[k * b_k + j], init and out likewise by row.
+    """One tile: rows x columns of out, k x columns of b, an Operand a; b, init and out are Rows.
 
     init may be out (carry on) and may have a row stride of 0 (the same row, such as a bias, for every row).
     """,
@@ -206,14 +208,15 @@ row_tile = _tile_of(1, ROW_NV, 1, "row_tile", "`tile` for one row of up to `row_
 
 
 def _row_steps_of(depth):
-    """An intrinsic: out[j] += sum over p < depth of x[p * x_k] * b[p * b_k + j], one chain in the order of p."""
+    """An intrinsic: out[j] += sum over p < depth of x[p * x_k] * b[p, j], b being Rows: one chain in the order of p."""
 
-    def row_steps(typingctx, n, x, x_k, b, b_k, out):
-        index, p = types.intp, types.CPointer(out.dtype)
-        sig = types.void(index, p, index, p, index, p)
+    def row_steps(typingctx, n, x, x_k, b, out):
+        refuse_several_dtypes(x, b.types[0], out)
+        sig = types.void(*map(types.unliteral, (n, x, x_k, b, out)))
 
         def codegen(context, builder, signature, args):
-            n, x, x_k, b, b_k, out = args
+            n, x, x_k, b, out = args
+            b, b_k = cgutils.unpack_tuple(builder, b)
             emitter = Emitter(builder, signature.args[1].dtype, n)
             at = lambda p, stride, i: builder.gep(p, [builder.mul(stride, INDEX(i))])
             factors = [emitter.splat(builder.load(at(x, x_k, i)), emitter.vector) for i in range(depth)]

@@ -9,11 +9,11 @@ from numba import carray, intp, types
 from .activation import IDENTITY
 from .dense import linear_cell
 from .epilogue import activate_rows
-from .inference import forward_driver, forward_types, plain_forward_plan, plan_of
+from .inference import forward_driver, inputs_type, operand_of, plain_forward_plan, plan_of, pointers_of
 from .jit import glue, kernel, serial_in_njit
 from .layout import ROWS, inference_workspace, threads_that_fit
 from .normalization import LAYER, apply_running, normalize_rows, scale_and_shift
-from .operand import Operand, operand, shifted
+from .operand import Operand, Rows, operand, shifted
 from .simd import advance, flat_pointer, pointer_to
 from .standardization import standardized_rows
 from .table import (
@@ -51,15 +51,14 @@ def normalized_forward_rows(table, parameters, statistics, x, first, last, out, 
             if layer == layers - 1:
                 target = advance(out, row * n)
             linear_cell(
+                m,
+                n,
+                table[layer, IN],
                 source,
                 weights_of(table, layer, parameters),
                 advance(parameters, table[layer, BIAS]),
                 IDENTITY if normalization > 0 else activation,
-                m,
-                table[layer, IN],
-                n,
-                target,
-                n,
+                Rows(target, n),
                 buffer,
                 scratch,
             )
@@ -77,20 +76,19 @@ def normalized_forward_rows(table, parameters, statistics, x, first, last, out, 
             source = Operand(target, n, 1)
 
 
-@worker(lambda t: (*forward_types(t), intp, intp))
-def normalized_forward_worker(
-    table, parameters, statistics, x, x_row, x_column, rows, out, workspace, size, layer, index, parts
-):
-    """One thread's rows, with its part of the workspace."""
+@worker(lambda t: (inputs_type(t), intp, intp, intp))
+def normalized_forward_worker(inputs, layer, index, parts):
+    """One thread's rows, with its part of the workspace; `layer` as in `forward_worker`."""
+    workspace, out = pointers_of(inputs, index, parts)
     normalized_forward_rows(
-        table,
-        flat_pointer(parameters),
-        pointer_to(statistics, parameters),
-        Operand(pointer_to(x, parameters), x_row, x_column),
-        part(rows, index, parts),
-        part(rows, index + 1, parts),
-        pointer_to(out, parameters),
-        advance(pointer_to(workspace, parameters), index * (size // parts)),
+        inputs.table,
+        flat_pointer(inputs.parameters),
+        pointer_to(inputs.statistics, inputs.parameters),
+        operand_of(inputs),
+        part(inputs.rows, index, parts),
+        part(inputs.rows, index + 1, parts),
+        out,
+        workspace,
     )
 
 

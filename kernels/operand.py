@@ -7,6 +7,8 @@ from .simd import advance, flat_pointer, pointer
 
 # Element (i, j) of a matrix lies i * row_stride + j * column_stride elements after the pointer.
 Operand = namedtuple("Operand", "pointer row_stride column_stride")
+# One whose rows are contiguous: column_stride is 1.
+Rows = namedtuple("Rows", "pointer row_stride")
 
 
 @glue
@@ -25,6 +27,12 @@ def rows_of(array):
 @glue
 def transposed(a):
     return Operand(a.pointer, a.column_stride, a.row_stride)
+
+
+@glue
+def shifted_rows(a, row, column):
+    """`shifted` of Rows."""
+    return Rows(advance(a.pointer, row * a.row_stride + column), a.row_stride)
 
 
 @glue

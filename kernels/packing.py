@@ -19,17 +19,18 @@ def _pack_elements(source, row_stride, column_stride, first, last, first_column,
 
 
 @shared
-def pack_b(b, row_stride, column_stride, k, n, packed):
-    """Pack k x n elements of b, b[p, j] = b[p * row_stride + j * column_stride]; the last sliver is not padded.
+def pack_b(k, n, b, packed):
+    """Pack k x n elements of the Operand b; the last sliver is not padded.
 
     Whole rows of a sliver are copied as vectors. Where the columns lie contiguous instead, squares are transposed in
     registers.
     """
     nr = panel_columns(packed)
     lanes = vector_lanes(packed)
+    row_stride, column_stride = b.row_stride, b.column_stride
     for first in range(0, n, nr):
         sliver = advance(packed, first * k)
-        source = advance(b, first * column_stride)
+        source = advance(b.pointer, first * column_stride)
         columns = min(nr, n - first)
         rows_done, columns_done = 0, 0
         if column_stride == 1 and columns == nr:

@@ -8,7 +8,7 @@ from .gemm import linear_product, product
 from .jit import glue
 from .layout import rows_at
 from .loss import Batch, loss_rows, terms_count
-from .operand import Operand, shifted, transposed
+from .operand import Operand, Rows, shifted, transposed
 from .simd import advance
 from .step import dz_of, outputs_of, saved_of
 from .table import ACTIVATION, BIAS, IN, OUT, RECORD, Z_RECORD, weights_of
@@ -25,7 +25,7 @@ def forward_saving(step, row, m, buffer, scratch):
         z = rows_at(step.z, step.rows, max(z_record, 0), layer, row, n)
         epilogue = Activate(activation, target, n, z_record >= 0, z, buffer, step.contested)
         weight, bias = weights_of(table, layer, parameters), advance(parameters, table[layer, BIAS])
-        linear_product(source, weight, m, n, table[layer, IN], bias, epilogue, scratch)
+        linear_product(m, n, table[layer, IN], source, weight, bias, epilogue, scratch)
         source = Operand(target, n, 1)
 
 
@@ -54,7 +54,7 @@ def backward_output(step, dy, row, m, saved_per_row):
     n, activation = step.table[last, OUT], step.table[last, ACTIVATION]
     dz = dz_of(step, last, row)
     saved = saved_of(step, last, row)
-    finish(ActivateBackward(activation, saved, n if saved_per_row else 0, dz, n, False), dy, n, 0, 0, m, n)
+    finish(ActivateBackward(activation, saved, n if saved_per_row else 0, dz, n, False), Rows(dy, n), 0, 0, m, n)
 
 
 @glue
@@ -67,4 +67,4 @@ def backward_hidden(step, row, m, saved_per_row, scratch):
         saved = saved_of(step, layer - 1, row)
         epilogue = ActivateBackward(activation, saved, k if saved_per_row else 0, below, k, step.contested)
         dz = Operand(dz_of(step, layer, row), n, 1)
-        product(dz, transposed(weights_of(table, layer, step.parameters)), m, k, n, epilogue, scratch)
+        product(m, k, n, dz, transposed(weights_of(table, layer, step.parameters)), epilogue, scratch)

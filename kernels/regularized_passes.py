@@ -72,7 +72,7 @@ def forward_until(step, regular, row, m, layer, stops, buffer, scratch):
         if normalization > 0:
             target = extra_at(step, regular, layer, NORMALIZED, row)
         weight, bias = weights_of(table, layer, step.parameters), advance(step.parameters, table[layer, BIAS])
-        linear_product(shifted(source, row, 0), weight, m, n, table[layer, IN], bias, Store(target, n), scratch)
+        linear_product(m, n, table[layer, IN], shifted(source, row, 0), weight, bias, Store(target, n), scratch)
         if stops and normalization == BATCH:
             break
     return layer
@@ -149,5 +149,5 @@ def backward_until(step, regular, row, m, layer, begun, saved_per_row, stops, bu
             break
         below = upper_gradient(step, regular, layer - 1, row)
         dz, weight = Operand(dz_of(step, layer, row), n, 1), weights_of(table, layer, step.parameters)
-        product(dz, transposed(weight), m, k, n, Store(below, k), scratch)
+        product(m, k, n, dz, transposed(weight), Store(below, k), scratch)
         layer -= 1

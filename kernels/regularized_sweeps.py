@@ -140,13 +140,13 @@ def _sweep_scales(step, regular, sink, index, parts, scratch):
         if table[layer, NORMALIZATION] > 0 and end > begin:
             scales = moved(sink, table[layer, SCALE] + begin, n)
             shifts = moved(sink, table[layer, SCALE] + n + begin, n)
-            dscale, _ = landing(scales, scratch, n, 0, 0)
-            dshift, _ = landing(shifts, advance(scratch, n), n, 0, 0)
+            dscale = landing(scales, scratch, n, 0, 0)
+            dshift = landing(shifts, advance(scratch, n), n, 0, 0)
             du = extra_at(step, regular, layer, DU, 0)
             normalized = extra_at(step, regular, layer, NORMALIZED, 0)
-            parameter_sums(du, normalized, step.rows, n, begin, end, dscale, dshift)
-            finish(scales, dscale, n, 0, 0, 1, end - begin)
-            finish(shifts, dshift, n, 0, 0, 1, end - begin)
+            parameter_sums(du, normalized, step.rows, n, begin, end, dscale.pointer, dshift.pointer)
+            finish(scales, dscale, 0, 0, 1, end - begin)
+            finish(shifts, dshift, 0, 0, 1, end - begin)
 
 
 @worker(lambda t: (given_type(t), t[::1], intp, intp))

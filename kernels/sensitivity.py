@@ -29,7 +29,7 @@ def input_gradient(step, row, m, dx, scratch):
     """From dz of the first layer to the gradient with respect to the input, m contiguous rows at dx."""
     n, k = step.table[0, OUT], step.table[0, IN]
     dz, weight = Operand(dz_of(step, 0, row), n, 1), weights_of(step.table, 0, step.parameters)
-    product(dz, transposed(weight), m, k, n, Store(dx, k), scratch)
+    product(m, k, n, dz, transposed(weight), Store(dx, k), scratch)
 
 
 @glue

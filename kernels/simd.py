@@ -84,12 +84,17 @@ def keep_alive(typingctx, array):
     return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
 
 
+def refuse_several_dtypes(*kinds):
+    """Raise TypingError if arrays or pointers of these types have elements of several."""
+    dtypes = [str(getattr(kind, "dtype", kind)) for kind in kinds]
+    if len(set(dtypes)) > 1:
+        raise TypingError(f"expected arrays of one dtype, got {', '.join(dtypes)}")
+
+
 @intrinsic
 def one_dtype(typingctx, arrays):
     """Refuse, when compiling, a tuple of arrays of several dtypes: a worker would read some as what they are not."""
-    dtypes = [str(getattr(array, "dtype", array)) for array in arrays]
-    if len(set(dtypes)) > 1:
-        raise TypingError(f"expected arrays of one dtype, got {', '.join(dtypes)}")
+    refuse_several_dtypes(*arrays)
     return types.void(arrays), lambda context, builder, signature, args: context.get_dummy_value()
 
 

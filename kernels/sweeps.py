@@ -63,9 +63,9 @@ def sweep_weights(step, sink, bias_sink, index, parts, scratch):
         if last == k + 1:
             last = k
             bias = moved(bias_sink, table[layer, BIAS], n)
-            sums, _ = landing(bias, scratch, n, 0, 0)
-            column_sums(dz, step.rows, n, sums)
-            finish(bias, sums, n, 0, 0, 1, n)
+            sums = landing(bias, scratch, n, 0, 0)
+            column_sums(dz, step.rows, n, sums.pointer)
+            finish(bias, sums, 0, 0, 1, n)
         if last > first:
             source = step.x
             if layer > 0:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import callbacks, initializers, other_names
+from fastnn import hooks, initializers, other_names
 from fastnn.kernels.codes import Activation, Loss, Normalization, Optimizer
 
 X, Y = np.zeros((4, 2)), np.zeros(4)
@@ -62,7 +62,7 @@ def test_where_nothing_is_meant_nothing_is_told(value):
 
 def test_the_table_leads_to_names_that_there_are_from_names_that_there_are_not():
     names = {member.name.lower() for enum in ENUMS for member in enum}
-    names |= {"accuracy", "val_accuracy", *initializers.__all__, *callbacks.HOOKS}
+    names |= {"accuracy", "val_accuracy", *initializers.__all__, *hooks.HOOKS}
     for other, meant in other_names._MEANT.items():
         assert other not in names
         assert set(meant.split()) <= names

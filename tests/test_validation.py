@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 import fastnn
-from fastnn import validation
+from fastnn import arguments, validation
 from fastnn.kernels.codes import Loss
 
 
@@ -190,30 +190,30 @@ def test_results_need_the_right_memory():
 
 def test_numbers_name_argument_expected_and_got():
     with pytest.raises(TypeError, match=r"n: expected a whole number, got 1.5"):
-        validation.whole_number(1.5, "n", 1)
+        arguments.whole_number(1.5, "n", 1)
     with pytest.raises(TypeError, match=r"n: expected a whole number, got True"):
-        validation.whole_number(True, "n", 1)
+        arguments.whole_number(True, "n", 1)
     with pytest.raises(ValueError, match=r"n: expected at least 1, got 0"):
-        validation.whole_number(np.int64(0), "n", 1)
+        arguments.whole_number(np.int64(0), "n", 1)
     with pytest.raises(ValueError, match=r"r: expected a finite number of at least 0 and below 1, got 1.0"):
-        validation.real_number(1.0, "r", 0, below=1)
+        arguments.real_number(1.0, "r", 0, below=1)
     with pytest.raises(ValueError, match=r"r: expected a finite number above 0, got 0"):
-        validation.real_number(0, "r", 0, above=True)
+        arguments.real_number(0, "r", 0, above=True)
     with pytest.raises(ValueError, match=r"r: expected a finite number, got nan"):
-        validation.real_number(math.nan, "r")
+        arguments.real_number(math.nan, "r")
     with pytest.raises(TypeError, match=r"r: expected a real number, got '1'"):
-        validation.real_number("1", "r")
+        arguments.real_number("1", "r")
     with pytest.raises(ValueError, match=r"seed: expected below 2\*\*64"):
-        validation.seed_number(2**64)
+        arguments.seed_number(2**64)
 
 
 @pytest.mark.parametrize("bad", ["float16", ">f4", "nonsense", None, int, {"a": 1}])
 def test_dtypes_other_than_two_are_refused(bad):
     if bad == ">f4":  # byte order belongs to the user's data, not to a model: the native twin is meant
-        assert validation.float_dtype(bad) is np.dtype(np.float32)
+        assert arguments.float_dtype(bad) is np.dtype(np.float32)
         return
     with pytest.raises(ValueError, match="dtype: expected float32 or float64, got "):
-        validation.float_dtype(bad)
+        arguments.float_dtype(bad)
 
 
 @pytest.mark.parametrize(
