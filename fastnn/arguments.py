@@ -89,6 +89,14 @@ def real_number(value, name, least=-math.inf, *, above=False, below=math.inf):
     return number
 
 
+def user_number(value, message):
+    """What a function of the user's returned, as a float, nan and inf too; an array of one number is one."""
+    try:
+        return float(value.item() if isinstance(value, np.ndarray) and value.size == 1 else value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{message}, got {shown(value)}") from None
+
+
 def flag(value, name):
     """A Python bool."""
     if not isinstance(value, (bool, np.bool_)):

@@ -43,16 +43,16 @@ def monitored(history, name):
     return history.metrics[name][-1]
 
 
-def _with_monitor(callback, state):
-    """A state, with what its numbers are of."""
-    return state | {"monitor": callback.monitor, "mode": callback.mode}
+def _with_monitor(watcher, state):
+    """A state, with what its numbers are of; watcher: what has a monitor and its mode."""
+    return state | {"monitor": watcher.monitor, "mode": watcher.mode}
 
 
-def _of_monitor(callback, state):
+def _of_monitor(callback, watcher, state):
     """The state without that; ValueError if it is one of other numbers. Those of earlier versions do not say."""
     state = dict(state)
     for name in ("monitor", "mode"):
-        now = getattr(callback, name)
+        now = getattr(watcher, name)
         before = state.pop(name, now)
         if before != now:
             kind = type(callback).__name__
@@ -169,7 +169,7 @@ class EarlyStopping:
 
     def load_state_dict(self, state):
         """Go on as the callback that had this state."""
-        self._state = self._State(**_of_monitor(self, state))
+        self._state = self._State(**_of_monitor(self, self, state))
 
     def __repr__(self):
         return _settings(self, "monitor", "patience", "min_delta", "mode", "baseline", "restore_best")
@@ -285,7 +285,7 @@ class Checkpoint:
 
     def load_state_dict(self, state):
         """Go on as the callback that had this state."""
-        state = _of_monitor(self, state)
+        state = _of_monitor(self, self, state)
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         if state["last"] is not None:
             self._last = state["last"]
@@ -370,11 +370,16 @@ class LearningRateScheduler:
         """What a schedule that waits for plateaus has seen."""
         if self._plateau is None:
             return {}
-        return {"epoch": self._plateau[0], "plateau": self._plateau[1]._asdict()}
+        return _with_monitor(self.schedule, {"epoch": self._plateau[0], "plateau": self._plateau[1]._asdict()})
 
     def load_state_dict(self, state):
         """Go on as the callback that had this state."""
-        if state:
+        waits = isinstance(self.schedule, ReduceOnPlateau)
+        if waits != bool(state):
+            expected = "another schedule than ReduceOnPlateau" if waits else "ReduceOnPlateau"
+            raise ValueError(f"callbacks: expected {expected}, as in the fit, got {shown(self.schedule)}")
+        if waits:
+            state = _of_monitor(self, self.schedule, state)
             self._plateau = state["epoch"], ReduceOnPlateau.State(**state["plateau"])
 
     def __repr__(self):

@@ -54,14 +54,28 @@ def _decode(value, tensors):
     return [_decode(part, tensors) for part in value] if isinstance(value, list) else value
 
 
-def _fields(thing):
-    """A loss or an optimizer by its name and its fields; of a user's own loss the name alone."""
-    return {"name": thing.name} | ({} if isinstance(thing, losses.Custom) else dataclasses.asdict(thing))
+def _fields(thing, own):
+    """A loss or an optimizer by its name and its fields; without them if it is the user's own, of some name."""
+    return {"name": thing.name} | ({"own": own} if own else dataclasses.asdict(thing))
 
 
 def _from_fields(get, fields):
     fields = dict(fields)
     return type(get(fields.pop("name")))(**fields)
+
+
+def _own_class(optimizer):
+    """The name of a class of the user's, or None."""
+    kind = type(optimizer)
+    return None if kind is type(optimizers.get(optimizer.code)) else kind.__name__
+
+
+def _checked_own(given, own, name, path, expected):
+    """Refuse a loss or an optimizer that is missing, or one too many; own: what the file says of one it cannot hold."""
+    if own and given is None:
+        raise ValueError(f"{name}: expected {expected} that {path} was trained with, which a file cannot hold")
+    if not own and given is not None:
+        raise ValueError(f"{name}: expected None, since {path} was trained with one of fastnn's, got {shown(given)}")
 
 
 def _check_metrics(epochs, metrics):
@@ -83,8 +97,8 @@ def write_checkpoint(trainer, path):
     if history is not None:
         _check_metrics(history.epochs, history.metrics)
     record = {
-        "loss": _fields(trainer.loss),
-        "optimizer": _fields(trainer.optimizer),
+        "loss": _fields(trainer.loss, trainer.loss.custom),
+        "optimizer": _fields(trainer.optimizer, _own_class(trainer.optimizer)),
         "seed": trainer.seed,
         "moments": trainer.moments,
         "steps": trainer.steps,
@@ -104,26 +118,26 @@ def _readable(path):
         raise ValueError(f"{path}: training: cannot be read: {shown(error)}") from error
 
 
-def read_checkpoint(kind, path, loss):
+def read_checkpoint(kind, path, loss, optimizer):
     """Read a trainer of that kind, `Trainer` or its subclass; see `Trainer.restore`."""
     net, text, tensors = read_file(path)
     if text is None:
         raise ValueError(f"{path}: a model without a training; fastnn.load reads it")
     with _readable(path):
         record = _decode(json.loads(text), tensors)
-        custom = record["loss"]["name"] == losses.Custom.name
-    if custom and loss is None:
-        raise ValueError(f"loss: expected the function that {path} was trained with, which a file cannot hold")
-    if not custom and loss is not None:
-        raise ValueError(f"loss: expected None, since {path} was trained with one of fastnn's, got {shown(loss)}")
+        custom, own = record["loss"]["name"] == losses.Custom.name, record["optimizer"].get("own")
+        code = optimizers.get(record["optimizer"]["name"]).code
+    _checked_own(loss, custom, "loss", path, "the function")
     loss = losses.get(loss) if custom else None
     if custom and not loss.custom:
         raise ValueError(f"loss: expected the function that {path} was trained with, got {shown(loss)}")
+    _checked_own(optimizer, own, "optimizer", path, f"the {shown(own)}")
+    optimizer = optimizers.get(optimizer) if own else None
+    if own and optimizer.code != code:
+        raise ValueError(f"optimizer: expected the {shown(own)} that {path} was trained with, got {shown(optimizer)}")
     with _readable(path):
-        loss, optimizer = (
-            loss or _from_fields(losses.get, record["loss"]),
-            _from_fields(optimizers.get, record["optimizer"]),
-        )
+        loss = loss or _from_fields(losses.get, record["loss"])
+        optimizer = optimizer or _from_fields(optimizers.get, record["optimizer"])
         trainer = kind(net, loss, optimizer, seed=seed_number(record["seed"]))
         history = None if record["history"] is None else _history(**record["history"])
         position = None if record["position"] is None else _position(**record["position"])

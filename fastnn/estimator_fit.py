@@ -97,8 +97,10 @@ class EstimatorFit:
 
     def _call(self, hook):
         said = [call(callback, hook, self, self.history) for callback in self._callbacks]
-        if said and self._after_change:
-            self._after_change()
+        if said:
+            self.estimator._take_up(self.net)
+            if self._after_change:
+                self._after_change()
         return any(map(ends_fit, said))
 
 

@@ -25,14 +25,29 @@ from .sequential import Sequential
 from .sparse_rows import dense_rows, output_of, pieces
 from .standardize import Standardize
 
-# The losses of scikit-learn's that belong to an output activation.
+# scikit-learn's losses by its names of a loss and of the output activation that belongs to it.
 BY_OUTPUT = {
-    "softmax": EstimatorLoss.LOG_LOSS,
-    "logistic": EstimatorLoss.BINARY_LOG_LOSS,
-    "exp": EstimatorLoss.HALF_POISSON_DEVIANCE,
+    ("log_loss", "softmax"): EstimatorLoss.LOG_LOSS,
+    ("log_loss", "logistic"): EstimatorLoss.BINARY_LOG_LOSS,
+    ("poisson", "exp"): EstimatorLoss.HALF_POISSON_DEVIANCE,
+    ("squared_error", "identity"): EstimatorLoss.HALF_SQUARED_ERROR,
 }
 # Activations of the last layer, by what scikit-learn calls them.
-OUTPUTS = {"identity": Activation.IDENTITY, "logistic": Activation.SIGMOID, "softmax": Activation.SOFTMAX}
+OUTPUTS = {
+    "identity": Activation.IDENTITY,
+    "logistic": Activation.SIGMOID,
+    "softmax": Activation.SOFTMAX,
+    "tanh": Activation.TANH,
+    "relu": Activation.RELU,
+}
+# Their functions, and one that no layer has.
+OUTPUT_FUNCTIONS = {
+    "logistic": activations.sigmoid,
+    "softmax": activations.softmax,
+    "tanh": activations.tanh,
+    "relu": activations.relu,
+    "exp": np.exp,
+}
 # Which attributes of an estimator hold which arrays of the layers. Those of normalised layers, with their start: the
 # last layer, which is never normalised, has none.
 ARRAYS = {"coefs_": "weight", "intercepts_": "bias"}
@@ -59,6 +74,13 @@ class Networks:
 
     def __reduce__(self):
         return Networks, ()
+
+
+def _dense(array):
+    """What the user has put in the place of an array, a number or the sparse matrix of a pruned layer, as one."""
+    if isinstance(array, np.ndarray):
+        return array
+    return array.toarray() if scipy.sparse.issparse(array) else np.asarray(array)
 
 
 def working_dtype(*arrays):
@@ -113,7 +135,7 @@ class EstimatorNetwork:
                 networks.copies[key] = Bound(key, net, self._views(net))
             bound = networks.copies[key]
             for name, arrays in bound.views.items():
-                for i, (view, array) in enumerate(zip(arrays, getattr(self, name), strict=True)):
+                for i, (view, array) in enumerate(zip(arrays, map(_dense, getattr(self, name)), strict=True)):
                     # One row would go to all; intercepts scikit-learn spreads so itself.
                     if name == "coefs_" and array.shape != view.shape:
                         raise wrong_shape(f"coefs_[{i}]", shape_text(*view.shape), array)
@@ -125,6 +147,10 @@ class EstimatorNetwork:
             if not (layer.adapted and known):
                 layer.mean, layer.scale = self.input_mean_, self.input_scale_
         return bound
+
+    def _own_dtype(self):
+        """That of its parameters together."""
+        return working_dtype(*map(_dense, (*self.coefs_, *self.intercepts_)))
 
     def _holds(self, views):
         """Whether the attributes hold these very views, nothing in their place."""
@@ -180,16 +206,16 @@ class EstimatorNetwork:
         (Dense(4, 8, activation='relu'), Dense(8, 3, activation='softmax'))
         """
         self._check_is_fitted()
-        net = self._network(working_dtype(*self.coefs_, *self.intercepts_))
+        net = self._network(self._own_dtype())
         *layers, last = copy.deepcopy(net.layers)
-        activation = OUTPUTS.get(self.out_activation_, Activation.IDENTITY)
+        activation = OUTPUTS["identity" if self._output() == "exp" else self._output()]
         output = Dense(last.in_features, last.out_features, activation, weight_initializer=zeros, dtype=net.dtype)
         output.weight, output.bias = last.weight, last.bias
         return Sequential([*layers, output], dtype=net.dtype)
 
     def _bind(self):
         """Make coefs_ and intercepts_ views of a network; returns it."""
-        bound, networks = self._bound(working_dtype(*self.coefs_, *self.intercepts_)), self._networks
+        bound, networks = self._bound(self._own_dtype()), self._networks
         if bound is not networks.held:
             networks.held = networks.copies.pop(bound.key)
             for name, arrays in bound.views.items():
@@ -218,10 +244,27 @@ class EstimatorNetwork:
                 view[...] = value
             setattr(self, name, list(views[name]))
 
+    def _take_up(self, net):
+        """Let a fit go on with what a callback has put in the place of arrays; net: the network that is trained."""
+        held = self._networks.held
+        if self._holds(held.views):
+            return
+        found = {name: list(map(_dense, getattr(self, name))) for name in held.views}
+        for name, views in held.views.items():
+            shapes = [array.shape for array in found[name]]
+            expected = [view.shape for view in views]
+            if shapes != expected:
+                raise ValueError(f"{name}: expected the shapes {expected} of the fit, got {shapes}")
+        self._put_back(found)
+        for name in ("parameters", "statistics"):
+            getattr(net, name)[:] = getattr(held.net, name)
+
     def __getstate__(self):
         # What is there while a fit lasts is no part of a copy that a callback makes.
         return {
-            name: value for name, value in super().__getstate__().items() if name not in ("_own_validation", "_tasks")
+            name: value
+            for name, value in super().__getstate__().items()
+            if name not in ("_own_validation", "_tasks", "_trains", "_to_draw")
         }
 
     def __setstate__(self, state):
@@ -232,11 +275,18 @@ class EstimatorNetwork:
                 self._bind()
 
     def _initialize(self, y, layer_units, dtype):
+        activation_codes(self.activation, len(layer_units) - 2)
         # The arrays of an earlier fit may be in the user's hands.
         self._networks = Networks()
         for name in ("validation_loss_curve_", "early_stopped_", "input_mean_", "input_scale_"):
             self.__dict__.pop(name, None)
-        super()._initialize(y, layer_units, dtype)
+        if not isinstance(self.activation, str):
+            # For each layer; scikit-learn draws the last one as it does those before.
+            self._to_draw = iter([*self.activation, *self.activation[-1:]])
+        try:
+            super()._initialize(y, layer_units, dtype)
+        finally:
+            self.__dict__.pop("_to_draw", None)
         self._normalization, self._standardized = self.normalization, self.standardize
         for name, (_, start) in (SCALES | AVERAGES).items():
             if name in self._normalizing():
@@ -244,6 +294,14 @@ class EstimatorNetwork:
             else:
                 self.__dict__.pop(name, None)
         self._best_others = self._others()
+
+    def _init_coef(self, fan_in, fan_out, dtype):
+        if isinstance(self.activation, str):
+            return super()._init_coef(fan_in, fan_out, dtype)
+        # As scikit-learn draws the layers of a network with the activation that stands here for one of them.
+        bound = np.sqrt((2.0 if next(self._to_draw, None) == "logistic" else 6.0) / (fan_in + fan_out))
+        drawn = [self._random_state.uniform(-bound, bound, shape) for shape in ((fan_in, fan_out), fan_out)]
+        return [array.astype(dtype, copy=False) for array in drawn]
 
     def _learn_inputs(self, X, sample_weight):
         """Learn mean and scale of the features, once for an initialisation of the parameters."""
@@ -297,23 +355,31 @@ class EstimatorNetwork:
         if check_input:
             X = self._checked(X)
         out = output_of(self._network(working_dtype(X, *self.coefs_)), X)
-        if self.out_activation_ == "softmax":
-            activations.softmax(out, out=out)
-        elif self.out_activation_ == "logistic":
-            activations.sigmoid(out, out=out)
-        elif self.out_activation_ == "exp":
-            np.exp(out, out=out)
+        output = self._output()
+        if output != "identity":
+            OUTPUT_FUNCTIONS[output](out, out=out)
         return out
+
+    def _output(self):
+        """`out_activation_`, which users may set."""
+        if self.out_activation_ != "identity" and self.out_activation_ not in OUTPUT_FUNCTIONS:
+            expected = ", ".join(("identity", *OUTPUT_FUNCTIONS))
+            raise ValueError(f"out_activation_: expected one of {expected}, got {self.out_activation_!r}")
+        return self.out_activation_
 
     # ---- Loss and gradient
 
     def _objective(self):
         """(code, parameter) of the loss."""
-        if self.out_activation_ in BY_OUTPUT:
-            code = BY_OUTPUT[self.out_activation_]
+        ours = [output for loss, output in BY_OUTPUT if loss == self.loss]
+        if self.out_activation_ not in (ours or ["identity"]):
+            raise ValueError(
+                f"out_activation_: expected {' or '.join(map(repr, ours or ['identity']))} to train by the loss "
+                f"{self.loss!r}, got {self.out_activation_!r}"
+            )
+        if ours:
+            code = BY_OUTPUT[self.loss, self.out_activation_]
             return code, parameter_array(code, None)
-        if self.loss == "squared_error":
-            return EstimatorLoss.HALF_SQUARED_ERROR, parameter_array(EstimatorLoss.HALF_SQUARED_ERROR, None)
         loss = losses.get(self.loss)
         if loss.repeats:
             # Kernels read a q for each output, and a callback may put another loss here.

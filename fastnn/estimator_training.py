@@ -78,27 +78,33 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             del self._own_validation
 
     def _fit(self, X, y, sample_weight=None, incremental=False):
-        stochastic = self.solver != "lbfgs"
-        for name in () if stochastic else OF_EPOCHS:
-            # Equal, for a grid may have 0 where the default is 0.0.
-            if getattr(self, name) != MORE_DEFAULTS[name] and not (name == "callbacks" and not self.callbacks):
-                raise ValueError(f"{name}: expected solver 'sgd' or 'adam' with it, got 'lbfgs'")
-        # The protocol is one of `fit`.
-        told = hasattr(self, "_skl_callbacks") and not incremental
-        most = self.max_iter if stochastic else 0
-        if self.standardize and scipy.sparse.issparse(X):
-            raise TypeError(
-                "X: expected a dense array with standardize=True, got a sparse one; features that are moved to mean 0 "
-                "do not stay sparse: leave standardize off and put a MaxAbsScaler before"
-            )
-        self._tasks = CallbackTasks(self, X, y, sample_weight, most, self._as_fitted) if told else None
+        # As many frames between the warnings of a fit and its caller as in scikit-learn.
+        before, self._trains = self.__dict__.copy(), False
         try:
+            self._refuse_what_lbfgs_has_not()
+            # The protocol is one of `fit`.
+            told = hasattr(self, "_skl_callbacks") and not incremental
+            most = self.max_iter if self.solver != "lbfgs" else 0
+            self._tasks = CallbackTasks(self, X, y, sample_weight, most, self._as_fitted) if told else None
             super()._fit(X, y, sample_weight, incremental)
             if self._tasks:
                 self._tasks.end()
             return self
+        except Exception:
+            if not self._trains:
+                # What is refused leaves a model that was there as it was.
+                self.__dict__.clear()
+                self.__dict__.update(before)
+            raise
         finally:
-            del self._tasks
+            for name in ("_trains", "_tasks"):
+                self.__dict__.pop(name, None)
+
+    def _refuse_what_lbfgs_has_not(self):
+        for name in OF_EPOCHS if self.solver == "lbfgs" else ():
+            # Equal, for a grid may have 0 where the default is 0.0.
+            if getattr(self, name) != MORE_DEFAULTS[name] and not (name == "callbacks" and not self.callbacks):
+                raise ValueError(f"{name}: expected solver 'sgd' or 'adam' with it, got 'lbfgs'")
 
     def _as_fitted(self):
         """Attributes that make a copy of this estimator one with parameters of its own."""
@@ -121,6 +127,11 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
 
     def _validate_input(self, X, y, incremental, reset):
         X, y = super()._validate_input(X, y, incremental, reset)
+        if self.standardize and scipy.sparse.issparse(X):
+            raise TypeError(
+                "X: expected a dense array with standardize=True, got a sparse one; features that are moved to mean 0 "
+                "do not stay sparse: leave standardize off and put a MaxAbsScaler before"
+            )
         if scipy.sparse.issparse(y):
             y = y.toarray()
         _refuse_text(y, "y")
@@ -157,7 +168,9 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
 
     def _fit_lbfgs(self, X, y, sample_weight, *arguments):
         sample_weight = self._weights(X, y, sample_weight)
+        self._objective()
         self._learn_inputs(X, sample_weight)
+        self._trains = True
         super()._fit_lbfgs(X, y, sample_weight, *arguments)
         self._bind()
 
@@ -181,6 +194,7 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         sample_weight = self._weights(X, y, sample_weight)
         self._learn_inputs(X, sample_weight)
         begins = self._begin_descent(incremental)
+        self._begin_watching()
         # scikit-learn's whole numbers of 64 bits: NumPy's if the user gives a batch size.
         lengths = [] if self.batch_size == "auto" else [np.int64]
         loss_type = np.result_type(self._loss_type(X, y, sample_weight), *lengths).type
@@ -212,6 +226,7 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             losses = _epoch(fit, data, order, batch_size, after_batch)
             return loss_type(losses @ batch_rows / rows)
 
+        self._trains = True
         stop, interrupted = self._run_epochs(fit, epoch, rows, validation, validation_loss_data, incremental)
         if not incremental and not interrupted:
             fit.end()
@@ -231,6 +246,15 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         if self.dropout and self._optimizer.seed is None:
             self._optimizer.seed = int(self._random_state.randint(2**31))
         return begins
+
+    def _begin_watching(self):
+        """Have what early stopping, or the training loss, is compared with, if an earlier fit went by the other one."""
+        self.__dict__.setdefault("loss_curve_", [])
+        self.__dict__.setdefault("_no_improvement_count", 0)
+        if self.early_stopping and getattr(self, "validation_scores_", None) is None:
+            self.validation_scores_, self.best_validation_score_, self.best_loss_ = [], -np.inf, None
+        elif not self.early_stopping and getattr(self, "best_loss_", None) is None:
+            self.validation_scores_, self.best_validation_score_, self.best_loss_ = None, None, np.inf
 
     def _rows_of_a_batch(self, rows):
         """`batch_size` as a number, at most all rows."""

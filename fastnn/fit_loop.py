@@ -115,22 +115,35 @@ class FitLoop:
 
     def _leave(self, bar):
         """Let others begin a fit."""
+        errors = []
         try:
-            self._position.states = self._callback_states()
+            self._position.states = self._callback_states(errors)
         finally:
             self._callbacks = None
             del self._fit_under_way
             if bar is not None:
                 bar.close()
+        if errors:
+            raise errors[0]
 
-    def _callback_states(self):
-        """(kind, state) of the last fit's callbacks in their order, a state being what `state_dict` gave, or None."""
+    def _callback_states(self, errors=None):
+        """(kind, state) of the last fit's callbacks in their order, a state being what `state_dict` gave, or None.
+
+        errors: a list for what is raised by some of them, whose state is None then: those of the others are not lost.
+        """
         if self._callbacks is None:
             return self._position.states
-        return [
-            (type(callback).__name__, callback.state_dict() if hasattr(callback, "state_dict") else None)
-            for callback in self._callbacks
-        ]
+        states = []
+        for callback in self._callbacks:
+            state = None
+            try:
+                state = callback.state_dict() if hasattr(callback, "state_dict") else None
+            except Exception as error:
+                if errors is None:
+                    raise
+                errors.append(error)
+            states.append((type(callback).__name__, state))
+        return states
 
     def _call_all(self, hook, held):
         """Call the callbacks that have not been called in this phase."""

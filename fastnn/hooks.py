@@ -23,6 +23,10 @@ def callback_list(callbacks):
         if isinstance(callback, Schedule):
             raise TypeError(f"callbacks: expected LearningRateScheduler({callback!r}), got the schedule alone")
         _refuse_other_hooks(callback)
+        remembers, recalls = (hasattr(callback, name) for name in ("state_dict", "load_state_dict"))
+        if remembers != recalls:
+            has, lacks = ("state_dict", "load_state_dict")[:: 1 if remembers else -1]
+            raise TypeError(f"callbacks: expected {lacks} beside the {has} of {shown(callback)}")
         if not callable(callback) and not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
             raise TypeError(f"callbacks: expected functions or objects with on_epoch_end, got {shown(callback)}")
     schedulers = sum(hasattr(callback, "learning_rates") for callback in callbacks)

@@ -6,6 +6,7 @@ import numpy as np
 
 from . import initializers
 from .arguments import enum_member, flag, float_dtype, real_number, seed_number, whole_number
+from .elsewhere import OF_DENSE_LAYERS, RefusesElsewhere
 from .kernels.activation import activate, activate_backward
 from .kernels.codes import NEEDS_PRE_ACTIVATION, Activation, Normalization
 from .kernels.dense import linear, linear_backward_input, linear_backward_parameters
@@ -36,7 +37,7 @@ def _vector(name, attribute, index, what) -> property:
     return property(get, assign, doc=f"(out_features,), {what}: a live view; assigning an array copies it in.")
 
 
-class Dense:
+class Dense(RefusesElsewhere):
     """y = f(x @ weight + bias), or y = dropout(f(normalized(x @ weight + bias))).
 
     Alone, a layer holds its own parameters. Put into a `Sequential`, its `weight` and `bias` become views of the
@@ -70,6 +71,8 @@ class Dense:
     >>> y.shape, dx.shape, dweight.shape, dbias.shape
     ((4, 2), (4, 3), (3, 2), (2,))
     """
+
+    _elsewhere = OF_DENSE_LAYERS
 
     def __init__(
         self,
@@ -190,8 +193,11 @@ class Dense:
         return statistics.reshape(-1, self.out_features)
 
     def _hold(self, parameters, statistics):
-        self._parameters, self._statistics = parameters, statistics
-        self._weight, self._bias, *self._scale_and_shift = self._split(parameters)
+        weight, bias, *scale_and_shift = self._split(parameters)
+        # One step: an interrupt finds all of them or none.
+        self.__dict__.update(
+            _parameters=parameters, _statistics=statistics, _weight=weight, _bias=bias, _scale_and_shift=scale_and_shift
+        )
 
     def _held(self):
         if self._parameters is None:
@@ -200,6 +206,11 @@ class Dense:
             self._draw(parameters, statistics, initializers.generator(None))
             self._hold(parameters, statistics)
         return self
+
+    @property
+    def _has_dtype(self):
+        """Whether it has values, or was made for a dtype."""
+        return self._parameters is not None or self._asked_dtype is not None
 
     @property
     def dtype(self) -> np.dtype:

@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from . import kernels
-from .arguments import enum_member, real_number, shape_text, shown, users_stacklevel, wrong_shape
+from .arguments import enum_member, real_number, shape_text, shown, user_number, users_stacklevel, wrong_shape
 from .kernels.codes import Activation, Loss
 from .kernels.loss import LINEAR, parameter_array
 from .validation import converted, real_array
@@ -297,10 +297,7 @@ class Custom(_Loss):
         if not isinstance(found, (tuple, list)) or len(found) != 2:
             raise TypeError(f"loss: expected (loss, gradient) as result of {name}, got {shown(found)}")
         value, gradient = found
-        try:
-            value = float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"loss: expected a number as first result of {name}, got {shown(value)}") from None
+        value = user_number(value, f"loss: expected a number as first result of {name}")
         gradient = real_array(gradient, f"loss: gradient of {name}")
         if gradient.shape != prediction.shape:
             raise wrong_shape(f"loss: gradient of {name}", shape_text(*prediction.shape), gradient)
@@ -335,7 +332,7 @@ _BY_CODE = {kind.code: kind() for kind in _KINDS}
 # What objects of this module are.
 KIND = _Loss
 # What subclasses of users leave as it is.
-_KEPT = "custom", "parameter", "repeats", "repeated", "refuse_others"
+_KEPT = "custom", "parameter", "repeats", "repeated", "refuse_others", "value"
 
 
 def get(loss):

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from . import losses
-from .arguments import listed, shown
+from .arguments import listed, shown, user_number
 from .kernels.codes import Loss
 from .other_names import did_you_mean
 from .validation import UNBOUNDED
@@ -69,14 +69,6 @@ def _targets(y, prediction, loss):
     return y
 
 
-def _number(value, name):
-    """What a user's metric returned, as a float; nan and inf are results too."""
-    try:
-        return float(value.item() if isinstance(value, np.ndarray) and value.size == 1 else value)
-    except (TypeError, ValueError):
-        raise TypeError(f"metrics: expected a number as result of {name}, got {shown(value)}") from None
-
-
 def _name(function):
     while isinstance(function, functools.partial) and not hasattr(function, "__name__"):
         function = function.func
@@ -114,6 +106,8 @@ def named(metrics, loss):
     """
     functions = {}
     for metric in [metrics] if isinstance(metrics, str) else listed(metrics, "metrics", "names and functions"):
+        if isinstance(metric, type):
+            raise TypeError(f"metrics: expected names, objects and functions, got the class {metric.__name__}; call it")
         known = _as_loss(metric)
         name = metric if isinstance(metric, str) else known.name if known else _name(metric)
         if name in functions or name in RESERVED:
@@ -125,8 +119,8 @@ def named(metrics, loss):
         elif known:
             functions[name] = _value_of(known, loss)
         elif callable(metric):
-            functions[name] = lambda p, y, weight, metric=metric, name=name: _number(
-                metric(_seen(_targets(y, p, loss)), _seen(p)), name
+            functions[name] = lambda p, y, weight, metric=metric, name=name: user_number(
+                metric(_seen(_targets(y, p, loss)), _seen(p)), f"metrics: expected a number as result of {name}"
             )
         else:
             raise ValueError(

@@ -11,6 +11,7 @@ from numpy import empty, ndarray
 from . import initializers, losses
 from .arguments import enum_member, flag, float_dtype, listed, seed_number, whole_number
 from .class_weights import weighted
+from .elsewhere import OF_MODELS, RefusesElsewhere
 from .history import History
 from .kernels.codes import Activation, Normalization
 from .kernels.custom_training import batch_outputs
@@ -50,13 +51,14 @@ def _is_usual(out, shape, dtype):
     return flags.carray and flags.owndata
 
 
-class Sequential:
+class Sequential(RefusesElsewhere):
     """A network of `Dense` layers, which may begin with a `Standardize`.
 
     Args:
         layers: `Dense` layers, the in_features of each equal to the out_features of the one before; a `Standardize` may
             come first.
-        dtype: float32 or float64, of parameters, inputs and results.
+        dtype: float32 or float64, of parameters, inputs and results. None is that of the layers which have values
+            already or were made for one, else float32.
         seed: a whole number that fixes the start, the same on every machine; None draws one.
         num_threads: most threads that a call may use; None is `fastnn.get_num_threads()`. Results do not depend on it.
 
@@ -72,9 +74,11 @@ class Sequential:
     (5, 3)
     """
 
-    def __init__(self, layers, *, dtype="float32", seed=None, num_threads=None) -> None:
+    _elsewhere = OF_MODELS
+
+    def __init__(self, layers, *, dtype=None, seed=None, num_threads=None) -> None:
         layers = listed(layers, "layers", "layers")
-        dtype = float_dtype(dtype)
+        dtype = _dtype_of(layers) if dtype is None else float_dtype(dtype)
         self.num_threads = num_threads
         rng = initializers.generator(seed_number(seed))
         _check_layers(layers, dtype)
@@ -459,6 +463,7 @@ class Sequential:
 
         Raises:
             OSError: the file cannot be written.
+            ValueError: a scale of the model's `Standardize`, into which somebody has written, is not above 0.
 
         >>> import pathlib, tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp(), "net.safetensors")
@@ -521,11 +526,14 @@ class Sequential:
         return model
 
     def __getstate__(self):
-        return {"layers": self._layers, "dtype": self._dtype, "num_threads": self._num_threads}
+        state = {"layers": self._layers, "dtype": self._dtype, "num_threads": self._num_threads}
+        own = {name: value for name, value in self.__dict__.items() if name not in _OWN_NAMES}
+        return state | ({"attributes": own} if own else {})
 
     def __setstate__(self, state):
         self._num_threads = state["num_threads"]
         self._assemble(state["layers"], float_dtype(state["dtype"]), None)
+        self.__dict__.update(state.get("attributes", {}))
 
     def summary(self) -> str:
         """A table of the layers, their sizes and parameters; normalization and dropout where a layer has some.
@@ -552,6 +560,25 @@ class Sequential:
         return f"Sequential([{', '.join(map(repr, self._layers))}], dtype={self._dtype.name!r})"
 
 
+# Attributes that a model makes for itself; all others are its user's, or those of a subclass.
+_OWN_NAMES = frozenset(
+    [
+        "_layers",
+        "_dtype",
+        "_standardize",
+        "_parameters",
+        "_statistics",
+        "_table",
+        "_least_rows",
+        "_in_features",
+        "_out_features",
+        "_sample_shape",
+        "_resources",
+        "_num_threads",
+    ]
+)
+
+
 def _parts(memory, counts):
     """Memory cut into one part for each layer."""
     return np.split(memory, np.cumsum(counts)[:-1])
@@ -560,6 +587,14 @@ def _parts(memory, counts):
 def _split_layers(layers):
     """(the `Standardize` that layers begin with or None, the `Dense` layers)"""
     return (layers[0], layers[1:]) if layers and isinstance(layers[0], Standardize) else (None, layers)
+
+
+def _dtype_of(layers):
+    """That of the layers which have values or were made for one, or float32."""
+    found = {layer.dtype for layer in layers if isinstance(layer, (Dense, Standardize)) and layer._has_dtype}
+    if len(found) > 1:
+        raise ValueError("dtype: expected float32 or float64 for layers of both, got None")
+    return found.pop() if found else np.dtype(np.float32)
 
 
 def _check_layers(layers, dtype):

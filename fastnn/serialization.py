@@ -78,6 +78,8 @@ def write_file(network, path, training=None, tensors=None):
     """Write a model, and what a checkpoint has besides: a text, and tensors by names that begin with "training."."""
     import safetensors.numpy
 
+    if network.standardize is not None:
+        network.standardize._check_scale()
     metadata = {"format": FORMAT, "version": VERSION, "architecture": json.dumps(_architecture(network))}
     if training is not None:
         metadata[TRAINING] = training

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from .arguments import float_dtype, shape_text, users_stacklevel, whole_number, wrong_shape
+from .elsewhere import OF_STANDARDIZE, RefusesElsewhere
 from .kernels.compilation import aside
 from .kernels.standardization import standardization
 from .resources import aligned_empty
@@ -14,7 +15,7 @@ from .validation import as_parameters, as_sample_weight, as_samples, real_array,
 MANY_NUMBERS = 2**24
 
 
-class Standardize:
+class Standardize(RefusesElsewhere):
     """y = (x - mean) / scale: as the first layer of a `Sequential`, features of mean 0 and standard deviation 1.
 
     Networks learn badly from features of different sizes. mean and scale are learned from data, once: by the first
@@ -46,6 +47,7 @@ class Standardize:
     """
 
     parameter_count = 0
+    _elsewhere = OF_STANDARDIZE
 
     def __init__(self, in_features=None, *, dtype=None) -> None:
         self._in_features = None if in_features is None else whole_number(in_features, "in_features", 1)
@@ -69,6 +71,11 @@ class Standardize:
         if self._adapted or self._statistics is None:
             return self._adapted
         return bool((self._statistics != _start(self._statistics.size)).any())
+
+    @property
+    def _has_dtype(self):
+        """Whether it has values, or was made for a dtype."""
+        return self._statistics is not None or self._asked_dtype is not None
 
     @property
     def dtype(self) -> np.dtype:
@@ -139,11 +146,16 @@ class Standardize:
                 stacklevel=users_stacklevel(),
             )
 
-    def _assign(self, mean, scale, adapted=True):
-        """Take mean and scale, which may be the layer's own: for models and files alone."""
+    def _check_scale(self, scale=None):
+        """Raise ValueError if a scale, or the layer's own, into which its user may write, is none."""
+        scale = self.scale if scale is None else scale
         bad = ~((scale > 0) & np.isfinite(scale))
         if bad.any():
             raise ValueError(f"scale: expected finite numbers above 0 in {self.dtype}, got {scale[bad][0]}")
+
+    def _assign(self, mean, scale, adapted=True):
+        """Take mean and scale, which may be the layer's own: for models and files alone."""
+        self._check_scale(scale)
         # One assignment: an interrupt finds the old ones or the new.
         self._held()[:] = np.concatenate((mean, scale))
         self._adapted = adapted

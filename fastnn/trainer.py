@@ -12,6 +12,7 @@ from . import losses, optimizers
 from .arguments import flag, seed_number, shown, whole_number
 from .checkpoint import read_checkpoint, write_checkpoint
 from .class_weights import weighted
+from .elsewhere import OF_TRAINERS, RefusesElsewhere
 from .fit_loop import IN_A_FIT, NO_ORDER, FitLoop
 from .fit_task import (
     check_batches,
@@ -38,14 +39,20 @@ from .validation import as_parameters, enough_rows
 _Plan = namedtuple("_Plan", "key network numbers address")
 
 
-class Trainer(FitLoop):
+def _optimization(optimizer, moments):
+    """What the kernel takes of an optimizer."""
+    return Optimization(int(optimizer.code), optimizers.hyper_of(optimizer), *moments)
+
+
+class Trainer(FitLoop, RefusesElsewhere):
     """A model, a loss and an optimizer with its moments; they live on from call to call.
 
     Args:
         net: a `Sequential`; its parameters are updated in place. A trainer stays with its net.
         loss: a name, a `fastnn.Loss`, an object of `fastnn.losses`, or a function of your own as
             `fastnn.losses.Custom` has it. Another one may be assigned; a fit that runs keeps the one for which it has
-            checked its data. A cross-entropy on a network that ends in its probabilities is a UserWarning.
+            checked its data, one that resumes takes the trainer's. A cross-entropy on a network that ends in its
+            probabilities is a UserWarning.
         optimizer: an object of `fastnn.optimizers`, or a name; None is SGD().
         seed: of what `step` drops from layers with dropout, together with the number of the update; a fit has a seed of
             its own. None draws one.
@@ -65,6 +72,8 @@ class Trainer(FitLoop):
     >>> losses[-1] < losses[0]
     True
     """
+
+    _elsewhere = OF_TRAINERS
 
     def __init__(self, net, loss="mse", optimizer=None, *, seed=None, num_threads=None) -> None:
         if not isinstance(net, Sequential):
@@ -153,10 +162,11 @@ class Trainer(FitLoop):
             size = self.net.parameter_count
             states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
             steps = 0
-        optimization = Optimization(int(optimizer.code), optimizers.hyper_of(optimizer), *states)
-        # Nothing is called any more: no interrupt falls between these.
-        self._optimizer, self._optimization, self._states, self._steps = optimizer, optimization, states, steps
-        self._planned = None
+        optimization = _optimization(optimizer, states)
+        # One step: no interrupt falls between these.
+        self.__dict__.update(
+            _optimizer=optimizer, _optimization=optimization, _states=states, _steps=steps, _planned=None
+        )
 
     def step(self, x, y, sample_weight=None, *, class_weight=None) -> float:
         """One update on one batch.
@@ -241,7 +251,7 @@ class Trainer(FitLoop):
                 address, net.table, parameters, gradient, self._optimization, self._steps + 1, threads, done
             )
         finally:
-            self._steps += int(done[0])
+            self.__dict__["_steps"] += int(done[0])
 
     def fit(
         self,
@@ -409,7 +419,7 @@ class Trainer(FitLoop):
         write_checkpoint(self, path)
 
     @classmethod
-    def restore(cls, path, loss=None) -> "Trainer":
+    def restore(cls, path, loss=None, optimizer=None) -> "Trainer":
         """A trainer as `save` or a `Checkpoint` left it, with a model of its own.
 
         To finish the fit that it was in: `Trainer.restore(path).resume(x, y)`, see `resume`.
@@ -417,11 +427,12 @@ class Trainer(FitLoop):
         Args:
             path: a checkpoint. Nothing in it is executed.
             loss: the function, if the trainer had a loss of your own; else None.
+            optimizer: an equal one, if the trainer had one of a class of your own; else None.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is not a checkpoint of fastnn, or not a whole one; or loss is missing or one too many.
-                The message says what is wrong.
+            ValueError: the file is not a checkpoint of fastnn, or not a whole one; or loss or optimizer is missing or
+                one too many. The message says what is wrong.
 
         >>> import pathlib, tempfile
         >>> from fastnn import MLP, Checkpoint
@@ -432,7 +443,7 @@ class Trainer(FitLoop):
         >>> Trainer.restore(path).resume(x, x, callbacks=[Checkpoint(path)]) == history
         True
         """
-        return read_checkpoint(cls, path, loss)
+        return read_checkpoint(cls, path, loss, optimizer)
 
     @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
@@ -482,8 +493,17 @@ class Trainer(FitLoop):
         own = {"_planned": None, "_callbacks": None, "_in_callback": False}
         # A copy made by a callback stands where the fit stands; it can resume, with callbacks of its own.
         state = self.__dict__ | own | {"_position": self.position()}
-        state.pop("_fit_under_way", None)
+        for name in ("_fit_under_way", "_optimization"):
+            state.pop(name, None)
         return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        # Arrays come in memory that is not ours to write to, a file's that joblib maps or the bytes of a message.
+        self._states = tuple(np.array(moment) for moment in self._states)
+        if self._position is not None:
+            self._position.losses = self._position.losses.copy()
+        self._optimization = _optimization(self._optimizer, self._states)
 
     def _evaluated(self, part, batch_size, loss, seed):
         """A part of one batch for `_run`, with the slope of a loss of the user's own as y; and the loss."""
@@ -517,11 +537,11 @@ class Trainer(FitLoop):
             train_planned(plan.address, *part, batch_size, done + 1, batch_losses)
         finally:
             # One update calls nothing here, and so leaves no gap for an interrupt; more come from `fit` alone, which
-            # keeps interrupts out.
+            # keeps interrupts out. By __dict__: `__setattr__` takes 0.1 us, of 4 that a small network takes.
             if count > 1:
-                self._steps = done + int(np.count_nonzero(batch_losses != -np.inf))
+                self.__dict__["_steps"] = done + int(np.count_nonzero(batch_losses != -np.inf))
             elif batch_losses[0] != -np.inf:
-                self._steps = done + 1
+                self.__dict__["_steps"] = done + 1
             if rates is not None:
                 plan.numbers[RATES] = 0
         return batch_losses

@@ -341,6 +341,8 @@ class Nested:
 
     def __init__(self, moment, call):
         setattr(self, moment, lambda *_: call())
+        if moment == "state_dict":
+            self.load_state_dict = lambda state: None
 
     def on_epoch_end(self, trainer, history):
         pass
@@ -424,6 +426,7 @@ def test_a_callbacks_state_that_fails_leaves_no_fit_behind(data):
     class Broken:
         on_epoch_end = staticmethod(lambda trainer, history: None)
         state_dict = staticmethod(lambda: 1 // 0)
+        load_state_dict = staticmethod(lambda state: None)
 
     train = make()
     with pytest.raises(ZeroDivisionError):
@@ -816,3 +819,66 @@ def test_no_number_is_called_as_those_of_fits(name):
     with pytest.raises(ValueError, match=f"name: expected another one than fits give, .*, got '{name}'"):
         history.note(name, 1.0)
     assert history.metrics == {"loss": [1.0]}
+
+
+class _Forgetful:
+    """A callback whose state cannot be had."""
+
+    broken = True
+
+    def on_epoch_end(self, trainer, history):
+        if self.broken and trainer.epochs == 3:
+            raise KeyboardInterrupt
+
+    def state_dict(self):
+        if self.broken:
+            raise OSError("no state")
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_a_state_that_cannot_be_had_loses_none_of_the_others(data):
+    patient = lambda: EarlyStopping("loss", patience=4, min_delta=1e9)
+    forgetful, trainer = _Forgetful(), make()
+    with pytest.raises(OSError, match="no state"):
+        trainer.fit(*data, epochs=10, seed=0, callbacks=[forgetful, patient()])
+    forgetful.broken = False
+    assert trainer.resume(*data, callbacks=[forgetful, patient()]).epochs == [1, 2, 3, 4, 5]
+
+
+def test_half_a_state_is_refused(data):
+    class Half:
+        def on_epoch_end(self, trainer, history):
+            pass
+
+        def state_dict(self):
+            return {}
+
+    with pytest.raises(TypeError, match="callbacks: expected load_state_dict beside the state_dict of"):
+        make().fit(*data, callbacks=[Half()])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        (schedules.ReduceOnPlateau(monitor="loss"), "LearningRateScheduler with monitor='worst'"),
+        (schedules.Cosine(), "expected ReduceOnPlateau, as in the fit, got Cosine"),
+    ],
+)
+def test_a_schedule_that_waits_goes_on_with_its_own_number(schedule, told, data):
+    def worst(y, prediction):
+        return -1.0
+
+    def cut(trainer, history):
+        if trainer.epochs == 2:
+            raise KeyboardInterrupt
+
+    waits = LearningRateScheduler(schedules.ReduceOnPlateau(monitor="worst"))
+    trainer, ignore = make(), lambda trainer, history: None
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(*data, epochs=5, seed=0, metrics=[worst], callbacks=[waits, cut])
+    with pytest.raises(ValueError, match=re.escape(told)):
+        trainer.resume(*data, metrics=[worst], callbacks=[LearningRateScheduler(schedule), ignore])
+    assert len(trainer.resume(*data, metrics=[worst], callbacks=[waits, ignore]).epochs) == 5

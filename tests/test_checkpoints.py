@@ -1,6 +1,7 @@
 """Checkpoints: kills, full disks, places that cannot be written, files that are not what they should be."""
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import json
@@ -641,3 +642,41 @@ def test_mutated_files(data, path, rng):
         with contextlib.suppress(ValueError):
             whole += Trainer.restore(path).epochs >= 0
     assert 0 < whole < MUTATIONS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Half(fastnn.SGD):
+    """An optimizer of the user's own: half of SGD."""
+
+    share: float = 0.5
+
+    def hyper(self):
+        hyper = super().hyper()
+        hyper[0] *= self.share
+        return hyper
+
+
+def test_an_optimizer_of_the_users_own_has_to_be_given_again(data, path):
+    train = make(optimizer=Half(0.1))
+    train.fit(*data, seed=0)
+    train.save(path)
+    for given in (None, "adam"):
+        with pytest.raises(ValueError, match="optimizer: expected the 'Half' that"):
+            Trainer.restore(path, optimizer=given)
+    back = Trainer.restore(path, optimizer=Half(0.1))
+    for trainer in (train, back):
+        trainer.fit(*data, epochs=2, seed=1)
+    assert back.net.parameters.tobytes() == train.net.parameters.tobytes()
+    make().save(path)
+    with pytest.raises(ValueError, match="optimizer: expected None"):
+        Trainer.restore(path, optimizer="sgd")
+
+
+def test_a_model_is_not_saved_that_could_not_be_read(tmp_path, data):
+    net = fastnn.MLP([3, 1], standardize=True, seed=0)
+    net.fit(*data, seed=0)
+    net.save(tmp_path / "net.safetensors")
+    net.standardize.scale[:] = 0
+    with pytest.raises(ValueError, match=r"scale: expected finite numbers above 0 in float32, got 0.0"):
+        net.save(tmp_path / "net.safetensors")
+    assert fastnn.load(tmp_path / "net.safetensors").adapted

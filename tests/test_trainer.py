@@ -667,3 +667,100 @@ def test_validation_data_that_do_not_count_are_refused(held, rng):
     given = {"validation_split": 0.25} if held == "split" else {"validation_data": (x, x[:, 0], np.zeros(40))}
     with pytest.raises(ValueError, match="expected a weight above 0 for some row to validate on"):
         MLP([2, 1], seed=0).fit(x, x[:, 0], sample_weight=weight, **given)
+
+
+def _from_bytes(trainer):
+    """As frameworks send objects: the arrays apart, in memory that nobody may write to."""
+    buffers = []
+    stream = pickle.dumps(trainer, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(stream, buffers=[bytes(buffer) for buffer in buffers])
+
+
+def _from_a_map(trainer, path):
+    joblib = pytest.importorskip("joblib")
+    joblib.dump(trainer, path)
+    return joblib.load(path, mmap_mode="r")
+
+
+@pytest.mark.parametrize("way", ["bytes", "map", "pickle"])
+def test_a_trainer_from_memory_that_is_read_only_trains_on(way, data, tmp_path):
+    first = make(optimizer="adam")
+    first.fit(*data, seed=0)
+    ways = {"bytes": _from_bytes, "map": lambda t: _from_a_map(t, tmp_path / "t"), "pickle": copy.deepcopy}
+    second = ways[way](first)
+    for trainer in (first, second):
+        trainer.fit(*data, epochs=2, seed=1)
+    # What it shows, saves and takes back are the moments that the kernel moves.
+    for ours, theirs in zip(first.moments, second.moments, strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+    assert first.net.parameters.tobytes() == second.net.parameters.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "told"),
+    [
+        (lambda: make(), "lr", "did you mean 'learning_rate'"),
+        (lambda: make().net, "learning_rate", "a Trainer has it"),
+        (lambda: make().net, "trainable", "train a model of the others"),
+        (lambda: make().net.layers[0], "weights", "did you mean 'weight'"),
+        (lambda: fastnn.Standardize(2), "std", "did you mean 'scale'"),
+    ],
+)
+def test_attributes_of_other_libraries_are_refused_where_they_would_do_nothing(owner, name, told):
+    thing = owner()
+    with pytest.raises(AttributeError, match=f"{name}: .*{told}"):
+        setattr(thing, name, 1e-3)
+    # Any other name is the user's.
+    thing.notes = "mine"
+    assert copy.deepcopy(thing).notes == "mine"
+
+
+def test_a_subclass_of_a_model_keeps_its_attributes(tmp_path):
+    class Named(fastnn.Sequential):
+        def __init__(self):
+            super().__init__([fastnn.Dense(3, 1)], seed=0)
+            self.classes, self.loss = ["a"], "mse"
+
+    for twin in (Named().copy(), copy.deepcopy(Named())):
+        assert (type(twin), twin.classes, twin.loss) == (Named, ["a"], "mse")
+    # Nothing of its own is in the list that a copy takes over.
+    assert fastnn.MLP([3, 1]).__dict__.keys() == fastnn.sequential._OWN_NAMES
+
+
+def test_a_model_takes_the_dtype_of_layers_that_have_values():
+    wide = fastnn.MLP([3, 4, 1], dtype="float64", seed=0)
+    kept = fastnn.Sequential(copy.deepcopy(wide.layers[:1]))
+    assert kept.dtype == np.float64
+    assert kept.parameters.tobytes() == wide.layers[0]._parameters.tobytes()
+    assert fastnn.Sequential([*copy.deepcopy(wide.layers[:1]), fastnn.Dense(4, 2)]).dtype == np.float64
+    assert fastnn.Sequential([fastnn.Dense(3, 1)]).dtype == np.float32
+    assert fastnn.Sequential([fastnn.Dense(3, 1, dtype="float64")]).dtype == np.float64
+    with pytest.raises(ValueError, match="dtype: expected float32 or float64 for layers of both"):
+        fastnn.Sequential([*copy.deepcopy(wide.layers[:1]), fastnn.Dense(4, 2, dtype="float32")])
+
+
+@pytest.mark.parametrize("metric", [fastnn.losses.MAE, str])
+def test_a_class_is_no_metric(metric, data):
+    train = make()
+    before = train.net.parameters.copy()
+    with pytest.raises(TypeError, match=f"got the class {metric.__name__}; call it"):
+        train.fit(*data, metrics=[metric])
+    assert train.net.parameters.tobytes() == before.tobytes()
+
+
+def test_a_loss_may_be_an_array_of_one_number(data):
+    def squares(y, prediction):
+        d = prediction - y
+        return np.mean(d**2, keepdims=True), 2 * d / d.size
+
+    losses = [make(loss=loss).fit(*data, seed=0).metrics["loss"] for loss in (squares, "mse")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_value_of_a_loss_is_that_which_is_trained(data):
+    class Seven(fastnn.losses.Huber):
+        def value(self, *arrays):
+            return 7.0
+
+    with pytest.raises(TypeError, match="loss: expected the value of its base class"):
+        make(loss=Seven())
