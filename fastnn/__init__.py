@@ -1,11 +1,16 @@
 """Dense neural networks as Numba kernels: fast on CPUs, the same bits everywhere.
 
+Begin with `help(fastnn.MLP)`, a network; `help(fastnn.Sequential.fit)` and `help(fastnn.Trainer)`, its training;
+`help(fastnn.losses)`, `optimizers`, `schedules`, `callbacks` and `activations`, what there is of each;
+`help(fastnn.apply_into)`, a network in your own compiled code.
+
 >>> import fastnn
 >>> net = fastnn.MLP([784, 256, 10], activation="relu", seed=0)
 >>> net.parameter_count
 203530
 """
 
+import importlib.util
 import pathlib
 from typing import TYPE_CHECKING
 
@@ -71,6 +76,9 @@ __all__ = [
 ]
 
 
+# Modules that are not imported here, for they need extras, the packages of their names.
+_EXTRAS = ("onnx", "sklearn")
+
 if TYPE_CHECKING:
     __version__: str
 else:
@@ -80,13 +88,19 @@ else:
             from importlib.metadata import version
 
             return version("fastnn")
-        if name in ("onnx", "sklearn"):
-            # Not at import: they need extras, the packages of their names.
-            from importlib import import_module
-
-            return import_module(f".{name}", __name__)
+        if name in _EXTRAS:
+            return importlib.import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _is_installed(package):
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:
+        # Of what somebody has put into sys.modules.
+        return False
+
+
 def __dir__():
-    return sorted({*globals(), "__version__", "onnx", "sklearn"})
+    # pydoc asks for each of them: one that is not installed would be all that help(fastnn) says.
+    return sorted({*globals(), "__version__", *filter(_is_installed, _EXTRAS)})

@@ -67,7 +67,7 @@ class CFunction:
         try:
             from scipy import LowLevelCallable
         except ImportError as error:
-            raise ImportError('low_level_callable needs SciPy: pip install "fastnn[sklearn]"') from error
+            raise ImportError('low_level_callable needs SciPy: pip install "scipy>=1.12"') from error
         return LowLevelCallable(self._make(kind))
 
     def __reduce__(self):

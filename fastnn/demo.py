@@ -27,7 +27,9 @@ def check_output(path):
         importlib.import_module("sklearn")
         from matplotlib.backend_bases import FigureCanvasBase
     except ImportError as error:
-        raise ImportError('the demo needs scikit-learn and matplotlib: pip install "fastnn[demo]"') from error
+        raise ImportError(
+            'the demo needs the extra "demo": pip install "scikit-learn>=1.4" "matplotlib>=3.8"'
+        ) from error
     formats = FigureCanvasBase.get_supported_filetypes()
     if pathlib.Path(path).suffix[1:].lower() not in formats:
         raise ValueError(f"output: expected a name that ends in one of .{', .'.join(formats)}, got {path!r}")

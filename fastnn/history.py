@@ -101,7 +101,7 @@ class History:
             try:
                 import matplotlib.pyplot as plt
             except ImportError as error:
-                raise ImportError('plot needs matplotlib: pip install "fastnn[demo]"') from error
+                raise ImportError('plot needs matplotlib: pip install "matplotlib>=3.8"') from error
             ax = plt.subplots()[1]
         for name, numbers in self.metrics.items():
             if name not in ("seconds", "learning_rate"):

@@ -19,7 +19,7 @@ try:
     # For the modules below: here it is told what to install.
     import onnx  # noqa: F401
 except ImportError as error:
-    raise ImportError('fastnn.onnx needs the package onnx: pip install "fastnn[onnx]"') from error
+    raise ImportError('fastnn.onnx needs the extra "onnx": pip install "onnx>=1.16"') from error
 
 from . import onnx_file, onnx_graph, onnx_writer
 from .arguments import file_path

@@ -49,7 +49,10 @@ class _Base:
         return self.code.name.lower()
 
     def hyper(self):
-        """The hyper-parameters as `fastnn.kernels` takes them: float64 (12,), see `kernels.optimizer` for the places.
+        """The hyper-parameters as `fastnn.kernels` takes them: float64 (12,), see `kernels.adam` and others for places.
+
+        Kernels of single optimizers clip by value alone; for clip_norm call `kernels.clip_by_norm` on the gradient
+        before, and add l1 sign(p) + l2 p to it for weights. `Trainer.apply_gradient` does all of that.
 
         >>> float(SGD(0.5).hyper()[0])  # the learning rate
         0.5

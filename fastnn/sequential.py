@@ -6,6 +6,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba.core.errors import NumbaValueError
+from numba.extending import typeof_impl
 from numpy import empty, ndarray
 
 from . import initializers, losses
@@ -618,6 +620,12 @@ def _check_layers(layers, dtype):
                 f"layers[{i}]: expected in_features {layers[i - 1].out_features}, the out_features of layers[{i - 1}], "
                 f"got {layer.in_features}"
             )
+
+
+@typeof_impl.register(Sequential)
+def _no_type(model, context):
+    # Numba adds what this says to its own error; its object mode takes a model as any other object.
+    raise NumbaValueError("compiled code takes the `network` of a model, net.network, got the model itself")
 
 
 def MLP(

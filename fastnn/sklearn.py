@@ -23,7 +23,9 @@ try:
     from sklearn.utils.metaestimators import available_if
     from sklearn.utils.validation import _check_sample_weight
 except ImportError as error:
-    raise ImportError('fastnn.sklearn needs scikit-learn 1.9 and SciPy: pip install "fastnn[sklearn]"') from error
+    raise ImportError(
+        'fastnn.sklearn needs the extra "sklearn": pip install "scikit-learn>=1.9,<1.10" "scipy>=1.12"'
+    ) from error
 
 from . import losses
 from .estimator_parameters import MORE_CONSTRAINTS, MORE_DEFAULTS, constructor
@@ -47,7 +49,7 @@ for _name, _expected in _REPLACED.items():
     if _method is None or list(inspect.signature(_method).parameters)[1:] != _expected.split():
         raise ImportError(
             f"fastnn.sklearn: scikit-learn {sklearn.__version__} has other inner workings than the 1.9 that this "
-            'version is made for: pip install "fastnn[sklearn]"'
+            'version is made for: pip install "scikit-learn>=1.9,<1.10"'
         )
 
 

@@ -210,7 +210,7 @@ def as_targets(y, rows, out_features, loss, dtype):
         return _labels(array, out_features, dtype)
     if out_features != (1 if column else array.shape[1]):
         more = f" or {shape_text(rows)} labels" if loss == Loss.SOFTMAX_CROSS_ENTROPY else ""
-        if loss == Loss.BINARY_CROSS_ENTROPY and column:
+        if column and (loss == Loss.BINARY_CROSS_ENTROPY or array.dtype.kind in "biu"):
             more = ", for labels are targets of softmax_cross_entropy"
         raise wrong_shape("y", shape_text(rows, out_features) + more, array)
     if loss in (Loss.BINARY_CROSS_ENTROPY, Loss.SOFTMAX_CROSS_ENTROPY):

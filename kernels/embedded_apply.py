@@ -17,7 +17,9 @@ from .embedded_checks import (
     BAD_BATCH,
     BAD_OUT,
     BAD_X,
+    FINE,
     MISALIGNED_X,
+    NOT_COMPILED,
     OUT_OVERLAPS,
     SMALL_WORKSPACE,
     WORKSPACE_OVERLAPS,
@@ -28,18 +30,19 @@ from .embedded_checks import (
     check_types,
     clear_of,
     clear_of_network,
+    network_fault,
     refuse,
-    require,
+    require_fine,
     require_here,
-    require_network,
 )
-from .embedded_sample import FINE, apply_sample
+from .embedded_sample import apply_sample
 from .inference import forward_inputs
-from .jit import glue, inner, kernel, plain
+from .jit import inner, kernel, plain
 from .layout import inference_workspace, workspace_size
 from .operand import operand
 from .sensitivity import SEEDS
 from .simd import LINE, flat_pointer
+from .symbols import checked
 from .table import IN, ROW_WORKSPACE, outputs_count
 from .table_check import MOST
 from .whole_numbers import as_int
@@ -50,33 +53,36 @@ def _inference_size(table, parameters, rows):
     return table[0, ROW_WORKSPACE] if rows <= 1 else inference_workspace(table, parameters, rows, 1)
 
 
-@glue
-def _apply_sample(network, x, out, workspace):
-    fault = apply_sample(network, x, out, workspace)
-    require(fault == FINE, fault)
-
-
-@glue
+@checked(NOT_COMPILED)
 def _apply_batch(network, x, out, workspace):
-    table, parameters = network.table, network.parameters
-    rows = x.shape[0]
-    require(x.shape[1] == table[0, IN], BAD_X)
-    require(batch_aligned(x), MISALIGNED_X)
-    require((out.shape[0] == rows) & (out.shape[1] == outputs_count(table)), BAD_OUT)
-    require_network(network, workspace)
-    require(batch_apart(x, out) & clear_of_network(network, out), OUT_OVERLAPS)
-    require(batch_apart(x, workspace) & clear_of(out, workspace), WORKSPACE_OVERLAPS)
-    require(workspace.size >= _inference_size(table, parameters, rows), SMALL_WORKSPACE)
+    """What is wrong with a batch, or FINE."""
+    table, parameters, rows = network.table, network.parameters, x.shape[0]
+    if x.shape[1] != table[0, IN]:
+        return BAD_X
+    if not batch_aligned(x):
+        return MISALIGNED_X
+    if out.shape != (rows, outputs_count(table)):
+        return BAD_OUT
+    fault = network_fault(network, workspace)
+    if fault != FINE:
+        return fault
+    if not (batch_apart(x, out) and clear_of_network(network, out)):
+        return OUT_OVERLAPS
+    if not (batch_apart(x, workspace) and clear_of(out, workspace)):
+        return WORKSPACE_OVERLAPS
+    if workspace.size < _inference_size(table, parameters, rows):
+        return SMALL_WORKSPACE
     target, scratch = flat_pointer(out), flat_pointer(workspace)
     call_forward(network, forward_inputs(table, parameters, 0, operand(x), rows, target, scratch, workspace.size))
     keep_network(network, x, out, workspace)
+    return FINE
 
 
 def _choose_apply_into(network, x, out, workspace):
     check_types(network, {"out": 0}, ("out", "workspace"), x=x, out=out, workspace=workspace)
     if x.ndim == 1:
-        return lambda network, x, out, workspace: _apply_sample(network, x, out, workspace)
-    return lambda network, x, out, workspace: _apply_batch(network, x, out, workspace)
+        return lambda network, x, out, workspace: require_fine(apply_sample(network, x, out, workspace))
+    return lambda network, x, out, workspace: require_fine(_apply_batch(network, x, out, workspace))
 
 
 @compiled(_choose_apply_into)

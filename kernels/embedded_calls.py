@@ -7,7 +7,6 @@ the machine code in it a `prange` loop over `apply` took 8 s.
 from numba import carray
 from numba.extending import overload
 
-from .embedded_checks import ONE_ROW, require
 from .inference import Inputs, find_forward
 from .jit import OPTIONS, glue
 from .layout import layer_parts
@@ -21,7 +20,7 @@ from .simd import address_of, flat_pointer, keep_alive
 from .standardization import find_standardize
 from .step import with_x
 from .sweeps import find_gradient, find_rows
-from .table import IN, STANDARDIZED, STATISTICS_SIZE, mean_and_scale
+from .table import IN, STANDARDIZED, mean_and_scale
 from .training import by_both_sweeps
 from .workers import call
 
@@ -115,8 +114,6 @@ def _sweeps_of(network, given, gradient):
 @glue
 def _normalized_sweeps(network, given, gradient):
     table, parameters, rows = given.table, given.parameters, given.rows
-    # Layers normalised over the batch need more than one row.
-    require((rows > 1) | (table[0, STATISTICS_SIZE] == 0), ONE_ROW)
     if table[0, STANDARDIZED] == 0:
         return _sweeps_of(network, given, gradient)
     # In the room for a gathered batch: nothing is gathered.

@@ -45,6 +45,10 @@ LOSSES = len(Loss)
 ) = range(20)
 
 
+# What a function returns if nothing is.
+FINE = -1
+
+
 @inner
 def refuse(code):
     """Raise what is wrong. In a function of its own: a raise in its body would make the user's `prange` loop serial."""
@@ -100,6 +104,12 @@ def require(condition, code):
     # Conditions are joined by &: `and` makes a branch, which the function that this is copied into would have too.
     if not condition:
         refuse(code)
+
+
+@glue
+def require_fine(fault):
+    """Raise what is wrong, if anything is."""
+    require(fault == FINE, fault)
 
 
 @glue
@@ -185,10 +195,11 @@ def _choose_sizes(network):
 
 
 @glue
-def require_network(network, workspace):
-    """What all functions want of a network, and of the workspace beside it."""
-    require(sizes_fit(network), BAD_NETWORK)
-    require(clear_of_network(network, workspace), WORKSPACE_OVERLAPS)
+def network_fault(network, workspace):
+    """What all functions want of a network, and of the workspace beside it, as a code."""
+    if not sizes_fit(network):
+        return BAD_NETWORK
+    return FINE if clear_of_network(network, workspace) else WORKSPACE_OVERLAPS
 
 
 def check_network_type(network):

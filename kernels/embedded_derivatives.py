@@ -24,10 +24,12 @@ from .embedded_checks import (
     BAD_X,
     BAD_Y,
     DX_OVERLAPS,
+    FINE,
     GRADIENT_OVERLAPS,
     LOSSES,
     MISALIGNED_X,
     NO_ROWS,
+    NOT_COMPILED,
     ONE_ROW,
     OUT_OVERLAPS,
     SMALL_WORKSPACE,
@@ -38,9 +40,9 @@ from .embedded_checks import (
     check_types,
     clear_of,
     clear_of_network,
-    require,
+    network_fault,
+    require_fine,
     require_here,
-    require_network,
     sample_aligned,
     sample_apart,
 )
@@ -51,6 +53,7 @@ from .operand import operand
 from .sensitivity import SEEDS
 from .simd import address_of, flat_pointer, keep_alive, pointer
 from .step import Given
+from .symbols import checked
 from .table import IN, STATISTICS_SIZE, outputs_count
 
 
@@ -76,46 +79,63 @@ def _check_gradient_here(network, batch, gradient):
     require_here(rows > 1 or network.table[0, STATISTICS_SIZE] == 0, ONE_ROW)
 
 
+# Each of these checks its arguments, and returns what is wrong with them or FINE.
+
+
 @glue
 def _vjp(network, x, x_row, x_column, rows, dy, dx, workspace):
     table, parameters = network.table, network.parameters
-    require_network(network, workspace)
-    require(clear_of(dy, workspace) & clear_of(dx, workspace), WORKSPACE_OVERLAPS)
-    require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
+    fault = network_fault(network, workspace)
+    if fault != FINE:
+        return fault
+    if not (clear_of(dy, workspace) and clear_of(dx, workspace)):
+        return WORKSPACE_OVERLAPS
+    if workspace.size < _training_size(table, parameters, rows):
+        return SMALL_WORKSPACE
     source, upper, lower = address_of(pointer(x)), address_of(flat_pointer(dy)), address_of(flat_pointer(dx))
     call_vjp(network, (table, parameters, source, x_row, x_column, rows, upper, lower, workspace))
     keep_network(network, x, dy, workspace)
     keep_alive(dx)
+    return FINE
 
 
-@glue
+@checked(NOT_COMPILED)
 def _vjp_sample(network, x, dy, dx, workspace):
     table = network.table
-    require(x.shape[0] == table[0, IN], BAD_X)
-    require(sample_aligned(x), MISALIGNED_X)
-    require((dy.shape[0] == outputs_count(table)) & (dx.shape[0] == table[0, IN]), BAD_DY_OR_DX)
-    require(sample_apart(x, dx) & clear_of(dy, dx) & clear_of_network(network, dx), DX_OVERLAPS)
-    require(sample_apart(x, workspace), WORKSPACE_OVERLAPS)
-    _vjp(network, x, 0, x.strides[0] // x.itemsize, 1, dy, dx, workspace)
+    if x.shape[0] != table[0, IN]:
+        return BAD_X
+    if not sample_aligned(x):
+        return MISALIGNED_X
+    if dy.shape[0] != outputs_count(table) or dx.shape[0] != table[0, IN]:
+        return BAD_DY_OR_DX
+    if not (sample_apart(x, dx) and clear_of(dy, dx) and clear_of_network(network, dx)):
+        return DX_OVERLAPS
+    if not sample_apart(x, workspace):
+        return WORKSPACE_OVERLAPS
+    return _vjp(network, x, 0, x.strides[0] // x.itemsize, 1, dy, dx, workspace)
 
 
-@glue
+@checked(NOT_COMPILED)
 def _vjp_batch(network, x, dy, dx, workspace):
     table, rows, a = network.table, x.shape[0], operand(x)
-    require(x.shape[1] == table[0, IN], BAD_X)
-    require(batch_aligned(x), MISALIGNED_X)
-    require((dy.shape[0] == rows) & (dy.shape[1] == outputs_count(table)), BAD_DY_OR_DX)
-    require((dx.shape[0] == rows) & (dx.shape[1] == table[0, IN]), BAD_DY_OR_DX)
-    require(batch_apart(x, dx) & clear_of(dy, dx) & clear_of_network(network, dx), DX_OVERLAPS)
-    require(batch_apart(x, workspace), WORKSPACE_OVERLAPS)
-    _vjp(network, x, a.row_stride, a.column_stride, rows, dy, dx, workspace)
+    if x.shape[1] != table[0, IN]:
+        return BAD_X
+    if not batch_aligned(x):
+        return MISALIGNED_X
+    if dy.shape != (rows, outputs_count(table)) or dx.shape != (rows, table[0, IN]):
+        return BAD_DY_OR_DX
+    if not (batch_apart(x, dx) and clear_of(dy, dx) and clear_of_network(network, dx)):
+        return DX_OVERLAPS
+    if not batch_apart(x, workspace):
+        return WORKSPACE_OVERLAPS
+    return _vjp(network, x, a.row_stride, a.column_stride, rows, dy, dx, workspace)
 
 
 def _choose_vjp(network, x, dy, dx, workspace):
     check_types(network, {"dy": 0, "dx": 0}, ("dx", "workspace"), x=x, dy=dy, dx=dx, workspace=workspace)
     if x.ndim == 1:
-        return lambda network, x, dy, dx, workspace: _vjp_sample(network, x, dy, dx, workspace)
-    return lambda network, x, dy, dx, workspace: _vjp_batch(network, x, dy, dx, workspace)
+        return lambda network, x, dy, dx, workspace: require_fine(_vjp_sample(network, x, dy, dx, workspace))
+    return lambda network, x, dy, dx, workspace: require_fine(_vjp_batch(network, x, dy, dx, workspace))
 
 
 @compiled(_choose_vjp)
@@ -153,42 +173,56 @@ def _vjp_kernel(network, x, dy, dx, workspace):
 @glue
 def _jacobian(network, x, x_row, x_column, rows, out, workspace):
     table, parameters = network.table, network.parameters
-    require_network(network, workspace)
-    require(clear_of(out, workspace), WORKSPACE_OVERLAPS)
-    require(workspace.size >= _training_size(table, parameters, SEEDS), SMALL_WORKSPACE)
+    fault = network_fault(network, workspace)
+    if fault != FINE:
+        return fault
+    if not clear_of(out, workspace):
+        return WORKSPACE_OVERLAPS
+    if workspace.size < _training_size(table, parameters, SEEDS):
+        return SMALL_WORKSPACE
     source, result = address_of(pointer(x)), address_of(flat_pointer(out))
     call_jacobian(network, (table, parameters, source, x_row, x_column, rows, result, workspace))
     keep_network(network, x, out, workspace)
+    return FINE
 
 
-@glue
+@checked(NOT_COMPILED)
 def _jacobian_sample(network, x, out, workspace):
     table = network.table
-    require(x.shape[0] == table[0, IN], BAD_X)
-    require(sample_aligned(x), MISALIGNED_X)
-    require((out.shape[0] == outputs_count(table)) & (out.shape[1] == table[0, IN]), BAD_JACOBIAN)
-    require(sample_apart(x, out) & clear_of_network(network, out), OUT_OVERLAPS)
-    require(sample_apart(x, workspace), WORKSPACE_OVERLAPS)
-    _jacobian(network, x, 0, x.strides[0] // x.itemsize, 1, out, workspace)
+    if x.shape[0] != table[0, IN]:
+        return BAD_X
+    if not sample_aligned(x):
+        return MISALIGNED_X
+    if out.shape != (outputs_count(table), table[0, IN]):
+        return BAD_JACOBIAN
+    if not (sample_apart(x, out) and clear_of_network(network, out)):
+        return OUT_OVERLAPS
+    if not sample_apart(x, workspace):
+        return WORKSPACE_OVERLAPS
+    return _jacobian(network, x, 0, x.strides[0] // x.itemsize, 1, out, workspace)
 
 
-@glue
+@checked(NOT_COMPILED)
 def _jacobian_batch(network, x, out, workspace):
     table, rows, a = network.table, x.shape[0], operand(x)
-    require(x.shape[1] == table[0, IN], BAD_X)
-    require(batch_aligned(x), MISALIGNED_X)
-    require(out.shape[0] == rows, BAD_JACOBIAN)
-    require((out.shape[1] == outputs_count(table)) & (out.shape[2] == table[0, IN]), BAD_JACOBIAN)
-    require(batch_apart(x, out) & clear_of_network(network, out), OUT_OVERLAPS)
-    require(batch_apart(x, workspace), WORKSPACE_OVERLAPS)
-    _jacobian(network, x, a.row_stride, a.column_stride, rows, out, workspace)
+    if x.shape[1] != table[0, IN]:
+        return BAD_X
+    if not batch_aligned(x):
+        return MISALIGNED_X
+    if out.shape != (rows, outputs_count(table), table[0, IN]):
+        return BAD_JACOBIAN
+    if not (batch_apart(x, out) and clear_of_network(network, out)):
+        return OUT_OVERLAPS
+    if not batch_apart(x, workspace):
+        return WORKSPACE_OVERLAPS
+    return _jacobian(network, x, a.row_stride, a.column_stride, rows, out, workspace)
 
 
 def _choose_jacobian(network, x, out, workspace):
     check_types(network, {"out": 1}, ("out", "workspace"), x=x, out=out, workspace=workspace)
     if x.ndim == 1:
-        return lambda network, x, out, workspace: _jacobian_sample(network, x, out, workspace)
-    return lambda network, x, out, workspace: _jacobian_batch(network, x, out, workspace)
+        return lambda network, x, out, workspace: require_fine(_jacobian_sample(network, x, out, workspace))
+    return lambda network, x, out, workspace: require_fine(_jacobian_batch(network, x, out, workspace))
 
 
 @compiled(_choose_jacobian)
@@ -234,23 +268,66 @@ def _parameter_fits(code, parameter, outputs):
 
 
 @glue
+def _sweeps_fault(network, x, gradient, workspace):
+    """What is wrong with arguments of both functions that have a gradient with respect to parameters."""
+    table, parameters, rows = network.table, network.parameters, x.shape[0]
+    if x.shape[1] != table[0, IN]:
+        return BAD_X
+    if not batch_aligned(x):
+        return MISALIGNED_X
+    if rows == 0:
+        return NO_ROWS
+    # Layers normalised over the batch need more than one row.
+    if rows == 1 and table[0, STATISTICS_SIZE] > 0:
+        return ONE_ROW
+    if gradient.size != parameters.size:
+        return BAD_GRADIENT
+    if not (batch_apart(x, gradient) and clear_of_network(network, gradient)):
+        return GRADIENT_OVERLAPS
+    if not (batch_apart(x, workspace) and clear_of(gradient, workspace)):
+        return WORKSPACE_OVERLAPS
+    return network_fault(network, workspace)
+
+
+@glue
+def _room_fault(network, rows, read, gradient, workspace):
+    """What is wrong with these two, beside an array that is to be read, or in size."""
+    if not clear_of(read, gradient):
+        return GRADIENT_OVERLAPS
+    if not clear_of(read, workspace):
+        return WORKSPACE_OVERLAPS
+    return SMALL_WORKSPACE if workspace.size < _training_size(network.table, network.parameters, rows) else FINE
+
+
+@checked(NOT_COMPILED)
 def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
-    table, parameters = network.table, network.parameters
-    rows, weight = x.shape[0], float(x.shape[0])
-    labels = (code == SOFTMAX_CROSS_ENTROPY) & (y.shape[1] == 1)
-    require(x.shape[1] == table[0, IN], BAD_X)
-    require(batch_aligned(x), MISALIGNED_X)
-    require(rows > 0, NO_ROWS)
-    require((y.shape[0] == rows) & (labels | (y.shape[1] == outputs_count(table))), BAD_Y)
-    require((code >= 0) & (code < LOSSES), BAD_LOSS)
-    require(_parameter_fits(code, parameter, outputs_count(table)), BAD_PARAMETER)
-    require(gradient.size == parameters.size, BAD_GRADIENT)
-    clear = clear_of(y, gradient) & clear_of(parameter, gradient) & clear_of_network(network, gradient)
-    require_network(network, workspace)
-    require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
-    clear = clear_of(y, workspace) & clear_of(parameter, workspace) & clear_of(gradient, workspace)
-    require(batch_apart(x, workspace) & clear, WORKSPACE_OVERLAPS)
-    require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
+    """(what is wrong, the loss)"""
+    rows, outputs = x.shape[0], outputs_count(network.table)
+    nothing = 0.0
+    fault = _sweeps_fault(network, x, gradient, workspace)
+    if fault != FINE:
+        return fault, nothing
+    labels = code == SOFTMAX_CROSS_ENTROPY and y.shape[1] == 1
+    if y.shape[0] != rows or not (labels or y.shape[1] == outputs):
+        return BAD_Y, nothing
+    if code < 0 or code >= LOSSES:
+        return BAD_LOSS, nothing
+    if not _parameter_fits(code, parameter, outputs):
+        return BAD_PARAMETER, nothing
+    if not clear_of(parameter, gradient):
+        return GRADIENT_OVERLAPS, nothing
+    if not clear_of(parameter, workspace):
+        return WORKSPACE_OVERLAPS, nothing
+    fault = _room_fault(network, rows, y, gradient, workspace)
+    if fault != FINE:
+        return fault, nothing
+    value = _swept(network, x, y, code, parameter, float(rows), gradient, workspace)
+    return FINE, value
+
+
+@glue
+def _swept(network, x, y, code, parameter, weight, gradient, workspace):
+    table, parameters, rows = network.table, network.parameters, x.shape[0]
     given = Given(table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
     value = call_sweeps(network, given, gradient)
     keep_network(network, x, y, gradient)
@@ -261,24 +338,26 @@ def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
 
 @glue
 def _parameter_vjp(network, x, dy, gradient, workspace):
-    table, parameters = network.table, network.parameters
-    rows, parameter = x.shape[0], parameter_array(LINEAR, None)
-    require(x.shape[1] == table[0, IN], BAD_X)
-    require(batch_aligned(x), MISALIGNED_X)
-    require(rows > 0, NO_ROWS)
-    require((dy.shape[0] == rows) & (dy.shape[1] == outputs_count(table)), BAD_DY)
-    require(gradient.size == parameters.size, BAD_GRADIENT)
-    clear = clear_of(dy, gradient) & clear_of_network(network, gradient)
-    require_network(network, workspace)
-    require(batch_apart(x, gradient) & clear, GRADIENT_OVERLAPS)
-    clear = clear_of(dy, workspace) & clear_of(gradient, workspace)
-    require(batch_apart(x, workspace) & clear, WORKSPACE_OVERLAPS)
-    require(workspace.size >= _training_size(table, parameters, rows), SMALL_WORKSPACE)
-    given = Given(table, parameters, x, dy, workspace[:0], table[0, :0], workspace, LINEAR, parameter, 0, rows, 1.0)
-    call_sweeps(network, given, gradient)
-    keep_network(network, x, dy, gradient)
-    keep_alive(workspace)
-    keep_alive(parameter)
+    fault = _sweeps_fault(network, x, gradient, workspace)
+    if fault != FINE:
+        return fault
+    if dy.shape != (x.shape[0], outputs_count(network.table)):
+        return BAD_DY
+    fault = _room_fault(network, x.shape[0], dy, gradient, workspace)
+    if fault != FINE:
+        return fault
+    _swept(network, x, dy, LINEAR, parameter_array(LINEAR, None), 1.0, gradient, workspace)
+    return FINE
+
+
+@checked(NOT_COMPILED)
+def _parameter_vjp_sample(network, x, dy, gradient, workspace):
+    return _parameter_vjp(network, x[np.newaxis], dy.reshape((1, dy.size)), gradient, workspace)
+
+
+@checked(NOT_COMPILED)
+def _parameter_vjp_batch(network, x, dy, gradient, workspace):
+    return _parameter_vjp(network, x, dy, gradient, workspace)
 
 
 def _choose_parameter_vjp(network, x, dy, gradient, workspace):
@@ -288,10 +367,10 @@ def _choose_parameter_vjp(network, x, dy, gradient, workspace):
         raise TypingError(f"gradient: expected 1-D, got {gradient.ndim}-D")
 
     def of_sample(network, x, dy, gradient, workspace):
-        _parameter_vjp(network, x[np.newaxis], dy.reshape((1, dy.size)), gradient, workspace)
+        require_fine(_parameter_vjp_sample(network, x, dy, gradient, workspace))
 
     def of_batch(network, x, dy, gradient, workspace):
-        _parameter_vjp(network, x, dy, gradient, workspace)
+        require_fine(_parameter_vjp_batch(network, x, dy, gradient, workspace))
 
     return of_sample if x.ndim == 1 else of_batch
 
@@ -373,7 +452,10 @@ def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=No
 
     def gradient_of_loss(network, x, y, loss, gradient, workspace, loss_parameter=None):
         code = code_of(loss)
-        return _gradient_batch(network, x, y, code, parameter_array(code, loss_parameter), gradient, workspace)
+        parameter = parameter_array(code, loss_parameter)
+        fault, value = _gradient_batch(network, x, y, code, parameter, gradient, workspace)
+        require_fine(fault)
+        return value
 
     return gradient_of_loss
 

@@ -17,6 +17,7 @@ from .embedded_checks import (
     BAD_NETWORK,
     BAD_OUT,
     BAD_X,
+    FINE,
     MISALIGNED_X,
     NOT_COMPILED,
     OUT_OVERLAPS,
@@ -34,10 +35,6 @@ from .simd import address_of, itemsize
 from .slots import look_up
 from .table import IN, ROW_WORKSPACE, TABLE_COLUMNS, outputs_count, parameters_count, statistics_count
 from .workers import call
-
-# What `apply_sample` returns if all is well; else the code of what is wrong.
-FINE = -1
-
 
 # The arrays of a sample as pointers, each with its size behind it: rows of the table, else elements. Without statistics
 # there are 0 of them. stride: of x, in bytes.

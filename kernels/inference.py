@@ -19,7 +19,7 @@ from .microkernel import panel_columns
 from .operand import Operand, Rows, operand, shifted
 from .plan import planned_array, planned_table, spans
 from .simd import address_of, advance, flat_pointer, itemsize, pointer_to
-from .table import ACTIVATION, BIAS, IN, NUMBERS, OUT, TABLE_COLUMNS, weights_of, widest
+from .table import ACTIVATION, BIAS, IN, NUMBERS, OUT, TABLE_COLUMNS, require_plain, weights_of, widest
 from .workers import call, finder, part, worker
 
 # The places of a forward plan (plan.py): addresses of workers, that of layers 0 if it is not called; arrays; the number
@@ -151,6 +151,7 @@ def layer_worker(inputs, layer, index, parts):
 @kernel
 def forward_serial(table, parameters, x, out, workspace):
     """out = network(x) on this thread; arrays as `forward` takes them."""
+    require_plain(table)
     forward_rows(table, flat_pointer(parameters), operand(x), 0, x.shape[0], flat_pointer(out), flat_pointer(workspace))
 
 
@@ -219,7 +220,8 @@ def forward(table, parameters, x, out, workspace):
     """out = network(x): a = x; for each layer a = f(a W + b); out = a.
 
     Args:
-        table: `net.table`, int64 (layers, 18); no layer of it normalised, x not standardised.
+        table: `net.table`, int64 (layers, 18); no layer of it normalised, x not standardised, else a ValueError:
+            `fastnn.apply_into` takes the network of any model.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         out: (m, out) C-contiguous; must not overlap x.
@@ -233,6 +235,7 @@ def forward(table, parameters, x, out, workspace):
     >>> out.ravel()
     array([5.5, 3.5])
     """
+    require_plain(table)
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, inference_workspace)
     plan = plain_forward_plan(table, parameters, workspace, threads)
     forward_driver(threads, parameters.dtype)(plan.ctypes.data, x, out)

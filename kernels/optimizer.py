@@ -231,7 +231,7 @@ def sgd(parameters, gradient, state1, state2, step, hyper):
         state1: v, (n,), 0 at first; empty without momentum.
         state2: not used; may be empty.
         step: number of the update, from 1.
-        hyper: float64 (12,), as `fastnn.SGD(...).hyper()` gives it:
+        hyper: float64 (12,), as `fastnn.SGD(...).hyper()` gives it, but for clip_norm, l1 and l2:
             [0] rate, [1] momentum, [4] decay, [5] nesterov (0 or 1), [6] clip value (0: none).
 
     >>> p, g, v, hyper = np.array([1.0, 2.0]), np.array([0.5, -0.5]), np.zeros(2), np.zeros(12)
@@ -255,7 +255,7 @@ def rmsprop(parameters, gradient, state1, state2, step, hyper):
         state1: s, (n,), 0 at first.
         state2: v, (n,), 0 at first; empty without momentum.
         step: number of the update, from 1.
-        hyper: float64 (12,), as `fastnn.RMSprop(...).hyper()` gives it:
+        hyper: float64 (12,), as `fastnn.RMSprop(...).hyper()` gives it, but for clip_norm, l1 and l2:
             [0] rate, [1] momentum, [2] alpha, [3] eps, [4] decay, [6] clip value (0: none).
 
     >>> p, g, s, hyper = np.array([1.0, 2.0]), np.array([0.5, -5.0]), np.zeros(2), np.zeros(12)
@@ -276,7 +276,7 @@ def adagrad(parameters, gradient, state1, state2, step, hyper):
         state1: s, (n,), 0 at first.
         state2: not used; may be empty.
         step: number of the update, from 1.
-        hyper: float64 (12,), as `fastnn.Adagrad(...).hyper()` gives it:
+        hyper: float64 (12,), as `fastnn.Adagrad(...).hyper()` gives it, but for clip_norm, l1 and l2:
             [0] rate, [3] eps, [4] decay, [6] clip value (0: none).
 
     >>> p, g, s, hyper = np.array([1.0, 2.0]), np.array([3.0, -4.0]), np.zeros(2), np.zeros(12)
@@ -300,7 +300,7 @@ def adam(parameters, gradient, state1, state2, step, hyper):
         state1: m, (n,), 0 at first.
         state2: s, (n,), 0 at first.
         step: number of the update, from 1.
-        hyper: float64 (12,), as `fastnn.Adam(...).hyper()` gives it:
+        hyper: float64 (12,), as `fastnn.Adam(...).hyper()` gives it, but for clip_norm, l1 and l2:
             [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [6] clip value (0: none), [9] 'epsilon hat' (0 or 1).
 
     The first update is of the size of the rate, whatever that of the gradient:
@@ -323,7 +323,7 @@ def adamw(parameters, gradient, state1, state2, step, hyper):
         state1: m, (n,), 0 at first.
         state2: s, (n,), 0 at first.
         step: number of the update, from 1.
-        hyper: float64 (12,), as `fastnn.AdamW(...).hyper()` gives it:
+        hyper: float64 (12,), as `fastnn.AdamW(...).hyper()` gives it, but for clip_norm, l1 and l2:
             [0] rate, [1] beta1, [2] beta2, [3] eps, [4] decay, [6] clip value (0: none), [9] 'epsilon hat' (0 or 1).
 
     >>> p, g, m, s, hyper = np.array([1.0, 2.0]), np.array([0.5, 0.0]), np.zeros(2), np.zeros(2), np.zeros(12)

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+from numba import types
+from numba.extending import intrinsic
+
 from .digest import SOURCE_DIGEST
 
 # What machine code may refer to, by name: functions made by `symbols.shared` and workers, with a method `provide`.
@@ -40,6 +43,27 @@ def _fulfil(digest, name, arguments):
     if name:
         PROVIDERS[name].provide(arguments)
     return Requirement(name, arguments)
+
+
+def note_requirement(context, builder, requirement):
+    """Let the function whose code is being emitted hold a Requirement.
+
+    In an environment of its own: that of a `prange` loop, which it may be in, Numba does not keep.
+    """
+
+    @intrinsic
+    def note(typingctx):
+        def codegen(context, builder, signature, args):
+            requirement.add_to(context.environment)
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    # No lambda: with debug information Numba warns of one whose source it cannot find.
+    def keep():
+        note()
+
+    context.compile_internal(builder, keep, types.void(), ())
 
 
 # Of every function: whoever links it keeps it in his own cache, which knows nothing of our sources.

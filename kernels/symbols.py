@@ -4,13 +4,14 @@ import hashlib
 import inspect
 
 import llvmlite.binding as llvm
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .digest import SOURCE_DIGEST
 from .jit import inner
-from .requirement import PROVIDERS, Requirement
+from .requirement import PROVIDERS, Requirement, note_requirement
 
 
 def _shared_named(name):
@@ -49,13 +50,39 @@ class _Shared:
         name, result = self.symbol(arguments)
 
         def codegen(context, builder, signature, args):
-            Requirement(self._name, arguments).add_to(context.environment)
+            self._note(context, builder, Requirement(self._name, arguments))
             kind = context.call_conv.get_function_type(result, arguments)
             callee = cgutils.get_or_insert_function(builder.module, kind, name)
-            _, value = context.call_conv.call_function(builder, callee, result, arguments, args)
-            return value
+            status, value = context.call_conv.call_function(builder, callee, result, arguments, args)
+            return self._finish(builder, status, value)
 
         return result(*arguments), codegen
+
+    def _note(self, context, builder, requirement):
+        requirement.add_to(context.environment)
+
+    def _finish(self, builder, status, value):
+        """What its callers get: such functions raise nothing."""
+        return value
+
+
+class _Checked(_Shared):
+    """One that returns a code of what is wrong with its arguments, or a tuple that begins with it."""
+
+    def __init__(self, function, failed):
+        super().__init__(function)
+        self._failed = failed
+
+    def _note(self, context, builder, requirement):
+        # The user may call it in a `prange` loop.
+        note_requirement(context, builder, requirement)
+
+    def _finish(self, builder, status, value):
+        # Its only error is that of a worker which is not there. Passed on as one it would be a branch in the caller.
+        code = lambda found: builder.select(status.is_error, found.type(self._failed), found)
+        if isinstance(value.type, ir.BaseStructType):
+            return builder.insert_value(value, code(builder.extract_value(value, 0)), 0)
+        return code(value)
 
 
 def shared(function):
@@ -65,8 +92,19 @@ def shared(function):
     every driver and worker contains is too large for that: blocks of products, activations and losses are nine tenths
     of the workers of training.
     """
-    made = _Shared(function)
+    return _intrinsic(_Shared(function), function)
 
+
+def checked(failed):
+    """`shared` for a function that returns a code of what is wrong, `failed` if one of its workers is not there.
+
+    What the user's compiled code calls: all that is checked, copied into a function that calls it, took 1.5 to 2 s to
+    compile for each call in its source, and takes 0.2.
+    """
+    return lambda function: _intrinsic(_Checked(function, failed), function)
+
+
+def _intrinsic(made, function):
     def definition(typingctx, *arguments):
         return made.type_call(typingctx, *arguments)
 

@@ -77,6 +77,13 @@ def has_statistics(table):
     return table[0, KIND] == NORMALIZING
 
 
+@plain
+def require_plain(table):
+    """For kernels that know layers without normalisation alone: of others they would leave it out."""
+    if table[0, KIND] == NORMALIZING:
+        raise ValueError("table: expected plain layers, got normalised ones or inputs; see fastnn.apply_into")
+
+
 def has_batch_normalization(table):
     """Whether a layer is normalised over the batch."""
     return table[0, STATISTICS_SIZE] > 0

@@ -25,7 +25,7 @@ from .sweeps import (
     step_worker,
     update_worker,
 )
-from .table import CONTEXT, IN, NUMBERS, OUT, WEIGHT
+from .table import CONTEXT, IN, NUMBERS, OUT, WEIGHT, require_plain
 from .workers import call
 
 # The places of a training plan (plan.py): addresses of workers, 0 for those that are not called; arrays; numbers.
@@ -72,6 +72,7 @@ def by_both_sweeps(rows_address, gradient_address, given, gradient):
 @kernel
 def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None):
     """The loss and its gradient, on this thread; arrays as `loss_and_gradient` takes them."""
+    require_plain(table)
     parameter = parameter_array(loss, loss_parameter)
     given = whole_batch(table, parameters, x, y, sample_weight, workspace, np.int64(loss), parameter)
     return by_both_sweeps(find_rows(parameters), find_gradient(parameters), given, gradient)
@@ -128,7 +129,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     """The loss of a batch, and its gradient in the parameters' order, by back propagation (Rumelhart et al. 1986).
 
     Args:
-        table: `net.table`, int64 (layers, 18); no layer of it normalised, x not standardised.
+        table: `net.table`, int64 (layers, 18); no layer of it normalised, x not standardised, else a ValueError.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.
@@ -154,6 +155,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     >>> gradient
     array([0.5, 0. , 0. ])
     """
+    require_plain(table)
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, training_workspace)
     dtype = parameters.dtype
     loss_and_gradient_parallel.ready(dtype)

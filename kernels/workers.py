@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from .compilation import aside, without_collector
 from .jit import glue, inner
-from .requirement import PROVIDERS, Requirement
+from .requirement import PROVIDERS, Requirement, note_requirement
 from .slots import fill_slot, look_up, take_slots
 
 
@@ -46,26 +46,10 @@ class Worker:
         self.address(np.dtype(dtype_name))
 
     def emit_row(self, context, builder, element):
-        """The row of SLOTS for arrays of this element type, in machine code that requires the worker.
-
-        It comes from a function of its own, for the requirement's sake: a `prange` loop, which this may be in, has an
-        environment that Numba does not keep.
-        """
+        """The row of SLOTS for arrays of this element type, in machine code that requires the worker."""
         dtype = np.dtype(element.name)
-
-        @intrinsic
-        def number(typingctx):
-            def codegen(context, builder, signature, args):
-                Requirement(self._name, dtype.name).add_to(context.environment)
-                return context.get_constant(types.intp, self.slots[dtype])
-
-            return types.intp(), codegen
-
-        # No lambda: with debug information Numba warns of one whose source it cannot find.
-        def row():
-            return number()
-
-        return context.compile_internal(builder, row, types.intp(), ())
+        note_requirement(context, builder, Requirement(self._name, dtype.name))
+        return context.get_constant(types.intp, self.slots[dtype])
 
     def _compile_for(self, dtype):
         arguments = self._signature(numba.from_dtype(dtype))

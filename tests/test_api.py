@@ -516,3 +516,15 @@ def test_activations_take_whatever_memory_and_refuse_what_overlaps(name, dtype, 
     with pytest.raises(ValueError, match="out: expected shape"):
         function(memory[:3], out=memory[10:14])
     assert not memory.any()
+
+
+def test_help_is_there_without_the_extras():
+    """pydoc gives up at the first attribute that cannot be had."""
+    code = (
+        "import pydoc, sys; sys.modules['onnx'] = sys.modules['sklearn'] = None; import fastnn;"
+        "text = pydoc.render_doc(fastnn, renderer=pydoc.plaintext);"
+        "print('class Trainer' in text, 'help(fastnn.MLP)' in text, 'onnx' in dir(fastnn))"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["True", "True", "False"], done.stderr
+    assert {"onnx", "sklearn"} <= set(dir(fastnn))

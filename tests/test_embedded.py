@@ -12,6 +12,7 @@ from numba.core.errors import TypingError
 from numba.core.runtime import _nrt_python, rtsys
 
 import fastnn
+from fastnn import kernels
 from fastnn.kernels import reference
 
 SIZES = [4, 32, 100, 3]
@@ -513,3 +514,40 @@ print(temporaries(net.network, np.ones((700, 4))).shape)
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000", "PYTHONPATH": folders}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600)
     assert (done.returncode, done.stdout) == (0, "(700, 3)\n"), done.stderr
+
+
+def test_a_model_in_the_place_of_its_network_is_told():
+    net = fastnn.MLP([2, 1], seed=0)
+
+    @numba.njit
+    def answer(network, x):
+        return fastnn.apply(network, x)
+
+    with pytest.raises(numba.core.errors.TypingError, match=r"net\.network, got the model itself"):
+        answer(net, np.ones(2, np.float32))
+    # What does not go into compiled code is Numba's object as any other.
+    assert numba.jit(forceobj=True)(lambda model: model.in_features)(net) == 2
+
+
+@pytest.mark.parametrize("options", [{"normalization": "layer"}, {"standardize": True}])
+def test_plain_kernels_refuse_the_table_of_another_network(options):
+    net = fastnn.MLP([2, 3, 1], seed=0, **options)
+    x, out, gradient = np.ones((2, 2), np.float32), np.empty((2, 1), np.float32), np.empty_like(net.parameters)
+    workspace, none = fastnn.workspace(net.network, 2), np.empty(0, np.float32)
+
+    @numba.njit
+    def forward(table, parameters, x, out, workspace):
+        kernels.forward(table, parameters, x, out, workspace)
+
+    @numba.njit
+    def loss(table, parameters, x, y, none, gradient, workspace):
+        return kernels.loss_and_gradient(table, parameters, x, y, none, kernels.Loss.MSE, gradient, workspace)
+
+    arrays, more = (net.table, net.parameters, x, out), (none, gradient, workspace)
+    for call in (forward, kernels.forward):
+        with pytest.raises(ValueError, match="table: expected plain layers, got normalised ones or inputs"):
+            call(*arrays, workspace)
+    with pytest.raises(ValueError, match="table: expected plain layers"):
+        loss(*arrays, *more)
+    with pytest.raises(ValueError, match="table: expected plain layers"):
+        kernels.loss_and_gradient(*arrays, none, kernels.Loss.MSE, gradient, workspace)

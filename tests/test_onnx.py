@@ -259,4 +259,4 @@ def test_onnx_is_imported_when_it_is_used():
 
 def test_without_onnx_the_error_names_the_extra():
     code = "import sys; sys.modules['onnx'] = None; import fastnn\ntry: fastnn.onnx\nexcept ImportError as e: print(e)"
-    assert python(code) == 'fastnn.onnx needs the package onnx: pip install "fastnn[onnx]"'
+    assert python(code) == 'fastnn.onnx needs the extra "onnx": pip install "onnx>=1.16"'

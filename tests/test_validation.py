@@ -244,6 +244,8 @@ def test_dtypes_other_than_two_are_refused(bad):
             r"y: expected shape \(2, 3\), for labels are targets of softmax_cross_entropy, got \(2,\)",
         ),
         ("mse", 1, ["a", "b"], "y: expected an array of real numbers, got dtype <U1$"),
+        ("mse", 3, [0, 2], r"y: expected shape \(2, 3\), for labels are targets of softmax_cross_entropy, got \(2,\)"),
+        ("mse", 3, [0.5, 2.0], r"y: expected shape \(2, 3\), got \(2,\)"),
     ],
 )
 def test_messages_lead_from_one_form_of_targets_to_another(loss, outputs, y, message):
