@@ -208,7 +208,7 @@ class Dense(RefusesElsewhere):
         return self
 
     @property
-    def _has_dtype(self):
+    def _has_dtype(self) -> bool:
         """Whether it has values, or was made for a dtype."""
         return self._parameters is not None or self._asked_dtype is not None
 

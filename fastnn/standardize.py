@@ -73,7 +73,7 @@ class Standardize(RefusesElsewhere):
         return bool((self._statistics != _start(self._statistics.size)).any())
 
     @property
-    def _has_dtype(self):
+    def _has_dtype(self) -> bool:
         """Whether it has values, or was made for a dtype."""
         return self._statistics is not None or self._asked_dtype is not None
 

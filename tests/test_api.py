@@ -378,10 +378,11 @@ def test_layers_must_fit_each_other():
         ([Dense(2, 3), Dense(4, 1)], ValueError, r"layers\[1\]: expected in_features 3, .*, got 4"),
         ([Dense(2, 2)] * 2, ValueError, r"layers\[1\]: this layer is in a model already"),
         ([fastnn.MLP([2, 2]).layers[0]], ValueError, r"layers\[0\]: this layer is in a model already"),
-        ([Dense(2, 2, dtype="float64")], ValueError, r"layers\[0\]: expected dtype float32, the model's, got float64"),
     ]:
         with pytest.raises(error, match=message):
             Sequential(layers)
+    with pytest.raises(ValueError, match=r"layers\[0\]: expected dtype float32, the model's, got float64"):
+        Sequential([Dense(2, 2, dtype="float64")], dtype="float32")
 
 
 def test_a_layer_keeps_its_values_in_a_model():
