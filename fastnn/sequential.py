@@ -64,7 +64,8 @@ class Sequential(RefusesElsewhere):
         seed: a whole number that fixes the start, the same on every machine; None draws one.
         num_threads: most threads that a call may use; None is `fastnn.get_num_threads()`. Results do not depend on it.
 
-    Two Python threads may call `predict` on one model at the same time. Models pickle and deep-copy.
+    Two Python threads may call `predict` on one model at the same time, but one alone may train it. Models pickle and
+    deep-copy.
 
     Raises:
         ValueError, TypeError: an argument is not what it should be; the message names it.
@@ -635,6 +636,7 @@ def MLP(
     *,
     normalization=None,
     dropout=0.0,
+    weight_initializer=None,
     standardize=False,
     dtype="float32",
     seed=None,
@@ -647,6 +649,7 @@ def MLP(
         activation: of the hidden layers; a name or a `fastnn.Activation`, or a list with one for each of them.
         output_activation: of the last layer. Leave it "identity" for losses that take logits.
         normalization, dropout: of the hidden layers, as in `Dense`.
+        weight_initializer: of all layers, as in `Dense`; None follows each layer's activation.
         standardize: whether to begin with a `Standardize`, which learns the features' mean and scale at the first fit.
         dtype, seed, num_threads: as in `Sequential`.
 
@@ -669,7 +672,8 @@ def MLP(
     if not hidden:
         # There is no layer that would find a wrong one.
         Dense(1, 1, *([] if isinstance(activation, (list, tuple)) else [activation]), **of_hidden)
-    more = [of_hidden] * hidden + [{}]
+    start = {"weight_initializer": weight_initializer}
+    more = [of_hidden | start] * hidden + [start]
     each = zip(sizes[:-1], sizes[1:], activations, more, strict=True)
     layers = [Dense(*given, **options) for *given, options in each]
     if flag(standardize, "standardize"):

@@ -393,6 +393,14 @@ def test_a_layer_keeps_its_values_in_a_model():
     np.testing.assert_array_equal(copy.deepcopy(layer).weight, weight)
 
 
+def test_all_layers_of_an_mlp_may_start_alike():
+    net = fastnn.MLP([3, 5, 2], weight_initializer=lambda rng, k, n, dtype: np.full((k, n), 0.5), dropout=0.1, seed=0)
+    assert all((layer.weight == 0.5).all() for layer in net.layers)
+    twin = fastnn.MLP([3, 5, 2], "tanh", weight_initializer="he_normal", seed=0)
+    layers = [Dense(3, 5, "tanh", weight_initializer="he_normal"), Dense(5, 2, weight_initializer="he_normal")]
+    np.testing.assert_array_equal(twin.parameters, Sequential(layers, seed=0).parameters)
+
+
 def test_mlp_is_the_sequential_that_it_says():
     by_hand = Sequential([Dense(3, 5, "relu"), Dense(5, 4, "gelu"), Dense(4, 2, "softmax")], seed=2)
     net = fastnn.MLP([3, 5, 4, 2], activation=["relu", Activation.GELU], output_activation="softmax", seed=2)
