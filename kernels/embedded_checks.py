@@ -100,16 +100,10 @@ def refuse(code):
 
 
 @glue
-def require(condition, code):
-    # Conditions are joined by &: `and` makes a branch, which the function that this is copied into would have too.
-    if not condition:
-        refuse(code)
-
-
-@glue
 def require_fine(fault):
     """Raise what is wrong, if anything is."""
-    require(fault == FINE, fault)
+    if fault != FINE:
+        refuse(fault)
 
 
 @glue
@@ -243,7 +237,7 @@ def _agree(error, dimensions, arrays):
 
 
 def require_here(condition, code):
-    """`require`, in Python: kernels that raise keep the arrays that Python gave them for ever."""
+    """Raise what is wrong, in Python: kernels that raise keep the arrays that Python gave them for ever."""
     if not condition:
         refuse.py_func(code)
 
