@@ -104,7 +104,7 @@ def test_the_demo_says_what_it_needs(name, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(SystemExit):
         main(["demo"])
-    assert "the demo needs scikit-learn and matplotlib" in capsys.readouterr().err
+    assert 'the demo needs the extra "demo"' in capsys.readouterr().err
 
 
 def test_the_version(capsys):
