@@ -133,7 +133,7 @@ def read_checkpoint(kind, path, loss, optimizer):
         raise ValueError(f"loss: expected the function that {path} was trained with, got {shown(loss)}")
     _checked_own(optimizer, own, "optimizer", path, f"the {shown(own)}")
     optimizer = optimizers.get(optimizer) if own else None
-    if own and optimizer.code != code:
+    if own and (optimizer.code, type(optimizer).__name__) != (code, own):
         raise ValueError(f"optimizer: expected the {shown(own)} that {path} was trained with, got {shown(optimizer)}")
     with _readable(path):
         loss = loss or _from_fields(losses.get, record["loss"])

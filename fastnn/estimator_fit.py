@@ -96,11 +96,13 @@ class EstimatorFit:
         self.net.save(path)
 
     def _call(self, hook):
+        if not self._callbacks:
+            return False
+        before = self.estimator._values_beside(self.net)
         said = [call(callback, hook, self, self.history) for callback in self._callbacks]
-        if said:
-            self.estimator._take_up(self.net)
-            if self._after_change:
-                self._after_change()
+        self.estimator._take_up(self.net, before)
+        if self._after_change:
+            self._after_change()
         return any(map(ends_fit, said))
 
 

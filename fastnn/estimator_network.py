@@ -86,9 +86,9 @@ def _dense(array):
 def working_dtype(*arrays):
     """float32 or float64, in which scikit-learn would compute with arrays of these dtypes."""
     first = arrays[0].dtype
-    if first in FLOATS and all(array.dtype is first for array in arrays):
+    if first in FLOATS and all(getattr(array, "dtype", None) is first for array in arrays):
         return first
-    dtype = np.result_type(*(array.dtype for array in arrays))
+    dtype = np.result_type(*(_dense(array).dtype for array in arrays))
     return np.dtype(np.float32 if dtype == np.float32 else np.float64)
 
 
@@ -244,20 +244,32 @@ class EstimatorNetwork:
                 view[...] = value
             setattr(self, name, list(views[name]))
 
-    def _take_up(self, net):
-        """Let a fit go on with what a callback has put in the place of arrays; net: the network that is trained."""
+    def _values_beside(self, net):
+        """Copies of what the network of coefs_ holds, where another one is trained; None where it is the same."""
+        held = self._networks.held.net
+        return None if held is net else (held.parameters.copy(), held.statistics.copy())
+
+    def _take_up(self, net, before):
+        """Let a fit go on with what a callback has written to coefs_ and the like, or put in their place.
+
+        net: the network that is trained. before: `_values_beside` it before the callback.
+        """
         held = self._networks.held
-        if self._holds(held.views):
-            return
-        found = {name: list(map(_dense, getattr(self, name))) for name in held.views}
-        for name, views in held.views.items():
-            shapes = [array.shape for array in found[name]]
-            expected = [view.shape for view in views]
-            if shapes != expected:
-                raise ValueError(f"{name}: expected the shapes {expected} of the fit, got {shapes}")
-        self._put_back(found)
-        for name in ("parameters", "statistics"):
-            getattr(net, name)[:] = getattr(held.net, name)
+        if not self._holds(held.views):
+            found = {name: list(map(_dense, getattr(self, name))) for name in held.views}
+            wrong = None
+            for name, views in held.views.items():
+                shapes, expected = [array.shape for array in found[name]], [view.shape for view in views]
+                if shapes != expected:
+                    wrong = wrong or f"{name}: expected the shapes {expected} of the fit, got {shapes}"
+            self._put_back(held.views if wrong else found)
+            if wrong:
+                raise ValueError(wrong)
+        if before is not None:
+            for name, values in zip(("parameters", "statistics"), before, strict=True):
+                now = getattr(held.net, name)
+                if now.tobytes() != values.tobytes():
+                    getattr(net, name)[:] = now
 
     def __getstate__(self):
         # What is there while a fit lasts is no part of a copy that a callback makes.
@@ -379,6 +391,8 @@ class EstimatorNetwork:
             )
         if ours:
             code = BY_OUTPUT[self.loss, self.out_activation_]
+            if code == EstimatorLoss.LOG_LOSS and self.coefs_[-1].shape[1] == 1:
+                raise ValueError("out_activation_: expected 'logistic' to train one output, got 'softmax'")
             return code, parameter_array(code, None)
         loss = losses.get(self.loss)
         if loss.repeats:

@@ -71,6 +71,8 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             raise ValueError("X_val, y_val: expected both, or neither of them and no sample_weight_val")
         if X_val is not None and self.solver == "lbfgs":
             raise ValueError("X_val: expected solver 'sgd' or 'adam' with it, got 'lbfgs'")
+        if "_own_validation" in self.__dict__:
+            raise RuntimeError("this estimator is in a fit: until its end no callback can begin another")
         self._own_validation = None if X_val is None else [X_val, y_val, sample_weight_val]
         try:
             yield
@@ -90,11 +92,13 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
             if self._tasks:
                 self._tasks.end()
             return self
-        except Exception:
+        except BaseException:
             if not self._trains:
-                # What is refused leaves a model that was there as it was.
+                # What is refused, or interrupted before, leaves a model that was there as it was. scikit-learn's
+                # callbacks are under way, and it has to find them to end them.
+                under_way = {k: v for k, v in self.__dict__.items() if k.startswith(("_callback_", "_skl_"))}
                 self.__dict__.clear()
-                self.__dict__.update(before)
+                self.__dict__.update(before | under_way)
             raise
         finally:
             for name in ("_trains", "_tasks"):

@@ -221,6 +221,8 @@ def check_types(network, dimensions, written, **arrays):
             raise TypingError(f"{name}: expected an array of {dtype}, the network's dtype, got {array}")
         if name != "x" and array.layout != "C":
             raise TypingError(f"{name}: expected a C-contiguous array, got {array}")
+        if name == "workspace" and array.ndim != 1:
+            raise TypingError(f"workspace: expected 1-D, got {array.ndim}-D")
         if name in written and not array.mutable:
             raise TypingError(f"{name}: expected a writeable array, got {array}")
     _agree(TypingError, dimensions, arrays)
@@ -254,6 +256,8 @@ def check_arrays(network, dimensions, written, **arrays):
             raise ValueError(f"{name}: expected an aligned array, got strides {array.strides}")
         if name != "x" and not array.flags.c_contiguous:
             raise ValueError(f"{name}: expected a C-contiguous array")
+        if name == "workspace" and array.ndim != 1:
+            raise ValueError(f"workspace: expected 1-D, got {array.ndim}-D")
     _agree(ValueError, dimensions, arrays)
     for name in written:
         if not arrays[name].flags.writeable:

@@ -551,3 +551,31 @@ def test_plain_kernels_refuse_the_table_of_another_network(options):
         loss(*arrays, *more)
     with pytest.raises(ValueError, match="table: expected plain layers"):
         kernels.loss_and_gradient(*arrays, none, kernels.Loss.MSE, gradient, workspace)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_workspace_of_two_axes_is_refused(compiled):
+    """A worker would read its strides for a size."""
+    net = fastnn.MLP([4, 6, 3], seed=0)
+    x, y, slope = np.ones((5, 4), np.float32), np.ones((5, 3), np.float32), np.empty_like(net.parameters)
+    workspace = fastnn.workspace(net.network, 5)[np.newaxis].copy()
+    calls = [
+        lambda network, workspace: fastnn.gradient(network, x, y, fastnn.Loss.MSE, slope, workspace),
+        lambda network, workspace: fastnn.parameter_vjp(network, x, y, slope, workspace),
+        lambda network, workspace: fastnn.apply_into(network, x, y, workspace),
+        lambda network, workspace: fastnn.vjp(network, x, y, np.empty_like(x), workspace),
+    ]
+    if compiled:
+
+        @numba.njit
+        def gradient(network, x, y, slope, workspace):
+            return fastnn.gradient(network, x, y, fastnn.Loss.MSE, slope, workspace)
+
+        @numba.njit
+        def sample(network, x, y, slope, workspace):
+            fastnn.apply_into(network, x[0], y[0], workspace)
+
+        calls = [lambda network, workspace, f=f: f(network, x, y, slope, workspace) for f in (gradient, sample)]
+    for call in calls:
+        with pytest.raises((ValueError, TypingError), match="workspace: expected 1-D, got 2-D"):
+            call(net.network, workspace)

@@ -1285,3 +1285,90 @@ def test_a_sparse_frame_is_told_as_sparse_data_are(data):
     frame = pd.DataFrame(np.round(data[0])).astype(pd.SparseDtype(float, 0))
     with pytest.raises(TypeError, match="X: expected a dense array with standardize=True"):
         MLPRegressor(standardize=True).fit(frame, data[1])
+
+
+class _Told:
+    """A callback of scikit-learn's protocol that notes what it is told."""
+
+    def __init__(self):
+        self.seen = []
+        self.max_propagation_depth = None
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def setup(self, *where, **data):
+        self.seen.append("setup")
+
+    def on_fit_task_begin(self, *where, **data):
+        self.seen.append("begin")
+
+    def on_fit_task_end(self, *where, **data):
+        self.seen.append("end")
+
+    def teardown(self, *where, **data):
+        self.seen.append("teardown")
+
+
+def test_a_refused_fit_ends_the_callbacks_of_scikit_learn(data):
+    """Or a bar of theirs would keep the process alive."""
+    told = _Told()
+    model = MLPRegressor(hidden_layer_sizes=(5, 4), activation=["tanh"], max_iter=2).set_callbacks(told)
+    with pytest.raises(ValueError, match="activation: expected a name, or one for each of 2"):
+        model.fit(*data)
+    assert told.seen == ["setup", "begin", "teardown"]
+
+
+def test_an_interrupt_before_the_first_update_leaves_the_model_that_was_there(data):
+    class Interrupts:
+        def on_fit_begin(self, fit, history):
+            raise KeyboardInterrupt
+
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=3, random_state=0).fit(*data)
+    before = flat(model)
+    with pytest.raises(KeyboardInterrupt):
+        model.set_params(callbacks=[Interrupts()], random_state=1).fit(*data)
+    assert flat(model).tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_what_a_callback_writes_to_the_weights_of_another_dtype_is_trained(dtype, data):
+    X, y = data
+
+    def clear(fit, history):
+        for coef in fit.estimator.coefs_:
+            coef.fill(0)
+
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=2, random_state=0).fit(X.astype(np.float32), y)
+    model.set_params(callbacks=[clear]).partial_fit(X.astype(dtype), y)
+    assert model.coefs_[0].dtype == np.float32
+    assert not any(coef.any() for coef in model.coefs_)
+
+
+def test_arrays_of_other_shapes_from_a_callback_do_not_stay(data):
+    def misshape(fit, history):
+        fit.estimator.coefs_ = [coef[:, :-1] for coef in fit.estimator.coefs_]
+
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=2, random_state=0, callbacks=[misshape])
+    with pytest.raises(ValueError, match="coefs_: expected the shapes"):
+        model.fit(*data)
+    assert model.predict(data[0]).shape == (60,)
+
+
+def test_a_callback_cannot_begin_a_fit_of_its_own_estimator(data):
+    found = []
+
+    def again(fit, history):
+        with pytest.raises(RuntimeError, match="this estimator is in a fit"):
+            fit.estimator.fit(*data)
+        found.append(fit.epochs)
+
+    MLPRegressor(max_iter=2, random_state=0, callbacks=[again]).fit(*data)
+    assert found == [1, 2]
+
+
+def test_one_output_has_no_softmax_to_train(data):
+    model = MLPClassifier(max_iter=2, random_state=0).fit(data[0], data[1] > 0)
+    model.out_activation_ = "softmax"
+    with pytest.raises(ValueError, match="out_activation_: expected 'logistic' to train one output"):
+        model.partial_fit(data[0], data[1] > 0)
