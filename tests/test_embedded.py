@@ -579,3 +579,37 @@ def test_a_workspace_of_two_axes_is_refused(compiled):
     for call in calls:
         with pytest.raises((ValueError, TypingError), match="workspace: expected 1-D, got 2-D"):
             call(net.network, workspace)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_function_may_call_each_of_them_more_than_once(parallel):
+    """Numba warns of some code with branches that is copied twice into one function; warnings are errors here."""
+    net = fastnn.MLP([4, 8, 3], seed=0)
+    x, dy, gradient = np.ones((6, 4), np.float32), np.ones((6, 3), np.float32), np.empty_like(net.parameters)
+    dx, out, slopes = np.empty_like(x), np.empty_like(dy), np.empty((6, 3, 4), np.float32)
+
+    @numba.njit(parallel=parallel)
+    def twice(network, x, dy, dx, out, slopes, gradient, losses):
+        for i in numba.prange(losses.size):
+            scratch = fastnn.workspace(network, 8)
+            for _ in range(2):
+                fastnn.apply_into(network, x, out, scratch)
+                fastnn.apply_into(network, x[0], out[0], scratch)
+                fastnn.apply_into(network, x[1], out[1], scratch)
+                fastnn.apply_into(network, x, out, scratch)
+                fastnn.vjp(network, x, dy, dx, scratch)
+                fastnn.vjp(network, x[0], dy[0], dx[0], scratch)
+                fastnn.vjp(network, x, dy, dx, scratch)
+                fastnn.vjp(network, x[1], dy[1], dx[1], scratch)
+                fastnn.parameter_vjp(network, x, dy, gradient, scratch)
+                fastnn.parameter_vjp(network, x, dy, gradient, scratch)
+                fastnn.jacobian(network, x, slopes, scratch)
+                fastnn.jacobian(network, x[0], slopes[0], scratch)
+                fastnn.jacobian(network, x, slopes, scratch)
+                losses[i] = fastnn.gradient(network, x, dy, fastnn.Loss.MAE, gradient, scratch)
+                losses[i] += fastnn.gradient(network, x, dy, fastnn.Loss.MSE, gradient, scratch)
+
+    losses = np.zeros(1)
+    twice(net.network, x, dy, dx, out, slopes, gradient, losses)
+    assert losses[0] == sum(net.loss_and_gradient(x, dy, loss)[0] for loss in ("mae", "mse"))
+    np.testing.assert_array_equal(gradient, net.loss_and_gradient(x, dy, "mse")[1])
