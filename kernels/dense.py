@@ -11,14 +11,14 @@ from numba import float64, intp
 
 from .activation import is_row_wise
 from .dot import is_narrow
-from .epilogue import Activate, Store, finish, make_update
+from .epilogue import Activate, Store, finish, landing, make_update, moved
 from .gemm import linear_product, linear_scratch, narrow_layer, packs_panel, product, product_scratch, row_product
 from .jit import glue, inner, kernel, locked_kernel, plain, serial_in_njit
 from .launch import run
 from .lock import let_lock_go, take_lock
 from .microkernel import one_of, panel_columns, row_tile, row_tile_columns
-from .operand import Operand, Rows, operand, rows_of, shifted, transposed
-from .optimizer import plain_rule, update_elements
+from .operand import Operand, Rows, operand, rows_of, shifted, shifted_rows, transposed
+from .optimizer import plain_rule
 from .simd import (
     advance,
     constant,
@@ -45,6 +45,12 @@ GRAIN = 100_000
 FEW_ROWS = 4
 FEW_ROWS_BYTES = 440_000
 LEAST_GRAIN = FEW_ROWS_BYTES // 8
+# What an element of b counts when threads share out a product a @ b, where one of a counts 2. b packed counts most, by
+# every thread that needs a part of it; b read in place least, for its rows are streams that halves of them would break:
+# 128 x 784 x 256 on two threads took 111 us by columns and takes 106 by rows, 200 x 400 x 400 139 and 136. In x.T @ dz
+# other threads have just written much of both, so they count alike: 50 x 256 weights by 200 rows are cut by columns. A
+# step of 50-256-128-1 in float64 took 260 us when all threads had rows, and takes 256 (Zen 5).
+IN_PLACE, FRESH, PACKED = 1, 2, 4
 
 
 @plain
@@ -54,8 +60,8 @@ def grain_of(rows, size):
 
 
 @shared
-def column_sums(dz, m, n, out):
-    """out[j] = sum over i of dz[i, j], in the order of i; dz is contiguous in rows of n.
+def column_sums(m, n, dz, out):
+    """out[j] = sum over i of dz[i, j], in the order of i; dz is Rows.
 
     It is the row 1 @ dz: an fma does not round its product with 1. By vectors down dz, one after the other, the sums of
     200 x 100 numbers in float64 took 1.24 us, now 0.75, those of 1024 x 512 270 and 44.
@@ -64,10 +70,8 @@ def column_sums(dz, m, n, out):
         store_vector(out, j, n, constant(0.0, load_vector(out, j, 0)))
     width = row_tile_columns(out)
     for j in range(0, n, width):
-        here = advance(out, j)
-        row_tile(
-            1, min(width, n - j), m, Operand(one_of(out), 0, 0), Rows(advance(dz, j), n), Rows(here, 0), Rows(here, n)
-        )
+        here = Rows(advance(out, j), n)
+        row_tile(1, min(width, n - j), m, Operand(one_of(out), 0, 0), shifted_rows(dz, 0, j), here, here)
 
 
 @glue
@@ -77,14 +81,11 @@ def new_scratch(out, m, n, k, contiguous):
 
 
 @inner
-def grid_rows(m, n, threads, nr, packs):
-    """How many ways to split m rows when threads share m x n elements.
+def grid_rows(m, n, threads, nr, read_b):
+    """How many ways to split m rows when threads share m x n elements: the split that reads the operands least.
 
-    The split that reads the operands least. b counts twice where every thread that needs a part of it packs that, and
-    half where it is read in place, whose rows are streams that halves of them would break: 128 x 784 x 256 on two
-    threads took 111 us by columns and takes 106 by rows, 200 x 400 x 400 139 and 136 (Zen 5).
+    read_b: IN_PLACE, FRESH or PACKED.
     """
-    read_b = 4 if packs else 1
     best, least = threads, read_b * threads * n + 2 * m
     for columns in range(2, threads + 1):
         rows = threads // columns
@@ -94,13 +95,17 @@ def grid_rows(m, n, threads, nr, packs):
 
 
 @glue
-def cell_of(m, n, threads, cell, nr, whole_rows, packs):
-    """(first row, last row, first column, last column) of one thread's rectangle; columns are cut at slivers."""
-    rows = threads if whole_rows else grid_rows(m, n, threads, nr, packs)
+def cell_of(m, n, threads, cell, p, whole_rows, read_b):
+    """(first row, last row, first column, last column) of one thread's rectangle of m x n elements like those at p.
+
+    Columns are cut between cache lines.
+    """
+    rows = threads if whole_rows else grid_rows(m, n, threads, panel_columns(p), read_b)
     columns = threads // rows
     i, j = cell // columns, cell % columns
-    slivers = (n + nr - 1) // nr
-    first, last = part(slivers, j, columns) * nr, min(n, part(slivers, j + 1, columns) * nr)
+    line = 64 // itemsize(p)
+    lines = (n + line - 1) // line
+    first, last = part(lines, j, columns) * line, min(n, part(lines, j + 1, columns) * line)
     return part(m, i, rows), part(m, i + 1, rows), first, last
 
 
@@ -131,7 +136,7 @@ def linear_part(x, weight, bias, activation, out, index, parts):
     p = flat_pointer(out)
     contiguous = weight.strides[1] == weight.itemsize
     packs = packs_panel(m, n, k, itemsize(p), contiguous)
-    r0, r1, c0, c1 = cell_of(m, n, parts, index, panel_columns(p), whole_rows, packs)
+    r0, r1, c0, c1 = cell_of(m, n, parts, index, p, whole_rows, PACKED if packs else IN_PLACE)
     if r1 > r0 and c1 > c0:
         size = linear_scratch(r1 - r0, c1 - c0, k, itemsize(p), panel_columns(p), contiguous, whole_rows)
         scratch = np.empty(size, out.dtype)
@@ -211,7 +216,7 @@ def backward_input_part(dz, weight, out, index, parts):
     m, n = out.shape
     k = dz.shape[1]
     p = flat_pointer(out)
-    r0, r1, c0, c1 = cell_of(m, n, parts, index, panel_columns(p), False, True)
+    r0, r1, c0, c1 = cell_of(m, n, parts, index, p, False, PACKED)
     if r1 > r0 and c1 > c0:
         here = advance(p, r0 * n + c0)
         scratch = new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[0] == weight.itemsize)
@@ -265,25 +270,46 @@ def linear_backward_input(dz, weight, out):
 
 
 @glue
-def parameters_rows(x, dz, first, last, n, batch, epilogue, scratch):
-    """Rows first..last of x.T @ dz to an epilogue whose pointers are those of row `first`."""
-    product(last - first, n, batch, shifted(transposed(x), first, 0), dz, epilogue, scratch)
+def parameters_cell(k, n, parts, index, p):
+    """The rectangle of [weight; bias], k + 1 rows of n elements like those at p, whose gradient one thread computes."""
+    return cell_of(k + 1, n, parts, index, p, False, FRESH)
+
+
+@glue
+def sweep_cell(cell, k, n, batch, x, dz, weight, bias, scratch):
+    """x.T @ dz and the sums of dz for a `parameters_cell`, to two epilogues, Stores or Updates.
+
+    x and dz are Operands of so many rows; scratch holds `product_scratch` elements.
+    """
+    first, last, left, right = cell
+    width = right - left
+    if last == k + 1 and width > 0:
+        last = k
+        mine = moved(bias, left, n)
+        sums = landing(mine, scratch, n, 0, 0)
+        column_sums(batch, width, Rows(advance(dz.pointer, left), dz.row_stride), sums.pointer)
+        finish(mine, sums, 0, 0, 1, width)
+    if last > first and width > 0:
+        here = moved(weight, first * n + left, n)
+        product(last - first, width, batch, shifted(transposed(x), first, 0), shifted(dz, 0, left), here, scratch)
+
+
+@glue
+def sweep_cell_allocating(x, dz, like, weight, bias, index, parts):
+    """`sweep_cell` for one thread's part of arrays, with scratch of its own; like: an array (k, n)."""
+    k, n = like.shape
+    batch = dz.shape[0]
+    cell = parameters_cell(k, n, parts, index, pointer(like))
+    scratch = new_scratch(like, cell[1] - cell[0], cell[3] - cell[2], batch, True)
+    sweep_cell(cell, k, n, batch, operand(x), rows_of(dz), weight, bias, pointer(scratch))
+    keep_alive(scratch)
 
 
 @glue
 def backward_parameters_part(x, dz, dweight, dbias, index, parts):
     one_dtype((x, dz, dweight, dbias))
-    inputs, n = dweight.shape
-    batch = dz.shape[0]
-    first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
-    if last == inputs + 1:
-        column_sums(flat_pointer(dz), batch, n, flat_pointer(dbias))
-        last = inputs
-    if last > first:
-        scratch = new_scratch(dweight, last - first, n, batch, True)
-        here = advance(flat_pointer(dweight), first * n)
-        parameters_rows(operand(x), rows_of(dz), first, last, n, batch, Store(here, n), pointer(scratch))
-        keep_alive(scratch)
+    weight, bias = Store(flat_pointer(dweight), dweight.shape[1]), Store(flat_pointer(dbias), dbias.size)
+    sweep_cell_allocating(x, dz, dweight, weight, bias, index, parts)
 
 
 @worker(lambda t: (t[:, :], t[:, ::1], t[:, ::1], t[::1], intp, intp))
@@ -302,7 +328,7 @@ find_backward_parameters = finder(backward_parameters_worker)
 
 @locked_kernel
 def linear_backward_parameters_parallel(x, dz, dweight, dbias, threads):
-    """`linear_backward_parameters_serial` with the rows of [weight; bias] shared by threads."""
+    """`linear_backward_parameters_serial` with [weight; bias] shared by threads."""
     one_dtype((x, dz, dweight, dbias))
     worker = find_backward_parameters(dweight)
     state = let_lock_go(dz.shape[0] * dweight.size)
@@ -333,22 +359,11 @@ def linear_backward_parameters(x, dz, dweight, dbias):
 @glue
 def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
     one_dtype((x, dz, weight, bias))
-    inputs, n = weight.shape
-    batch = dz.shape[0]
+    n = weight.shape[1]
     rule = plain_rule(learning_rate)
-    first, last = part(inputs + 1, index, parts), part(inputs + 1, index + 1, parts)
-    if last > first:
-        scratch = new_scratch(weight, last - first, n, batch, True)
-        q = pointer(scratch)
-        if last == inputs + 1:
-            p = flat_pointer(bias)
-            column_sums(flat_pointer(dz), batch, n, q)
-            update_elements(rule, p, q, p, p, n)
-            last = inputs
-        here = advance(flat_pointer(weight), first * n)
-        epilogue = make_update(rule, here, here, here, n, False)
-        parameters_rows(operand(x), rows_of(dz), first, last, n, batch, epilogue, q)
-        keep_alive(scratch)
+    p, q = flat_pointer(weight), flat_pointer(bias)
+    weights, biases = make_update(rule, p, p, p, n, False), make_update(rule, q, q, q, n, False)
+    sweep_cell_allocating(x, dz, weight, weights, biases, index, parts)
 
 
 @worker(lambda t: (t[:, :], t[:, ::1], float64, t[:, ::1], t[::1], intp, intp))
@@ -367,7 +382,7 @@ find_outer_update = finder(outer_update_worker)
 
 @locked_kernel
 def outer_update_parallel(x, dz, learning_rate, weight, bias, threads):
-    """`outer_update_serial` with the rows of [weight; bias] shared by threads."""
+    """`outer_update_serial` with [weight; bias] shared by threads."""
     one_dtype((x, dz, weight, bias))
     worker = find_outer_update(weight)
     state = let_lock_go(dz.shape[0] * weight.size)

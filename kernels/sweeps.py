@@ -2,8 +2,8 @@
 
     rows     every thread takes its rows of the batch through forward, loss and backward to the pre-activation
              gradients dz of all layers: rows do not depend on each other
-    weights  every thread takes its rows of every layer's [weight; bias] through x.T @ dz, a sum over the whole batch
-             in the order of its rows, and on through the optimiser
+    weights  every thread takes its rectangle of every layer's [weight; bias] through x.T @ dz, a sum over the whole
+             batch in the order of its rows, and on through the optimiser
 
 so the order of every sum is fixed whatever the number of threads. This file has the sweeps and the workers that do one
 thread's part of them; training.py launches those.
@@ -19,8 +19,8 @@ from collections import namedtuple
 from numba import float64, int64, intp, types
 
 from .activation import IDENTITY
-from .dense import column_sums, parameters_rows
-from .epilogue import Store, finish, landing, make_update, moved
+from .dense import parameters_cell, sweep_cell
+from .epilogue import Store, make_update, moved
 from .jit import glue
 from .layout import ROWS, rows_at
 from .operand import Operand
@@ -54,32 +54,16 @@ def sweep_rows(step, first, last, scratch):
 
 @glue
 def sweep_weights(step, sink, bias_sink, index, parts, scratch):
-    """One part of every layer's [weight; bias] rows: x.T @ dz into the sinks, Stores or Updates over all parameters."""
+    """One part of every layer's [weight; bias]: x.T @ dz into the sinks, Stores or Updates over all parameters."""
     table = step.table
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
-        first, last = part(k + 1, index, parts), part(k + 1, index + 1, parts)
-        dz = dz_of(step, layer, 0)
-        if last == k + 1:
-            last = k
-            bias = moved(bias_sink, table[layer, BIAS], n)
-            sums = landing(bias, scratch, n, 0, 0)
-            column_sums(dz, step.rows, n, sums.pointer)
-            finish(bias, sums, 0, 0, 1, n)
-        if last > first:
-            source = step.x
-            if layer > 0:
-                source = Operand(rows_at(step.activations, step.rows, table[layer - 1, RECORD], layer - 1, 0, k), k, 1)
-            parameters_rows(
-                source,
-                Operand(dz, n, 1),
-                first,
-                last,
-                n,
-                step.rows,
-                moved(sink, table[layer, WEIGHT] + first * n, n),
-                scratch,
-            )
+        x = step.x
+        if layer > 0:
+            x = Operand(rows_at(step.activations, step.rows, table[layer - 1, RECORD], layer - 1, 0, k), k, 1)
+        weight, bias = moved(sink, table[layer, WEIGHT], n), moved(bias_sink, table[layer, BIAS], n)
+        cell = parameters_cell(k, n, parts, index, scratch)
+        sweep_cell(cell, k, n, step.rows, x, Operand(dz_of(step, layer, 0), n, 1), weight, bias, scratch)
 
 
 @worker(lambda t: (given_type(t), intp, intp))
