@@ -53,6 +53,11 @@ PACK_BYTES = 2048
 # Rejected: the copy tile by tile, 6 elements of every row together, 7 % less in float64 as well, 3 % more in float32.
 PACK_A_BYTES = 1024
 
+# A b of so many bytes that is read in place is fetched ahead: 64 x 2048 x 2048 on two threads took 1.66 ms and takes
+# 1.40, 256 x 1024 x 4096 5.5 and 5.1, in float64 16 x 1024 x 1024 234 and 189 us (Zen 5). A smaller one stays in L2,
+# and the hardware reads ahead in a packed one: 128 x 784 x 256 took 3 % longer with it, 512 x 2048 x 2048 as long.
+FETCH_BYTES = 1 << 20
+
 # So few columns leave most lanes of a vector empty. Where rows of the result are columns of `a` that lie side by side,
 # as in the weight gradient of an output layer, they become the rows of one tile, TURNED columns of it at a time. In
 # float32 784 x 3 by 128 rows took 17 us, in float64 21, and take 6 and 10; 100 x 2 by 32 rows 1.25, now 1.0. With 8
@@ -150,7 +155,7 @@ def sliver_of(b, number):
 
 
 @shared
-def multiply_block(m, n, k, a, b, init, out, contested):
+def multiply_block(m, n, k, a, b, fetches, init, out, contested):
     """out = init + a @ b for a block: m x k elements of the Operand a, Slivers b; init and out are Rows.
 
     The rows are shared evenly among the tiles: 32 rows are 6 6 5 5 5 5, not 6 6 6 6 6 2, since a low tile wastes the
@@ -162,6 +167,9 @@ def multiply_block(m, n, k, a, b, init, out, contested):
     784-256-128-10 on two such cores took 415 us and take 380, of 50-256-128-2 in float64 387 and 347, of
     1024-1024-1024-10 with Adam 7.4 and 6.9 ms; with a shared cache they take as long as before (Zen 5). On one thread
     it would cost 4-32-32-1 8 %.
+
+    fetches: whether lines of the next sliver come into L2 under a tile, one a step of k. The hardware does not read
+    ahead from one sliver to the next where a sliver's rows are pieces of rows of b. See FETCH_BYTES.
 
     Rejected: rows of its own for each thread, and copies of what the other needs, which writes a word into each line as
     it reads and so makes it cheap to write again. 50-256-128-2 took 315 us, but 5 % more with a shared cache.
@@ -186,7 +194,10 @@ def multiply_block(m, n, k, a, b, init, out, contested):
             if columns <= lanes:
                 tall_tile(rows, columns, k, left, right, here, there)
             else:
-                tile(rows, columns, k, left, right, here, there)
+                ahead = Rows(right.pointer, 0)
+                if fetches and t * line < min(nr, n - nr - first):
+                    ahead = shifted_rows(sliver_of(b, first // nr + 1), 0, t * line)
+                tile(rows, columns, k, left, right, here, there, ahead)
             row += rows
 
 
@@ -255,7 +266,7 @@ def narrow_product(m, n, k, a, b, epilogue, scratch):
         out = landing(epilogue, block, n, first, 0)
         columns = Slivers(advance(a.pointer, first), a.column_stride, panel_columns(scratch))
         multiply_block(
-            n, rows, k, transposed(b), columns, Rows(zeros, 0), Rows(turned, rows), Rows(turned, NOT_CONTESTED)
+            n, rows, k, transposed(b), columns, False, Rows(zeros, 0), Rows(turned, rows), Rows(turned, NOT_CONTESTED)
         )
         for i in range(rows):
             for j in range(n):
@@ -329,6 +340,7 @@ def block_product(m, n, k, a, b, bias, has_bias, epilogue, scratch):
     block = aligned(advance(zeros, panel))
     packed_a = aligned(advance(block, min(m, MC) * panel))
     packed = aligned(advance(packed_a, copied_row(min(m, MC), size) * min(k, KC)))
+    fetches = not pack and n * k * size >= FETCH_BYTES
     pack_a = a.row_stride == 1 and a.column_stride * size >= PACK_A_BYTES and n > nr
     for column in range(0, n, panel):
         width = min(panel, n - column)
@@ -350,6 +362,6 @@ def block_product(m, n, k, a, b, bias, has_bias, epilogue, scratch):
                         copy_elements(shifted(left, 0, p).pointer, shifted(copied, 0, p).pointer, height)
                     left = copied
                 deeper = Slivers(advance(right.pointer, inner_first * right.row_stride), *right[1:])
-                multiply_block(height, width, depth, left, deeper, init, out, contested)
+                multiply_block(height, width, depth, left, deeper, fetches, init, out, contested)
                 init, contested = out, Rows(contested.pointer, NOT_CONTESTED)
             finish(epilogue, out, row, column, height, width)

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import plain
-from .simd import IS_ARM, VECTOR_BYTES, refuse_several_dtypes
+from .simd import IS_ARM, TO_READ, UP_TO_L2, VECTOR_BYTES, emit_prefetch, refuse_several_dtypes
 from .vector import Vector, intrinsic_function, llvm_type, masked_load, masked_store
 
 # Register tile: MR rows of NV vectors. On AVX-512 (and NEON, 32 registers as well) 6 x 4 accumulators, four vectors
@@ -107,7 +107,7 @@ class Emitter:
             else:
                 masked_store(self.builder, value, where, self.align, flags)
 
-    def tile(self, rows, vectors, full, k, a, b, init, out):
+    def tile(self, rows, vectors, full, k, a, b, init, out, ahead=None):
         """a: (pointer, row stride, column stride), the others (pointer, row stride)."""
         builder = self.builder
         (a, a_row, a_k), (b, b_k), (init, init_row), (out, out_row) = a, b, init, out
@@ -123,6 +123,9 @@ class Emitter:
         builder.position_at_end(loop)
         counter, a_now, b_now = builder.phi(INDEX), builder.phi(a.type), builder.phi(b.type)
         sums = [[builder.phi(self.vector) for _ in range(vectors)] for _ in range(rows)]
+        ahead_now = None if ahead is None else builder.phi(b.type)
+        if ahead is not None:
+            emit_prefetch(builder, ahead_now, TO_READ, UP_TO_L2)
         b_vectors = self.load(b_now, vectors, mask)
         following = []
         for i in range(rows):
@@ -133,6 +136,8 @@ class Emitter:
             (a_now, a, builder.gep(a_now, [a_k])),
             (b_now, b, builder.gep(b_now, [b_k])),
         ]
+        if ahead is not None:
+            steps.append((ahead_now, ahead[0], builder.gep(ahead_now, [ahead[1]])))
         back = builder.cbranch(builder.icmp_signed("<", steps[0][2], k), loop, done)
         if rows == 1:
             _keep_rolled(builder.module, back)
@@ -152,16 +157,18 @@ class Emitter:
             self.store(results[i], row(out, out_row, i), mask)
 
 
-def _tile_of(heights, widest, twins_from, name, doc):
+def _tile_of(heights, widest, twins_from, fetches, name, doc):
     """An intrinsic with a variant of the tile for every height and every width in vectors up to these.
 
-    Widths from `twins_from` on have a twin without masks, for columns that fill their vectors.
+    Widths from `twins_from` on have a twin without masks, for columns that fill their vectors. fetches: whether it has
+    `ahead`.
     """
 
-    def tile(typingctx, rows, columns, k, a, b, init, out):
-        refuse_several_dtypes(*(operand.types[0] for operand in (a, b, init, out)))
-        scalar = out.types[0].dtype
-        sig = types.void(*map(types.unliteral, (rows, columns, k, a, b, init, out)))
+    def typed(*arguments):
+        operands = arguments[3:]
+        refuse_several_dtypes(*(operand.types[0] for operand in operands))
+        scalar = operands[0].types[0].dtype
+        sig = types.void(*map(types.unliteral, arguments))
 
         def codegen(context, builder, signature, args):
             rows, columns, k, *operands = args
@@ -188,6 +195,16 @@ def _tile_of(heights, widest, twins_from, name, doc):
 
         return sig, codegen
 
+    # Numba takes the names and the number of arguments from the function.
+    if fetches:
+
+        def tile(typingctx, rows, columns, k, a, b, init, out, ahead):
+            return typed(rows, columns, k, a, b, init, out, ahead)
+    else:
+
+        def tile(typingctx, rows, columns, k, a, b, init, out):
+            return typed(rows, columns, k, a, b, init, out)
+
     tile.__name__ = tile.__qualname__ = name
     tile.__doc__ = doc
     return intrinsic(tile)
@@ -197,14 +214,18 @@ tile = _tile_of(
     MR,
     NV,
     NV if MASKS_COST else NV + 1,
+    True,
     "tile",
-    """One tile: rows x columns of out, k x columns of b, an Operand a; b, init and out are Rows.
+    """One tile: rows x columns of out, k x columns of b, an Operand a; b, init, out and ahead are Rows.
 
-    init may be out (carry on) and may have a row stride of 0 (the same row, such as a bias, for every row).
+    init may be out (carry on) and may have a row stride of 0 (the same row, such as a bias, for every row). Of ahead a
+    line of each of k rows comes into L2 on the way; its row stride may be 0.
     """,
 )
-tall_tile = _tile_of(TALL, 1, 2, "tall_tile", "`tile` of up to TALL rows, for columns that fill one vector at most.")
-row_tile = _tile_of(1, ROW_NV, 1, "row_tile", "`tile` for one row of up to `row_tile_columns`.")
+tall_tile = _tile_of(
+    TALL, 1, 2, False, "tall_tile", "`tile` of up to TALL rows, for columns that fill one vector at most."
+)
+row_tile = _tile_of(1, ROW_NV, 1, False, "row_tile", "`tile` for one row of up to `row_tile_columns`; no ahead.")
 
 
 def _row_steps_of(depth):

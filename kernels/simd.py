@@ -176,31 +176,39 @@ def store(typingctx, p, index, value):
     return sig, codegen
 
 
-def _prefetch(p, access):
-    sig = types.void(p, types.intp)
+# What a line is fetched for, and into which caches: the operands of LLVM's prefetch.
+TO_READ, TO_WRITE = 0, 1
+UP_TO_L2, UP_TO_L1 = 2, 3
 
+
+def emit_prefetch(builder, p, access, caches):
+    """Emit the fetch of the line at the pointer p."""
+    word = ir.IntType(32)
+    where = builder.bitcast(p, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [where.type, word, word, word])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    of_data = word(1)
+    builder.call(function, [where, word(access), word(caches), of_data])
+
+
+def _prefetch(p, access):
     def codegen(context, builder, signature, args):
-        word = ir.IntType(32)
-        where = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [where.type, word, word, word])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        to_all_caches, of_data = word(3), word(1)
-        builder.call(function, [where, word(access), to_all_caches, of_data])
+        emit_prefetch(builder, builder.gep(args[0], [args[1]]), access, UP_TO_L1)
         return context.get_dummy_value()
 
-    return sig, codegen
+    return types.void(p, types.intp), codegen
 
 
 @intrinsic
 def prefetch_to_read(typingctx, p, index):
     """Have the CPU fetch the line of p[index], so that a later load need not wait for it."""
-    return _prefetch(p, 0)
+    return _prefetch(p, TO_READ)
 
 
 @intrinsic
 def prefetch_to_write(typingctx, p, index):
     """Have the CPU fetch the line of p[index], and make it its own, so that a later store need not wait for it."""
-    return _prefetch(p, 1)
+    return _prefetch(p, TO_WRITE)
 
 
 # ---- Vectors in memory
