@@ -12,6 +12,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.utils._unique import attach_unique
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_array,
@@ -130,6 +131,9 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         return sample_weight
 
     def _validate_input(self, X, y, incremental, reset):
+        if is_classifier(self) and isinstance(y, np.ndarray) and y.dtype.kind in "biu":
+            # scikit-learn looks for the classes four times, 1 ms each for 100,000 rows, unless it finds them at hand.
+            y = attach_unique(y)
         X, y = super()._validate_input(X, y, incremental, reset)
         if self.standardize and scipy.sparse.issparse(X):
             raise TypeError(
