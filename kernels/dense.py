@@ -45,12 +45,12 @@ GRAIN = 100_000
 FEW_ROWS = 4
 FEW_ROWS_BYTES = 440_000
 LEAST_GRAIN = FEW_ROWS_BYTES // 8
-# What an element of b counts when threads share out a product a @ b, where one of a counts 2. b packed counts most, by
-# every thread that needs a part of it; b read in place least, for its rows are streams that halves of them would break:
-# 128 x 784 x 256 on two threads took 111 us by columns and takes 106 by rows, 200 x 400 x 400 139 and 136. In x.T @ dz
-# other threads have just written much of both, so they count alike: 50 x 256 weights by 200 rows are cut by columns. A
-# step of 50-256-128-1 in float64 took 260 us when all threads had rows, and takes 256. Slivers stay whole then: digits,
-# 64-100-10, took 2 % longer with 48 and 52 columns than by rows (Zen 5).
+# What an element of b counts when threads share out a product a @ b, where one of a counts 2. b packed counts most, for
+# each thread that needs a part of it packs that; b read in place least, for its rows are streams that halves of them
+# would break: 128 x 784 x 256 on two threads took 111 us by columns and takes 106 by rows, 200 x 400 x 400 139 and 136.
+# In x.T @ dz other threads have just written much of both, so they count alike: 50 x 256 weights by 200 rows are cut
+# by columns. A step of 50-256-128-1 in float64 took 260 us when all threads had rows, and takes 256. Columns are cut
+# evenly then or not at all: digits, 64-100-10, took 2 % longer with 48 and 52 of them than by rows (Zen 5).
 IN_PLACE, FRESH, PACKED = 1, 2, 4
 
 
@@ -81,33 +81,42 @@ def new_scratch(out, m, n, k, contiguous):
     return np.empty(product_scratch(m, n, k, itemsize(p), panel_columns(p), contiguous, False), out.dtype)
 
 
+@glue
+def column_unit(p):
+    """Columns between the places where threads may cut a result like p: slivers, and lines where those are longer.
+
+    Without AVX2 a sliver of float64 is half a line, and as narrow as a layer that is summed in another way, with
+    another scratch (dot.py): no piece of a wide layer may be.
+    """
+    return max(panel_columns(p), 64 // itemsize(p))
+
+
 @inner
-def grid_rows(m, n, threads, nr, read_b):
+def grid_rows(m, n, threads, unit, read_b):
     """How many ways to split m rows when threads share m x n elements: the split that reads the operands least.
 
-    read_b: IN_PLACE, FRESH or PACKED.
+    unit: a `column_unit`. read_b: IN_PLACE, FRESH or PACKED.
     """
     best, least = threads, read_b * threads * n + 2 * m
     for columns in range(2, threads + 1):
         rows = threads // columns
-        fits = n % (columns * nr) == 0 if read_b == FRESH else columns * nr <= n
+        fits = n % (columns * unit) == 0 if read_b == FRESH else columns * unit <= n
         if rows * columns == threads and fits and read_b * rows * n + 2 * columns * m < least:
             best, least = rows, read_b * rows * n + 2 * columns * m
     return best
 
 
 @glue
-def cell_of(m, n, threads, cell, p, whole_rows, read_b):
-    """(first row, last row, first column, last column) of one thread's rectangle of m x n elements like those at p.
+def cell_of(m, n, threads, cell, unit, whole_rows, read_b):
+    """(first row, last row, first column, last column) of one thread's rectangle of m x n elements.
 
-    Columns are cut between cache lines.
+    A rectangle of some of the columns has at least `unit` of them.
     """
-    rows = threads if whole_rows else grid_rows(m, n, threads, panel_columns(p), read_b)
+    rows = threads if whole_rows else grid_rows(m, n, threads, unit, read_b)
     columns = threads // rows
     i, j = cell // columns, cell % columns
-    line = 64 // itemsize(p)
-    lines = (n + line - 1) // line
-    first, last = part(lines, j, columns) * line, min(n, part(lines, j + 1, columns) * line)
+    units = (n + unit - 1) // unit
+    first, last = part(units, j, columns) * unit, min(n, part(units, j + 1, columns) * unit)
     return part(m, i, rows), part(m, i + 1, rows), first, last
 
 
@@ -138,7 +147,7 @@ def linear_part(x, weight, bias, activation, out, index, parts):
     p = flat_pointer(out)
     contiguous = weight.strides[1] == weight.itemsize
     packs = packs_panel(m, n, k, itemsize(p), contiguous)
-    r0, r1, c0, c1 = cell_of(m, n, parts, index, p, whole_rows, PACKED if packs else IN_PLACE)
+    r0, r1, c0, c1 = cell_of(m, n, parts, index, column_unit(p), whole_rows, PACKED if packs else IN_PLACE)
     if r1 > r0 and c1 > c0:
         size = linear_scratch(r1 - r0, c1 - c0, k, itemsize(p), panel_columns(p), contiguous, whole_rows)
         scratch = np.empty(size, out.dtype)
@@ -218,7 +227,7 @@ def backward_input_part(dz, weight, out, index, parts):
     m, n = out.shape
     k = dz.shape[1]
     p = flat_pointer(out)
-    r0, r1, c0, c1 = cell_of(m, n, parts, index, p, False, PACKED)
+    r0, r1, c0, c1 = cell_of(m, n, parts, index, column_unit(p), False, PACKED)
     if r1 > r0 and c1 > c0:
         here = advance(p, r0 * n + c0)
         scratch = new_scratch(out, r1 - r0, c1 - c0, k, weight.strides[0] == weight.itemsize)
@@ -274,7 +283,7 @@ def linear_backward_input(dz, weight, out):
 @glue
 def parameters_cell(k, n, parts, index, p):
     """The rectangle of [weight; bias], k + 1 rows of n elements like those at p, whose gradient one thread computes."""
-    return cell_of(k + 1, n, parts, index, p, False, FRESH)
+    return cell_of(k + 1, n, parts, index, column_unit(p), False, FRESH)
 
 
 @glue

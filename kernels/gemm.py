@@ -103,25 +103,31 @@ def copied_row(m, size):
 
 
 @plain
-def product_scratch(m, n, k, size, nr, contiguous, whole_rows):
-    """Elements of scratch that `product` needs: zeros, a block of results, one of a, a packed panel, a row."""
-    width = n if whole_rows else panel_width(n, min(k, KC), size, nr)
+def packing_scratch(m, n, k, size, nr, contiguous, whole_rows):
+    """Elements that copies of the operands take: a block of a, a panel of b."""
     packed = 0
     if packs_panel(m, n, k, size, contiguous):
         packed = k * ((n if whole_rows else panel_width(n, k, size, nr)) + nr)
-    rows = min(m, MC)
-    blocks = ALIGNMENT_ROOM + width + n + rows * width + copied_row(rows, size) * min(k, KC) + packed
-    if n == 1:
-        blocks = max(blocks, column_scratch(m, k, nr))
-    return max(blocks, narrow_scratch(m, n)) if n <= NARROW else blocks
+    return copied_row(min(m, MC), size) * min(k, KC) + packed
 
 
 @plain
 def linear_scratch(m, n, k, size, nr, contiguous, whole_rows):
-    """Elements of scratch that `product` needs with a bias."""
+    """Elements of scratch that `linear_product` needs, whose results land in place: copies of the operands, a row."""
     if is_narrow(n, k):
-        return ALIGNMENT_ROOM + min(m, NARROW_ROWS) * n + dot_scratch(m, n, k)
-    return product_scratch(m, n, k, size, nr, contiguous, whole_rows)
+        return ALIGNMENT_ROOM + n + dot_scratch(m, n, k)
+    return ALIGNMENT_ROOM + n + packing_scratch(m, n, k, size, nr, contiguous, whole_rows)
+
+
+@plain
+def product_scratch(m, n, k, size, nr, contiguous, whole_rows):
+    """Elements of scratch that `product` needs: zeros, a block of results, copies of the operands, a row."""
+    width = n if whole_rows else panel_width(n, min(k, KC), size, nr)
+    blocks = ALIGNMENT_ROOM + width + min(m, MC) * width + n
+    blocks += packing_scratch(m, n, k, size, nr, contiguous, whole_rows)
+    if n == 1:
+        blocks = max(blocks, column_scratch(m, k, nr))
+    return max(blocks, narrow_scratch(m, n)) if n <= NARROW else blocks
 
 
 @plain
@@ -277,18 +283,17 @@ def narrow_product(m, n, k, a, b, epilogue, scratch):
 @glue
 def narrow_layer(m, n, k, a, b, bias, epilogue, scratch):
     """Forward through a layer that `is_narrow`: no wider than a sliver, so no thread has some of its columns alone."""
-    block = aligned(scratch)
-    free = aligned(advance(block, min(m, NARROW_ROWS) * n))
+    free = aligned(scratch)
     for row in range(0, m, NARROW_ROWS):
         rows = min(NARROW_ROWS, m - row)
-        out = landing(epilogue, block, n, row, 0)
+        out = landing(epilogue, free, n, row, 0)
         dot_products(rows, n, k, shifted(a, row, 0), b, bias, out, free)
         finish(epilogue, out, row, 0, rows, n)
 
 
 @glue
 def linear_product(m, n, k, a, b, bias, epilogue, scratch):
-    """Hand the m x n elements of bias + a @ b to the epilogue; scratch holds `linear_scratch` elements."""
+    """Hand the m x n elements of bias + a @ b to the epilogue, a Store or Activate; scratch holds `linear_scratch`."""
     _product(m, n, k, a, b, bias, True, epilogue, scratch)
 
 
@@ -334,11 +339,11 @@ def block_product(m, n, k, a, b, bias, has_bias, epilogue, scratch):
     if needs_whole_rows(epilogue):
         panel = n
     zeros = aligned(scratch)
+    block = zeros if has_bias else aligned(advance(zeros, panel))
+    packed_a = block if has_bias else aligned(advance(block, min(m, MC) * panel))
     if not has_bias:
         for j in range(panel):
             store(zeros, j, constant(0.0, load(zeros, j)))
-    block = aligned(advance(zeros, panel))
-    packed_a = aligned(advance(block, min(m, MC) * panel))
     packed = aligned(advance(packed_a, copied_row(min(m, MC), size) * min(k, KC)))
     fetches = not pack and n * k * size >= FETCH_BYTES
     pack_a = a.row_stride == 1 and a.column_stride * size >= PACK_A_BYTES and n > nr

@@ -20,8 +20,9 @@ from fastnn.kernels.activation import (
 )
 from fastnn.kernels.catalog import CATALOG
 from fastnn.kernels.codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss
+from fastnn.kernels.dot import MOST_OUTPUTS
 from fastnn.kernels.microkernel import ROW_NV
-from fastnn.kernels.simd import VECTOR_BYTES
+from fastnn.kernels.simd import VECTOR_BYTES, flat_pointer
 
 PRODUCTS = [row for row in CATALOG if row.name.startswith(("linear", "outer"))]
 ELEMENTWISE = [code for code in Activation if code not in ROW_WISE]
@@ -216,6 +217,34 @@ def test_same_bits_for_any_thread_count_in_products(product, dtype, rng):
             driver(*mine.values(), threads)
             results.append([mine[name].tobytes() for name in product.outputs])
         assert all(result == results[0] for result in results), shape
+
+
+@numba.njit
+def wrong_cells(unit, most_columns, most_threads):
+    """Cases in which threads do not cover a result of 7 rows once, or one has as few columns as a narrow layer."""
+    wrong = 0
+    for read_b in (dense.IN_PLACE, dense.FRESH, dense.PACKED):
+        for whole_rows in (False, True):
+            for n in range(1, most_columns):
+                for threads in range(1, most_threads):
+                    covered = np.zeros((7, n), np.int64)
+                    for cell in range(threads):
+                        r0, r1, c0, c1 = dense.cell_of(7, n, threads, cell, unit, whole_rows, read_b)
+                        covered[r0:r1, c0:c1] += 1
+                        wrong += c1 - c0 < n and c1 - c0 <= MOST_OUTPUTS
+                    wrong += not (covered == 1).all()
+    return wrong
+
+
+@pytest.mark.parametrize("unit", [8, 16, 32, 64])
+def test_rectangles_of_threads(unit):
+    assert wrong_cells(unit, 5 * unit, 17) == 0
+
+
+def test_units_of_columns(dtype):
+    unit = numba.njit(lambda a: dense.column_unit(flat_pointer(a)))(np.empty(1, dtype))
+    assert unit > MOST_OUTPUTS
+    assert unit * np.dtype(dtype).itemsize % 64 == 0
 
 
 def test_same_bits_whatever_the_batch_in_linear(dtype, rng):
