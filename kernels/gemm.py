@@ -17,6 +17,7 @@ from .microkernel import (
     DEPTH,
     MR,
     TALL,
+    fetching_tile,
     panel_columns,
     row_step,
     row_steps,
@@ -199,11 +200,11 @@ def multiply_block(m, n, k, a, b, fetches, init, out, contested):
             here, there = shifted_rows(init, row, first), shifted_rows(out, row, first)
             if columns <= lanes:
                 tall_tile(rows, columns, k, left, right, here, there)
+            elif fetches and t * line < min(nr, n - nr - first):
+                ahead = shifted_rows(sliver_of(b, first // nr + 1), 0, t * line)
+                fetching_tile(rows, columns, k, left, right, here, there, ahead)
             else:
-                ahead = Rows(right.pointer, 0)
-                if fetches and t * line < min(nr, n - nr - first):
-                    ahead = shifted_rows(sliver_of(b, first // nr + 1), 0, t * line)
-                tile(rows, columns, k, left, right, here, there, ahead)
+                tile(rows, columns, k, left, right, here, there)
             row += rows
 
 
