@@ -200,8 +200,10 @@ def multiply_block(m, n, k, a, b, fetches, init, out, contested):
             here, there = shifted_rows(init, row, first), shifted_rows(out, row, first)
             if columns <= lanes:
                 tall_tile(rows, columns, k, left, right, here, there)
-            elif fetches and t * line < min(nr, n - nr - first):
-                ahead = shifted_rows(sliver_of(b, first // nr + 1), 0, t * line)
+            elif fetches and columns == nr:
+                ahead = Rows(right.pointer, 0)
+                if t * line < min(nr, n - nr - first):
+                    ahead = shifted_rows(sliver_of(b, first // nr + 1), 0, t * line)
                 fetching_tile(rows, columns, k, left, right, here, there, ahead)
             else:
                 tile(rows, columns, k, left, right, here, there)
