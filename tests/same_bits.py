@@ -93,18 +93,25 @@ class Case:
         return net
 
 
-def cases(dtypes=DTYPES):
+def cases(dtypes=DTYPES, most_rows=LARGE[0]):
+    """Those of at most so many rows."""
     with_parameter = enumerate(WITH_PARAMETER, int(Activation.TANH))
-    return [
+    every = [
         *(Case(i, dtype) for dtype in dtypes for i in range(len(Activation))),
         *(Case(i, dtype, objective) for i, objective in with_parameter for dtype in dtypes),
     ]
+    return [case for case in every if case.rows <= most_rows]
 
 
 def digest(array):
     """sha256 of an array's bytes in C order, NaN refused: a network of NaN would agree with any other."""
     assert np.isfinite(array).all()
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def hashes_of(case, net):
+    """[hash of the parameters, hash of the predictions]"""
+    return [digest(net.parameters), digest(net.predict(case.x))]
 
 
 def trained(dtypes=DTYPES, num_threads=None):
@@ -119,7 +126,7 @@ def hashes(dtypes=DTYPES, num_threads=None, with_regularized=True, networks=None
     """
     found = {}
     for case, net in trained(dtypes, num_threads) if networks is None else networks:
-        found[case.name] = [digest(net.parameters), digest(net.predict(case.x))]
+        found[case.name] = hashes_of(case, net)
     for dtype in dtypes:
         found[f"{dtype} shuffled"] = shuffled(dtype, num_threads)
         if with_regularized:
@@ -176,11 +183,15 @@ def main():
     parser.add_argument("--predictions", action="store_true", help="those of untrained networks alone")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="find them once for each number")
     parser.add_argument("--plain", action="store_true", help="without regularised networks, and their compilation")
+    parser.add_argument("--small", action="store_true", help="plain networks of few rows alone, not shuffled")
     options = parser.parse_args()
-    if options.write and options.predictions:
-        parser.error("--write: golden.json holds what training gives, not --predictions")
+    if options.write and (options.predictions or options.small):
+        parser.error("--write: golden.json holds what training gives of every case")
     if options.predictions:
         runs = [predictions(options.dtypes)]
+    elif options.small:
+        few = cases(options.dtypes, NARROW[0][0])
+        runs = [{case.name: hashes_of(case, case.trained(threads)) for case in few} for threads in options.threads]
     else:
         runs = [hashes(options.dtypes, threads, not options.plain) for threads in options.threads]
     if options.write:
