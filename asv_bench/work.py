@@ -30,7 +30,7 @@ RATES = {"sgd": 1e-3, "adam": 1e-3}
 class Work:
     """One row of the comparison.
 
-    kind: "train" (one update on the mean squared error; `what` is the optimiser), "infer" (forward pass), "linear"
+    kind: "train" (one update on the mean squared error; `what` is the optimizer), "infer" (forward pass), "linear"
     (f(x @ w + b); sizes k, n) or "activation" (sizes: none).
     """
 

@@ -1,4 +1,4 @@
-"""fastnn inside larger numeric programs: integrated, sampled, minimised, and how much faster than the network in NumPy.
+"""fastnn inside larger numeric programs: integrated, sampled, minimized, and how much faster than the network in NumPy.
 
     python examples/embedding.py
 
@@ -84,10 +84,10 @@ def numpy_mean_of_paths(f, noise, start, step):
     return s.mean()
 
 
-# ---- A fit on all rows at once by a quasi-Newton method: one flat vector is all that an optimiser has to know
+# ---- A fit on all rows at once by a quasi-Newton method: one flat vector is all that an optimizer has to know
 
 
-def minimise(net, x, y, iterations=200):
+def minimize(net, x, y, iterations=200):
     """L-BFGS on the mean squared error; the network holds what was found. Returns SciPy's result."""
     from scipy.optimize import minimize
 

@@ -48,8 +48,8 @@ OUTPUT_FUNCTIONS = {
     "relu": activations.relu,
     "exp": np.exp,
 }
-# Which attributes of an estimator hold which arrays of the layers. Those of normalised layers, with their start: the
-# last layer, which is never normalised, has none.
+# Which attributes of an estimator hold which arrays of the layers. Those of normalized layers, with their start: the
+# last layer, which is never normalized, has none.
 ARRAYS = {"coefs_": "weight", "intercepts_": "bias"}
 SCALES = {"scales_": ("scale", 1.0), "shifts_": ("shift", 0.0)}
 AVERAGES = {"running_means_": ("running_mean", 0.0), "running_variances_": ("running_variance", 1.0)}
@@ -192,7 +192,7 @@ class EstimatorNetwork:
 
         Compiled code takes its `network`, C its `cfunc()`, ONNX Runtime what `fastnn.onnx.save` writes of it. Its
         `predict` gives `predict_proba`, of two classes or of several labels at once the column of each class 1; and
-        `predict` of a regressor, with loss="poisson" the logarithm of it. An input layer that standardises and dropout
+        `predict` of a regressor, with loss="poisson" the logarithm of it. An input layer that standardizes and dropout
         come along.
 
         Raises:
@@ -316,7 +316,7 @@ class EstimatorNetwork:
         return [array.astype(dtype, copy=False) for array in drawn]
 
     def _learn_inputs(self, X, sample_weight):
-        """Learn mean and scale of the features, once for an initialisation of the parameters."""
+        """Learn mean and scale of the features, once for an initialization of the parameters."""
         if self._standardized and not hasattr(self, "input_mean_"):
             layer = Standardize(dtype=X.dtype)
             layer.adapt(X, sample_weight)

@@ -43,7 +43,7 @@ class Dense(RefusesElsewhere):
     Alone, a layer holds its own parameters. Put into a `Sequential`, its `weight` and `bias` become views of the
     model's flat vector, with the values that it already had, or else a start drawn from the model's seed.
 
-    Normalised pre-activations have mean 0 and variance 1, with eps = 1e-5, and are then multiplied by `scale` and moved
+    Normalized pre-activations have mean 0 and variance 1, with eps = 1e-5, and are then multiplied by `scale` and moved
     by `shift`, parameters that start as 1 and 0. "layer" takes mean and variance over the units of each row (Ba, Kiros
     and Hinton 2016). "batch" takes those of each unit over the batch that is trained on (Ioffe and Szegedy 2015), and
     outside of training `running_mean` and `running_variance`, to which each update adds a tenth of the batch's.
@@ -124,7 +124,7 @@ class Dense(RefusesElsewhere):
 
     @property
     def normalization(self) -> Normalization | None:
-        """How x @ weight + bias is normalised before the activation; None if it is not."""
+        """How x @ weight + bias is normalized before the activation; None if it is not."""
         return self._normalization
 
     @property
@@ -238,8 +238,8 @@ class Dense(RefusesElsewhere):
     def bias(self, value):
         self.bias[...] = as_parameters(value, self.bias.shape, self.dtype, "bias")
 
-    scale = _vector("scale", "_scale_and_shift", 0, "factors of the normalised pre-activations")
-    shift = _vector("shift", "_scale_and_shift", 1, "added to the normalised and scaled pre-activations")
+    scale = _vector("scale", "_scale_and_shift", 0, "factors of the normalized pre-activations")
+    shift = _vector("shift", "_scale_and_shift", 1, "added to the normalized and scaled pre-activations")
     running_mean = _vector("running_mean", "_running", 0, "of the pre-activations, over batches")
     running_variance = _vector("running_variance", "_running", 1, "of the pre-activations, over batches")
 

@@ -1,4 +1,4 @@
-"""Expressions in one variable, by which activations that an ONNX graph spells out are recognised.
+"""Expressions in one variable, by which activations that an ONNX graph spells out are recognized.
 
 An expression is a polynomial, multiplied out, in atoms: a sorted tuple of (monomial, coefficient), a monomial being a
 sorted tuple of atoms. An atom is (name, attributes, argument): an operator, its numbers and the expression that it is
@@ -105,7 +105,7 @@ def power(expression, exponent):
 
 
 def subtracted(left, right):
-    """left - right; an expression less its own mean is an atom, as which normalisations have it."""
+    """left - right; an expression less its own mean is an atom, as which normalizations have it."""
     if left != () and right == atom("ReduceMean", left):
         return atom("Centred", left)
     return add(left, right, -1.0)
@@ -162,17 +162,17 @@ class Parts(NamedTuple):
 
 def taken_apart(expression, dtype):
     """The `Parts` of an expression in one of fastnn's activations; None if it has no such parts."""
-    if recognised(expression, dtype) is not None:
+    if recognized(expression, dtype) is not None:
         return Parts(expression, None, None)
     numbers = affine(expression)
     if numbers is not None:
         # Inside: a linear layer takes them without a layer behind it.
         return Parts(X, numbers, None)
     for outside, rest in _without_numbers(expression):
-        if recognised(rest, dtype) is not None:
+        if recognized(rest, dtype) is not None:
             return Parts(rest, None, outside)
         inside, bare = _argument_apart(rest)
-        if inside is not None and recognised(bare, dtype) is not None:
+        if inside is not None and recognized(bare, dtype) is not None:
             return Parts(bare, inside, outside)
     return None
 
@@ -212,7 +212,7 @@ def text(expression):
     return " + ".join(terms) or "0"
 
 
-# ---- Recognising
+# ---- Recognizing
 
 
 def _flat(expression):
@@ -278,7 +278,7 @@ FORMS = _forms()
 _KNOWN = [(_flat(form), activation) for activation, forms in FORMS.items() for form in forms]
 
 
-def recognised(expression, dtype):
+def recognized(expression, dtype):
     """The `Activation` that an expression is, or None."""
     shape, coefficients, attributes = _flat(expression)
     for (known_shape, known_coefficients, known_attributes), activation in _KNOWN:

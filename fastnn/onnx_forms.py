@@ -1,4 +1,4 @@
-"""What activations and normalisations are in ONNX: standard operators, or functions that travel in the file.
+"""What activations and normalizations are in ONNX: standard operators, or functions that travel in the file.
 
 ONNX Runtime has no float64 kernel of LeakyRelu, Elu, Selu, Softplus, Erf (which Gelu is made of), HardSigmoid and
 HardSwish, and ONNX keeps attributes, epsilon among them, as float32. In float64 such a layer calls a function of the
@@ -198,7 +198,7 @@ def add_activation(formula, z, activation, dtype, output):
 
 
 def add_normalization(formula, inputs, normalization, dtype, output):
-    """Nodes that normalise inputs[0], with scale, shift and for "batch" mean and variance behind it; as above."""
+    """Nodes that normalize inputs[0], with scale, shift and for "batch" mean and variance behind it; as above."""
     if dtype == np.float64:
         return _call(formula, f"{normalization.name.lower()}_norm", inputs, output)
     if normalization == Normalization.BATCH:

@@ -1,4 +1,4 @@
-"""ONNX's operators that are layers: matrix products, and normalisations of what they give."""
+"""ONNX's operators that are layers: matrix products, and normalizations of what they give."""
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def normalized(graph, value, normalization, vectors, eps):
 
 
 def _with_own_eps(graph, vectors, eps):
-    """A batch normalisation's vectors, with the variance that gives the same by fastnn's eps; None if there is none."""
+    """A batch normalization's vectors, with the variance that gives the same by fastnn's eps; None if there is none."""
     *others, variance = vectors
     # An attribute has eps in float32.
     if variance.dtype.type(eps) == variance.dtype.type(EPS):
@@ -117,7 +117,7 @@ def layer_normalization(graph, node):
 
 
 def normalized_by_row(graph, value, scale, shift, eps):
-    """Layer normalisation of a value, with an epsilon that need not be fastnn's."""
+    """Layer normalization of a value, with an epsilon that need not be fastnn's."""
     value = settled(graph, usable(value))
     # Who wrote 1e-5 of a float64 network meant no float32, which ONNX makes of it.
     if np.float32(eps) != np.float32(EPS):
@@ -126,6 +126,6 @@ def normalized_by_row(graph, value, scale, shift, eps):
         if not is_result(value) or value.base.normalization is not None:
             columns = fitting(scale, value.dtype, value.base.features, "scale").size
             value = unchanged(graph, value, value.base.features or columns)
-        # A result times c has c^2 times the variance, and normalised with c^2 times the epsilon it is the same.
+        # A result times c has c^2 times the variance, and normalized with c^2 times the epsilon it is the same.
         value = affine(graph, value, np.sqrt([EPS / eps]), None)
     return normalized(graph, value, Normalization.LAYER, [scale, shift], EPS)

@@ -20,7 +20,7 @@ from .onnx_expressions import (
     is_usual,
     multiply,
     power,
-    recognised,
+    recognized,
     scaled,
     standard_score,
     subtracted,
@@ -66,7 +66,7 @@ def concat(graph, node):
     _same_base(without, with_it)
     base, p = with_it.base, with_it.expression
     one_result = isinstance(base, Linear) and base.features == 1 and base.normalization is None and axis in (1, -1)
-    is_sigmoid = one_result and recognised(p, with_it.dtype) == Activation.SIGMOID
+    is_sigmoid = one_result and recognized(p, with_it.dtype) == Activation.SIGMOID
     if not is_sigmoid or without.expression != add(constant(1.0), p, -1.0):
         raise ValueError(f"expected 1 - p and p, the sigmoid of one result, side by side, got axis {axis}")
     # They are the softmax of 0 and that result.
@@ -130,20 +130,20 @@ def binary(combine):
 
 
 def _combined(graph, value):
-    """A value made of two; where its expression spells out layer normalisation, that of what was normalised."""
+    """A value made of two; where its expression spells out layer normalization, that of what was normalized."""
     normalized_value, eps = standard_score(value.expression)
     if normalized_value is None:
         return value
     columns = value.base.features
     if columns is None:
-        raise ValueError("expected an input of known features where layer normalisation is spelled out")
+        raise ValueError("expected an input of known features where layer normalization is spelled out")
     # Without memory until they are counted: a file may tell of any number of columns.
     scale, shift = (graph.owned(np.broadcast_to(value.dtype.type(number), columns)) for number in (1, 0))
     return normalized_by_row(graph, value._replace(expression=normalized_value), scale, shift, eps)
 
 
 def reduce_mean(graph, node):
-    """The mean of each row, beside it: what layer normalisation is spelled out with."""
+    """The mean of each row, beside it: what layer normalization is spelled out with."""
     # Axes are an attribute until opset 17, then an input.
     given = attributes(node, axes=list, keepdims=1, noop_with_empty_axes=0)
     value, axes = graph.inputs(node, 1, 2)

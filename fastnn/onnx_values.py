@@ -6,7 +6,7 @@ import numpy as np
 
 from .arguments import shortened
 from .kernels.codes import Activation, Normalization
-from .onnx_expressions import X, recognised, text
+from .onnx_expressions import X, recognized, text
 
 # The dtype of a value of another element type than the two of networks. None would not do: NumPy takes it for float64.
 NO_FLOAT = np.dtype(np.bool_)
@@ -28,12 +28,12 @@ class Input(NamedTuple):
 
 
 class Linear(NamedTuple):
-    """activation(source) @ weight + bias + offset, normalised if `normalization` says so."""
+    """activation(source) @ weight + bias + offset, normalized if `normalization` says so."""
 
     source: "Linear | Input"
     activation: Activation
     weight: np.ndarray
-    # float64, from a batch normalisation of the source
+    # float64, from a batch normalization of the source
     offset: np.ndarray | None = None
     bias: np.ndarray | None = None
     normalization: Normalization | None = None
@@ -105,7 +105,7 @@ def unknown(value):
 
 def activation_of(value):
     """The `Activation` that made a value of its base."""
-    activation = recognised(value.expression, value.dtype)
+    activation = recognized(value.expression, value.dtype)
     if activation is None or (isinstance(value.base, Input) and activation != Activation.IDENTITY):
         unknown(value)
     return activation

@@ -1,4 +1,4 @@
-"""A model as an ONNX graph: a chain of Gemm, normalisation and activation nodes over the model's own tensors."""
+"""A model as an ONNX graph: a chain of Gemm, normalization and activation nodes over the model's own tensors."""
 
 from importlib.metadata import version
 

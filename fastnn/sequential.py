@@ -176,7 +176,7 @@ class Sequential(RefusesElsewhere):
 
     @property
     def network(self) -> Network | NormalizedNetwork:
-        """NamedTuple (table, parameters), and statistics if layers or inputs are normalised, for compiled code.
+        """NamedTuple (table, parameters), and statistics if layers or inputs are normalized, for compiled code.
 
         A live view.
         """

@@ -79,7 +79,7 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
             afterwards. With `partial_fit` a call is an epoch, and on_fit_end is not called.
         progress: True shows a bar with losses and scores.
         dropout, normalization: of the hidden layers, as in `fastnn.Dense`: the rate with which training drops units,
-            and "layer" or "batch". What is dropped follows from random_state, on any number of threads. A normalised
+            and "layer" or "batch". What is dropped follows from random_state, on any number of threads. A normalized
             network has its other parameters in `scales_` and `shifts_`, with "batch" its averages in `running_means_`
             and `running_variances_`, an array for each hidden layer.
         standardize: whether the network begins with a `fastnn.Standardize`, whose mean and scale are `input_mean_` and
@@ -280,7 +280,7 @@ class MLPRegressor(EstimatorTraining, sklearn.neural_network.MLPRegressor):
             afterwards. With `partial_fit` a call is an epoch, and on_fit_end is not called.
         progress: True shows a bar with losses and scores.
         dropout, normalization: of the hidden layers, as in `fastnn.Dense`: the rate with which training drops units,
-            and "layer" or "batch". What is dropped follows from random_state, on any number of threads. A normalised
+            and "layer" or "batch". What is dropped follows from random_state, on any number of threads. A normalized
             network has its other parameters in `scales_` and `shifts_`, with "batch" its averages in `running_means_`
             and `running_variances_`, an array for each hidden layer.
         standardize: whether the network begins with a `fastnn.Standardize`, whose mean and scale are `input_mean_` and

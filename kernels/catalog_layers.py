@@ -1,4 +1,4 @@
-"""The catalog's rows of what layers are made of: activations, products, dropout, normalisation, standardisation."""
+"""The catalog's rows of what layers are made of: activations, products, dropout, normalization, standardization."""
 
 import numpy as np
 
@@ -156,7 +156,7 @@ def linear_rows():
 
 
 def regularization_rows():
-    """Dropout and normalisation of a batch."""
+    """Dropout and normalization of a batch."""
 
     def dropout(shape, dtype, rng):
         x = sample(rng, shape, dtype)

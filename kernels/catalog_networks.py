@@ -34,11 +34,11 @@ def _plain(shape, dtype, rng):
 
 
 def _normalized(shape, dtype, rng):
-    """As `_plain`, layers normalised over the batch, over rows and not at all, in turn from the first."""
+    """As `_plain`, layers normalized over the batch, over rows and not at all, in turn from the first."""
     rows, *sizes = shape
     layers = len(sizes) - 1
     codes = [(Normalization.BATCH, Normalization.LAYER, 0)[i % 3] for i in range(layers)]
-    # Those of an odd number of inputs have them standardised too.
+    # Those of an odd number of inputs have them standardized too.
     table, count = make_table(sizes, _activations(layers), codes, standardizes=sizes[0] % 2 == 1)
     parameters, statistics = np.empty(count, dtype), sample(rng, statistics_count(table), dtype)
     for k, n, at, at_scale, at_mean, code in table[:, (IN, OUT, WEIGHT, SCALE, STATISTICS, NORMALIZATION)].tolist():

@@ -1,4 +1,4 @@
-"""The catalog's rows of losses, optimisers and clipping."""
+"""The catalog's rows of losses, optimizers and clipping."""
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def loss_rows():
 
 
 def hyper_parameters(code):
-    """A set of hyper-parameters in which every term of the optimiser counts; it clips nothing."""
+    """A set of hyper-parameters in which every term of the optimizer counts; it clips nothing."""
     hyper = np.zeros(HYPER_SIZE)
     hyper[:5] = 0.01, 0.9, 0.99, 1e-8, 0.1
     hyper[5] = float(code == Optimizer.SGD)

@@ -1,4 +1,4 @@
-"""The numbers by which kernels know activations, normalisations, losses and optimisers."""
+"""The numbers by which kernels know activations, normalizations, losses and optimizers."""
 
 from enum import IntEnum
 
@@ -34,7 +34,7 @@ ROW_WISE = frozenset({Activation.SOFTMAX, Activation.LOG_SOFTMAX})
 
 
 class Normalization(IntEnum):
-    """Over what a layer's pre-activations are normalised: the units of a row, or the rows of a batch.
+    """Over what a layer's pre-activations are normalized: the units of a row, or the rows of a batch.
 
     >>> Normalization["BATCH"]
     <Normalization.BATCH: 2>
@@ -77,7 +77,7 @@ class EstimatorLoss(IntEnum):
 
 
 class Optimizer(IntEnum):
-    """An optimiser by its number: see `fastnn.optimizers` for their formulas.
+    """An optimizer by its number: see `fastnn.optimizers` for their formulas.
 
     >>> Optimizer["ADAM"].value
     3

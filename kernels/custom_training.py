@@ -63,7 +63,7 @@ def update_by_gradient(address, table, parameters, gradient, optimization, numbe
 
 
 def batch_outputs(network, x, workspace, threads):
-    """network(x) by the statistics of the batch where layers are normalised, and with nothing dropped.
+    """network(x) by the statistics of the batch where layers are normalized, and with nothing dropped.
 
     Args:
         network: the `NormalizedNetwork` of a model.

@@ -1,6 +1,6 @@
 """A network in the user's own compiled code, which has it as `Network(table, parameters)`, a named tuple of arrays.
 
-Networks with normalised layers or inputs go as `NormalizedNetwork(table, parameters, statistics)`, to other workers.
+Networks with normalized layers or inputs go as `NormalizedNetwork(table, parameters, statistics)`, to other workers.
 
     apply, apply_into   out = network(x)
     workspace           the scratch that functions without an allocation take

@@ -90,7 +90,7 @@ def refuse(code):
     if code == BAD_NETWORK:
         raise ValueError("network: expected parameters and statistics of the sizes that its table tells")
     if code == ONE_ROW:
-        raise ValueError("x: expected at least two rows, since a layer is normalised over the batch")
+        raise ValueError("x: expected at least two rows, since a layer is normalized over the batch")
     if code == NOT_COMPILED:
         raise RuntimeError(
             "a kernel of fastnn could not be compiled; or this function was compiled against another version of it: "

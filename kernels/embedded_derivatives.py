@@ -75,7 +75,7 @@ def _check_gradient_here(network, batch, gradient):
     rows = (*batch, 1)[0]
     require_here(rows > 0, NO_ROWS)
     require_here(gradient.size == network.parameters.size, BAD_GRADIENT)
-    # Layers normalised over the batch need more than one row.
+    # Layers normalized over the batch need more than one row.
     require_here(rows > 1 or network.table[0, STATISTICS_SIZE] == 0, ONE_ROW)
 
 
@@ -277,7 +277,7 @@ def _sweeps_fault(network, x, gradient, workspace):
         return MISALIGNED_X
     if rows == 0:
         return NO_ROWS
-    # Layers normalised over the batch need more than one row.
+    # Layers normalized over the batch need more than one row.
     if rows == 1 and table[0, STATISTICS_SIZE] > 0:
         return ONE_ROW
     if gradient.size != parameters.size:
@@ -380,7 +380,7 @@ def parameter_vjp(network, x, dy, gradient, workspace):
     """gradient = dy^T d network(x) / d parameters, summed over rows, on this thread, without an allocation.
 
     For a loss that is not one of `Loss`: dy is its gradient with respect to the output, and `gradient` becomes that
-    with respect to the parameters. As in `gradient`, nothing is dropped, and layers normalised over the batch go by the
+    with respect to the parameters. As in `gradient`, nothing is dropped, and layers normalized over the batch go by the
     statistics of this batch, of at least two rows then, not by the running averages that `apply` takes.
 
     Args:
@@ -464,7 +464,7 @@ def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=No
 def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     """The loss of a batch on this thread; `gradient` receives its gradient. Nothing is allocated.
 
-    A function of what it is given: nothing is dropped, and layers normalised over the batch go by the statistics of
+    A function of what it is given: nothing is dropped, and layers normalized over the batch go by the statistics of
     this batch, of at least two rows then, and leave their running averages alone.
 
     Args:

@@ -1,7 +1,7 @@
 """One sample through a network in compiled code: the checks and the call are in a function that is given no array.
 
 Numba counts references to an array for each name that stands for it, two atomic operations of 4 ns, unless its
-optimiser finds the two in code without branches between. Here an intrinsic makes numbers of the arrays at once, and
+optimizer finds the two in code without branches between. Here an intrinsic makes numbers of the arrays at once, and
 what branches, or could raise, is a call that LLVM must not copy into its caller: a sample of 4-32-32-1 took 154 ns with
 seven counted names and 96 so, one of a single layer 4-1 took 75 and 13; what is checked of sizes and of the workspace's
 place has added some 5 (Zen 5, all before layers of one output became dot products, see dot.py).

@@ -35,7 +35,7 @@ Store = namedtuple("Store", "out row_stride")
 Activate = namedtuple("Activate", "activation out row_stride keep z buffer contested")
 # out = product * f'(saved); a saved_row_stride of 0 has one saved row for all
 ActivateBackward = namedtuple("ActivateBackward", "activation saved saved_row_stride out row_stride contested")
-# the product is a gradient: the optimiser's rule, whose fields come first, is applied to parameters and states. Flat,
+# the product is a gradient: the optimizer's rule, whose fields come first, is applied to parameters and states. Flat,
 # because a parallel loop can't capture a tuple within a tuple.
 RULE_SIZE = len(Rule._fields)
 Update = namedtuple("Update", (*Rule._fields, "parameters", "state1", "state2", "row_stride", "contested"))
@@ -99,7 +99,7 @@ def _runs(height, width, stride, source_row):
 def activate_rows(activation, z, y, m, n, buffer):
     """y = f(z) for m whole rows; y may be z. buffer holds a row.
 
-    For what is no product's block any more: a normalisation lies between the two.
+    For what is no product's block any more: a normalization lies between the two.
     """
     if is_row_wise(activation):
         copy_elements(z, y, m * n)

@@ -220,7 +220,7 @@ def forward(table, parameters, x, out, workspace):
     """out = network(x): a = x; for each layer a = f(a W + b); out = a.
 
     Args:
-        table: `net.table`, int64 (layers, 18); no layer of it normalised, x not standardised, else a ValueError:
+        table: `net.table`, int64 (layers, 18); no layer of it normalized, x not standardized, else a ValueError:
             `fastnn.apply_into` takes the network of any model.
         parameters: flat float32 or float64.
         x: (m, in), any strides.

@@ -46,7 +46,7 @@ def inner(function):
 def glue(function):
     """A function that Numba itself copies into its caller before compiling.
 
-    A compiled function is optimised and turned into machine code again inside each of its callers, level by level:
+    A compiled function is optimized and turned into machine code again inside each of its callers, level by level:
     with the functions between a kernel and the micro-kernel as `inner`, the first call took twice as long.
     """
     return numba.njit(inline="always", **OPTIONS)(function)

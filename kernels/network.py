@@ -27,10 +27,10 @@ from .table import (
 )
 
 # What a user's compiled code holds of a network; all arrays are shared with the Python object. Of another type where
-# layers are normalised or x is standardised, so that the code for that is compiled for such networks alone.
+# layers are normalized or x is standardized, so that the code for that is compiled for such networks alone.
 Network = namedtuple("Network", "table parameters")
 NormalizedNetwork = namedtuple("NormalizedNetwork", "table parameters statistics")
-Network.__doc__ = """A network without normalised layers or inputs, as compiled code has it: `net.network` of a model.
+Network.__doc__ = """A network without normalized layers or inputs, as compiled code has it: `net.network` of a model.
 
     Attributes:
         table: `net.table`, int64 (layers, 18).
@@ -43,12 +43,12 @@ Network.__doc__ = """A network without normalised layers or inputs, as compiled 
     >>> np.shares_memory(parameters, net.parameters)
     True
     """
-NormalizedNetwork.__doc__ = """A network with normalised layers or standardised inputs, as compiled code has it.
+NormalizedNetwork.__doc__ = """A network with normalized layers or standardized inputs, as compiled code has it.
 
     Attributes:
-        table, parameters: as those of `Network`, with a normalised layer's scale and shift behind its bias.
-        statistics: flat, like parameters: the running mean and variance of each layer normalised over the batch, then
-            mean and scale of standardised inputs.
+        table, parameters: as those of `Network`, with a normalized layer's scale and shift behind its bias.
+        statistics: flat, like parameters: the running mean and variance of each layer normalized over the batch, then
+            mean and scale of standardized inputs.
 
     >>> net = fastnn.MLP([2, 3, 1], normalization="batch", seed=0)
     >>> net.network.parameters.size, net.network.statistics.size
@@ -76,7 +76,7 @@ def __getattr__(name):
 def make_table(sizes, activations, normalizations=None, dropouts=None, standardizes=False):
     """The layer table of a network with these feature counts and activation codes, and its number of parameters.
 
-    For each layer there may be a normalisation code, or 0, and a dropout rate as `dropout.rate_threshold` gives it.
+    For each layer there may be a normalization code, or 0, and a dropout rate as `dropout.rate_threshold` gives it.
     standardizes: whether the first layer reads (x - mean) / scale; see `statistics_count`.
     """
     layers = len(activations)

@@ -1,4 +1,4 @@
-"""Normalisation of pre-activations: over the units of a row (layer), or over the rows of a batch (batch).
+"""Normalization of pre-activations: over the units of a row (layer), or over the rows of a batch (batch).
 
     x^ = (z - mean) / sqrt(variance + eps),   u = scale x^ + shift
 
@@ -61,7 +61,7 @@ def normalize_rows(z, rows, n, factors):
 
 @inner
 def normalize_rows_backward(du, normalized, factors, scale, dz, rows, n, stride, buffer):
-    """dz of du, which it may overwrite; a stride of 0: one normalised row for all. buffer holds a row."""
+    """dz of du, which it may overwrite; a stride of 0: one normalized row for all. buffer holds a row."""
     for i in range(rows):
         up, kept, down = advance(du, i * n), advance(normalized, i * stride), advance(dz, i * n)
         for j in range(0, n, lanes_of(up)):
@@ -193,7 +193,7 @@ def divide(values, count, by):
 
 @inner
 def normalize_columns_backward(du, normalized, factor, scale, slopes, means, dz, rows, n, stride):
-    """dz of du, with the means over the batch of du x^ and of du; a stride of 0: one normalised row for all."""
+    """dz of du, with the means over the batch of du x^ and of du; a stride of 0: one normalized row for all."""
     for j in range(0, n, lanes_of(du)):
         slope, mean = load_vector(slopes, j, n), load_vector(means, j, n)
         down = load_vector(factor, j, n) * load_vector(scale, j, n)
@@ -233,7 +233,7 @@ def layer_norm(x, scale, shift, out):
 def layer_norm_backward(dy, x, scale, dx, dscale, dshift):
     """The gradients of `layer_norm` by x, scale and shift.
 
-    d = scale dy; dx = (d - mean(d) - x^ mean(d x^)) / sqrt(variance + eps), means over each row, x^ the normalised x;
+    d = scale dy; dx = (d - mean(d) - x^ mean(d x^)) / sqrt(variance + eps), means over each row, x^ the normalized x;
     dscale = sum of dy x^ and dshift = sum of dy over rows.
 
     Args:
@@ -301,7 +301,7 @@ def batch_norm(x, scale, shift, running_mean, running_variance, out):
 def batch_norm_backward(dy, x, scale, dx, dscale, dshift):
     """The gradients of `batch_norm` by x, scale and shift.
 
-    d = scale dy; dx = (d - mean(d) - x^ mean(d x^)) / sqrt(variance + eps), means over each column, x^ the normalised
+    d = scale dy; dx = (d - mean(d) - x^ mean(d x^)) / sqrt(variance + eps), means over each column, x^ the normalized
     x; dscale = sum of dy x^ and dshift = sum of dy over rows.
 
     Args:

@@ -1,6 +1,6 @@
-"""Networks with normalised layers or standardised inputs forward: inference.py's workers, plan and kernel for those.
+"""Networks with normalized layers or standardized inputs forward: inference.py's workers, plan and kernel for those.
 
-A row's result does not depend on the others: layers normalised over the batch go by their running averages. Workers of
+A row's result does not depend on the others: layers normalized over the batch go by their running averages. Workers of
 their own, so that the code for this is compiled for such networks alone.
 """
 
@@ -34,7 +34,7 @@ from .workers import finder, part, worker
 
 @glue
 def normalized_forward_rows(table, parameters, statistics, x, first, last, out, workspace):
-    """`inference.forward_rows` with normalised layers or inputs: a row's result does not depend on the others."""
+    """`inference.forward_rows` with normalized layers or inputs: a row's result does not depend on the others."""
     layers, width = table.shape[0], widest(table)
     block = min(last - first, ROWS)
     buffer = advance(workspace, 2 * block * width)
@@ -131,15 +131,15 @@ def normalized_forward_serial(table, parameters, statistics, x, out, workspace):
 
 @serial_in_njit(normalized_forward_serial)
 def normalized_forward(table, parameters, statistics, x, out, workspace):
-    """out = network(x) with normalised layers or inputs, layers normalised over the batch by running averages.
+    """out = network(x) with normalized layers or inputs, layers normalized over the batch by running averages.
 
-    a = x, or standardised x; for each layer a = f(normalised(a W + b)); out = a.
+    a = x, or standardized x; for each layer a = f(normalized(a W + b)); out = a.
 
     Args:
         table: `net.table`, int64 (layers, 18).
         parameters: flat float32 or float64.
-        statistics: flat, the running mean and variance of each layer normalised over the batch, then the mean and scale
-            of x if the table has it standardised.
+        statistics: flat, the running mean and variance of each layer normalized over the batch, then the mean and scale
+            of x if the table has it standardized.
         x: (m, in), any strides.
         out: (m, out) C-contiguous; must not overlap x.
         workspace: as large as `fastnn.workspace(net.network, m)`, or larger: from Python, room for more threads

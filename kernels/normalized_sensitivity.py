@@ -1,7 +1,7 @@
-"""`sensitivity` for networks with normalised layers or inputs; normalised over the batch means by running averages.
+"""`sensitivity` for networks with normalized layers or inputs; normalized over the batch means by running averages.
 
 The work is that of sensitivity.py by the passes of regularized_passes.py: with a batch's mean and deviation taken from
-the running averages, and no sums over the batch in the backward, rows do not depend on each other. Standardised rows
+the running averages, and no sums over the batch in the backward, rows do not depend on each other. Standardized rows
 lie where those of a gathered batch would, before the scratch.
 """
 

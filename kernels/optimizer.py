@@ -1,4 +1,4 @@
-"""Optimisers on flat spans of parameters, with PyTorch's formulas.
+"""Optimizers on flat spans of parameters, with PyTorch's formulas.
 
 g: gradient, its elements first cut to [-clip value, clip value] if that is not 0
 p: parameters, t: number of the update from 1
@@ -42,7 +42,7 @@ ADAGRAD = int(Optimizer.ADAGRAD)
 ADAM = int(Optimizer.ADAM)
 ADAMW = int(Optimizer.ADAMW)
 
-# The hyper-parameter array of every optimiser, float64.
+# The hyper-parameter array of every optimizer, float64.
 # MOMENTUM: adam's beta1 too. BETA2: the share that rmsprop keeps of its squares too, PyTorch's alpha.
 # L1, L2: g += L1 sign(p) + L2 p after clipping, for weights and not for biases, in `training.train_planned` alone.
 # PENALTY_IN_LOSS: if it is not 0, L1 and L2 are those of a batch's loss as scikit-learn has it, (L1 |p| + L2 / 2 p^2)

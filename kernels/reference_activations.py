@@ -142,7 +142,7 @@ def elu_backward(dy, saved, out):
 # y = scale x where x > 0, else scale alpha (exp(x) - 1) ; dx = dy scale where y > 0, else dy (y + scale alpha)
 @quiet
 def selu(x, out):
-    """Self-normalising ELU with its two fixed constants (Klambauer et al. 2017).
+    """Self-normalizing ELU with its two fixed constants (Klambauer et al. 2017).
 
     >>> out = np.empty(2)
     >>> reference.selu(np.array([-np.log(2), 2.0]), out)

@@ -1,4 +1,4 @@
-"""References of a dense layer, and of dropout, normalisation and standardised inputs."""
+"""References of a dense layer, and of dropout, normalization and standardized inputs."""
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def outer_update(x, dz, learning_rate, weight, bias):
     bias[...] = wide(bias) - learning_rate * wide(dz).sum(axis=0)
 
 
-# ---- Dropout and normalisation. x, out, dy, dx (m,n); scale, shift (n,)
+# ---- Dropout and normalization. x, out, dy, dx (m,n); scale, shift (n,)
 
 PHILOX_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 PHILOX_WEYL = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -137,7 +137,7 @@ def _normalization_backward(dy, x, scale, axis, dx, dscale, dshift):
 # out = scale x^ + shift, over each row
 @quiet
 def layer_norm(x, scale, shift, out):
-    """Layer normalisation (Ba, Kiros & Hinton 2016).
+    """Layer normalization (Ba, Kiros & Hinton 2016).
 
     >>> out = np.empty((2, 2))
     >>> reference.layer_norm(np.array([[1.0, 3.0], [20.0, 60.0]]), np.ones(2), np.array([0.0, 10.0]), out)
@@ -163,7 +163,7 @@ def layer_norm_backward(dy, x, scale, dx, dscale, dshift):
 # out = scale x^ + shift, over each column ; running = 0.9 running + 0.1 (mean, or variance m / (m - 1))
 @quiet
 def batch_norm(x, scale, shift, running_mean, running_variance, out):
-    """Batch normalisation in training (Ioffe & Szegedy 2015); updates the running averages.
+    """Batch normalization in training (Ioffe & Szegedy 2015); updates the running averages.
 
     >>> out, mean, variance = np.empty((2, 1)), np.zeros(1), np.ones(1)
     >>> reference.batch_norm(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1), mean, variance, out)
@@ -191,7 +191,7 @@ def batch_norm_backward(dy, x, scale, dx, dscale, dshift):
 # out = scale (x - running mean) / sqrt(running variance + eps) + shift
 @quiet
 def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
-    """Batch normalisation in use.
+    """Batch normalization in use.
 
     >>> out = np.empty((1, 2))
     >>> mean, variance = np.array([1.0, 2.0]), np.array([1.0, 4.0])
@@ -203,7 +203,7 @@ def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
     out[...] = wide(scale) * (wide(x) - wide(running_mean)) / deviation + wide(shift)
 
 
-# ---- Standardised inputs. x, dy, out (m,n); mean, scale (n,), which are no parameters.
+# ---- Standardized inputs. x, dy, out (m,n); mean, scale (n,), which are no parameters.
 
 
 # out = (x - mean) / scale

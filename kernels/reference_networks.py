@@ -89,12 +89,12 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     return value
 
 
-# ---- Networks with normalised layers: columns 7 to 9 of the table are normalisation (0, or a code), the offset of
+# ---- Networks with normalized layers: columns 7 to 9 of the table are normalization (0, or a code), the offset of
 # scale and, behind it, shift, and in `statistics` that of the running mean and, behind it, the running variance. Column
-# 17 of the first layer is in_features if x is standardised: mean and scale are then the end of `statistics`.
+# 17 of the first layer is in_features if x is standardized: mean and scale are then the end of `statistics`.
 
 
-# a = x, or standardised x ; for each layer a = f(normalised(a W + b)), over the batch by running averages ; out = a
+# a = x, or standardized x ; for each layer a = f(normalized(a W + b)), over the batch by running averages ; out = a
 @quiet
 def normalized_forward(table, parameters, statistics, x, out, workspace):
     """The network's output.
@@ -133,14 +133,14 @@ NORMALIZATIONS = {
 }
 
 
-# As loss_and_gradient, with u = normalised z between z and f(u)
+# As loss_and_gradient, with u = normalized z between z and f(u)
 @quiet
 def normalized_loss_and_gradient(
     table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None
 ):
     """The loss of the network's output against y, by the statistics of the batch; fills `gradient`.
 
-    If the table has x standardised, x is what `standardize` made of it.
+    If the table has x standardized, x is what `standardize` made of it.
 
     >>> from fastnn.kernels.network import make_table
     >>> table, count = make_table([1, 1], [Activation.IDENTITY], [Normalization.BATCH])

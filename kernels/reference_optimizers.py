@@ -1,4 +1,4 @@
-"""References of the optimisers and of clipping."""
+"""References of the optimizers and of clipping."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from .reference_common import quiet, wide
 
-# ---- Optimisers. parameters p, gradient g, state1, state2: flat; p and the states change in place. step t = 1, 2, ...
+# ---- Optimizers. parameters p, gradient g, state1, state2: flat; p and the states change in place. step t = 1, 2, ...
 # hyper: [0] learning rate lr, [1] momentum mu or beta1, [2] beta2 or alpha, [3] eps, [4] weight decay wd, [5] nesterov,
 # [6] clip value, 0: none, [9] adam's "epsilon hat".
 # The gradient is clipped first. Weight decay means g + wd p for g, except in adamw. What is stored is rounded; p is

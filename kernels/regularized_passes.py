@@ -1,6 +1,6 @@
-"""Forward and backward of some rows through normalised layers and dropout: passes.py for networks that are not plain.
+"""Forward and backward of some rows through normalized layers and dropout: passes.py for networks that are not plain.
 
-Both stop where a layer is normalised over the batch, if asked to, for there every row needs all others.
+Both stop where a layer is normalized over the batch, if asked to, for there every row needs all others.
 """
 
 from .activation import LOG_SOFTMAX, activate_elements_backward, copy_elements, is_row_wise
@@ -55,7 +55,7 @@ def _finish_forward(step, regular, layer, row, m, buffer):
 def forward_until(step, regular, row, m, layer, stops, buffer, scratch):
     """m rows forward from the x^ of a layer, or from x if layer is -1; if `stops`, until one over the batch has its z.
 
-    Returns the layer at which it stopped, one that is normalised over the batch, or the number of layers.
+    Returns the layer at which it stopped, one that is normalized over the batch, or the number of layers.
     """
     table = step.table
     while True:
@@ -119,7 +119,7 @@ def _begin_backward(step, regular, layer, row, m, saved_per_row, buffer):
 
 @glue
 def backward_until(step, regular, row, m, layer, begun, saved_per_row, stops, buffer, scratch):
-    """m rows back to the dz of the first layer; if `stops`, or until a layer normalised over the batch has its du.
+    """m rows back to the dz of the first layer; if `stops`, or until a layer normalized over the batch has its du.
 
     begun: the layer has its du, and now the sums over the batch; else it has the gradient with respect to its output.
     """

@@ -1,21 +1,21 @@
-"""What a training step keeps of normalised layers, dropout and standardised inputs, besides what step.py has.
+"""What a training step keeps of normalized layers, dropout and standardized inputs, besides what step.py has.
 
-    z = x W + b,   u = normalised z (see normalization.py),   y = f(u),   out = y with units dropped (see dropout.py)
+    z = x W + b,   u = normalized z (see normalization.py),   y = f(u),   out = y with units dropped (see dropout.py)
 
 With m rows it lies at the end of the workspace:
 
-    columns     2 n for each layer normalised over the batch: mean, 1 / sqrt(variance + eps); then 2 n of sums for each
+    columns     2 n for each layer normalized over the batch: mean, 1 / sqrt(variance + eps); then 2 n of sums for each
     KEPT        m n: y, of layers with dropout whose backward takes it
-    NORMALIZED  m n: x^, and du in DU, of normalised layers
+    NORMALIZED  m n: x^, and du in DU, of normalized layers
     FACTORS     m: 1 / sqrt(variance + eps) of rows
 
 What the step has to know besides is in a context, numbers whose address is in the table that a plan has for itself. In
 a table without one, a network's own, training is a function of its arguments: by the batch's statistics, with nothing
 dropped.
 
-Where x is standardised (see standardization.py) standardised rows are made in the workspace's room for a gathered
+Where x is standardized (see standardization.py) standardized rows are made in the workspace's room for a gathered
 batch, gathered or not, and both sweeps take those for x. mean and scale come by the context's address of the
-statistics; where that is 0, and so in a table without a context, x holds standardised rows already.
+statistics; where that is 0, and so in a table without a context, x holds standardized rows already.
 """
 
 from collections import namedtuple
@@ -65,7 +65,7 @@ def plan_regular(table, rows, workspace, parameters):
 
 @glue
 def standardizes_itself(table):
-    """Whether the sweeps are to standardise x themselves."""
+    """Whether the sweeps are to standardize x themselves."""
     if table[0, STANDARDIZED] == 0 or table[0, CONTEXT] == 0:
         return False
     return carray(pointer_to(table[0, CONTEXT], NUMBERS), CONTEXT_SIZE)[RUNNING] != 0
@@ -73,7 +73,7 @@ def standardizes_itself(table):
 
 @glue
 def plan_inputs(given, threads):
-    """(the Step of `plan_step`, whose x is the standardised rows if there are any, the x of which they are made)"""
+    """(the Step of `plan_step`, whose x is the standardized rows if there are any, the x of which they are made)"""
     table, step = given.table, plan_step(given, threads)
     inputs = step.x
     if standardizes_itself(table):

@@ -1,13 +1,13 @@
-"""The two sweeps of a training step (see sweeps.py) with normalised layers, dropout or standardised inputs.
+"""The two sweeps of a training step (see sweeps.py) with normalized layers, dropout or standardized inputs.
 
-The first sweep, over rows, is cut where a layer is normalised over the batch, for there every row needs all others. Its
+The first sweep, over rows, is cut where a layer is normalized over the batch, for there every row needs all others. Its
 segments are parallel regions over rows, between them others over columns:
 
     segment   rows from such a layer's x^ on through layers, to the z of the next one, or to the loss and back
     columns   mean and variance of the columns of that z; going back, the sums over the batch that its dz takes
 
 A worker, the conductor, launches them one after the other, and has the place of a plain network's rows worker. The
-first segment standardises x, if it is to be.
+first segment standardizes x, if it is to be.
 
 The second sweep is that of plain networks, and takes scales and shifts as it takes biases.
 """
@@ -45,7 +45,7 @@ from .workers import finder, part, worker
 
 @worker(lambda t: (given_type(t), intp, intp, intp, intp))
 def segment_worker(given, start, backward, index, parts):
-    """One thread's rows of a segment that starts at a layer normalised over the batch, or forward from x at -1."""
+    """One thread's rows of a segment that starts at a layer normalized over the batch, or forward from x at -1."""
     step, raw = plan_inputs(given, parts)
     table, rows = step.table, step.rows
     regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
@@ -72,7 +72,7 @@ def segment_worker(given, start, backward, index, parts):
 
 @worker(lambda t: (given_type(t), intp, intp, intp, intp))
 def columns_worker(given, layer, backward, index, parts):
-    """One thread's columns of what a layer normalised over the batch needs of all rows."""
+    """One thread's columns of what a layer normalized over the batch needs of all rows."""
     step = plan_step(given, parts)
     table, rows = step.table, step.rows
     regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
@@ -100,7 +100,7 @@ find_columns = finder(columns_worker)
 
 @glue
 def _following(table, layer, step):
-    """The next layer normalised over the batch, up or down."""
+    """The next layer normalized over the batch, up or down."""
     layer += step
     while 0 <= layer < table.shape[0] and table[layer, NORMALIZATION] != BATCH:
         layer += step
@@ -164,7 +164,7 @@ find_regularized_gradient = finder(regularized_gradient_worker)
 
 @worker(lambda t: (given_type(t), optimization_type(t), intp, intp, intp))
 def regularized_update_worker(given, optimization, number, index, parts):
-    """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
+    """One thread's part of the second sweep, the optimizer applied to each finished block of the gradient."""
     step, _ = plan_inputs(given, parts)
     regular = plan_regular(step.table, step.rows, given.workspace, given.parameters)
     sink, bias_sink = update_sinks(given, optimization, number, parts)

@@ -34,7 +34,7 @@ def _with_context(numbers, table, threads, running):
 def gradient_sweeps(table, dtype, threads, statistics=None):
     """The first arguments of `loss_and_gradient_parallel`: addresses of the workers of both sweeps, and their table.
 
-    statistics: those of a network that is to standardise x itself.
+    statistics: those of a network that is to standardize x itself.
     """
     if not has_statistics(table):
         return rows_worker.address(dtype), gradient_worker.address(dtype), table
@@ -69,13 +69,13 @@ def _context_of(plan):
 
 
 def table_in(plan):
-    """The table, with its context, of a plan of a regularised network."""
+    """The table, with its context, of a plan of a regularized network."""
     start = (int(plan[TABLE_AT]) - plan.ctypes.data) // plan.itemsize
     return plan[start:].reshape(-1, TABLE_COLUMNS)
 
 
 def begin_updates(plan, seed, update):
-    """Let the next updates of a plan of a regularised network drop what (seed, number of the update) says."""
+    """Let the next updates of a plan of a regularized network drop what (seed, number of the update) says."""
     context = _context_of(plan)
     context[SEED], context[UPDATE] = np.uint64(seed).astype(np.int64), update
 
@@ -94,12 +94,12 @@ def normalized_loss_and_gradient_serial(
 def normalized_loss_and_gradient(
     table, parameters, x, y, sample_weight, loss, gradient, workspace, loss_parameter=None
 ):
-    """`loss_and_gradient` of a network with normalised layers, by the statistics of the batch; nothing is dropped.
+    """`loss_and_gradient` of a network with normalized layers, by the statistics of the batch; nothing is dropped.
 
-    At least two rows if a layer is normalised over the batch. The running averages are left alone. If the table has x
-    standardised, x is what `standardize` made of it. Arguments are those of `loss_and_gradient`.
+    At least two rows if a layer is normalized over the batch. The running averages are left alone. If the table has x
+    standardized, x is what `standardize` made of it. Arguments are those of `loss_and_gradient`.
 
-    A bias before batch normalisation has no gradient, for the batch's mean takes it away:
+    A bias before batch normalization has no gradient, for the batch's mean takes it away:
 
     >>> net = fastnn.Sequential([fastnn.Dense(1, 1, normalization="batch")], dtype="float64")
     >>> net.parameters = [2.0, 1.0, 3.0, 0.5]  # weight, bias, scale, shift

@@ -1,4 +1,4 @@
-"""Standardised inputs: what a network that begins with `fastnn.Standardize` reads in the place of x.
+"""Standardized inputs: what a network that begins with `fastnn.Standardize` reads in the place of x.
 
     y = (x - mean) / scale,   dx = dy / scale
 
@@ -54,7 +54,7 @@ def unstandardize_rows(dy, scale, dx, rows, n):
 
 @glue
 def standardized_rows(table, statistics, x, m, out):
-    """An Operand of m rows of the Operand x, standardised to contiguous rows at `out`."""
+    """An Operand of m rows of the Operand x, standardized to contiguous rows at `out`."""
     mean, scale = mean_and_scale(table, statistics)
     standardize_rows(x, mean, scale, out, m, table[0, IN])
     return Operand(out, table[0, IN], 1)

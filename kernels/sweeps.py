@@ -3,7 +3,7 @@
     rows     every thread takes its rows of the batch through forward, loss and backward to the pre-activation
              gradients dz of all layers: rows do not depend on each other
     weights  every thread takes its rectangle of every layer's [weight; bias] through x.T @ dz, a sum over the whole
-             batch in the order of its rows, and on through the optimiser
+             batch in the order of its rows, and on through the optimizer
 
 so the order of every sum is fixed whatever the number of threads. This file has the sweeps and the workers that do one
 thread's part of them; training.py launches those.
@@ -86,14 +86,14 @@ def gradient_worker(given, gradient, index, parts):
 find_gradient = finder(gradient_worker)
 
 
-# An optimiser: its code, hyper-parameters (see optimizer.py) and states of the parameters' size, or empty.
+# An optimizer: its code, hyper-parameters (see optimizer.py) and states of the parameters' size, or empty.
 Optimization = namedtuple("Optimization", "optimizer hyper state1 state2")
 Optimization.__doc__ = """How a training step moves parameters.
 
     Attributes:
         optimizer: an `Optimizer`, as an int.
         hyper: float64 (12,), see optimizer.py.
-        state1, state2: flat, like the parameters, or empty where the optimiser has none.
+        state1, state2: flat, like the parameters, or empty where the optimizer has none.
 
     >>> descent = kernels.Optimization(int(kernels.Optimizer.SGD), np.zeros(12), np.empty(0), np.empty(0))
     >>> descent.hyper[0] = 0.1  # the learning rate
@@ -118,19 +118,19 @@ def update_rules(weight, optimization, number):
 @glue
 def update_sinks(given, optimization, number, parts):
     """Updates over all parameters, by both rules, for one thread of so many."""
-    penalised, rule = update_rules(given.weight, optimization, number)
-    # A state that the optimiser does not use may be empty; its pointer is moved along but never followed.
+    penalized, rule = update_rules(given.weight, optimization, number)
+    # A state that the optimizer does not use may be empty; its pointer is moved along but never followed.
     first, second = flat_pointer(optimization.state1), flat_pointer(optimization.state2)
     parameters, contested = flat_pointer(given.parameters), parts > 1
     return (
-        make_update(penalised, parameters, first, second, 0, contested),
+        make_update(penalized, parameters, first, second, 0, contested),
         make_update(rule, parameters, first, second, 0, contested),
     )
 
 
 @worker(lambda t: (given_type(t), optimization_type(t), intp, intp, intp))
 def update_worker(given, optimization, number, index, parts):
-    """One thread's part of the second sweep, the optimiser applied to each finished block of the gradient."""
+    """One thread's part of the second sweep, the optimizer applied to each finished block of the gradient."""
     step = plan_step(given, parts)
     sink, bias_sink = update_sinks(given, optimization, number, parts)
     sweep_weights(step, sink, bias_sink, index, parts, scratch_of(step, index))

@@ -88,7 +88,7 @@ class _Checked(_Shared):
 def shared(function):
     """Compile a function that kernels call as machine code of its own, once for each tuple of argument types.
 
-    `inner` functions are linked into their callers, and optimised and turned into machine code there once more. What
+    `inner` functions are linked into their callers, and optimized and turned into machine code there once more. What
     every driver and worker contains is too large for that: blocks of products, activations and losses are nine tenths
     of the workers of training.
     """

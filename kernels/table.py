@@ -13,7 +13,7 @@ from .operand import Operand
 from .simd import advance
 
 # The last six stand in the first layer's row, for the whole network. KIND: PLAIN, or what a layer has. ROW_WORKSPACE:
-# elements of workspace with which one row goes through it. STANDARDIZED: in_features if x is standardised, else 0. The
+# elements of workspace with which one row goes through it. STANDARDIZED: in_features if x is standardized, else 0. The
 # other columns from NORMALIZATION on are for networks that are not plain.
 (
     IN,
@@ -36,7 +36,7 @@ from .simd import advance
     STANDARDIZED,
 ) = range(18)
 TABLE_COLUMNS = 18
-# Networks with normalised layers, or standardised inputs, may drop units too.
+# Networks with normalized layers, or standardized inputs, may drop units too.
 PLAIN, DROPPING, NORMALIZING = range(3)
 # Of the dtype of tables and plans.
 NUMBERS = np.empty(0, np.int64)
@@ -68,24 +68,24 @@ def layer_row(k, n, activation, saves, normalization, dropout, places):
 
 @plain
 def statistics_count(table):
-    """The size of `statistics`: running averages, then mean and scale of x if it is standardised."""
+    """The size of `statistics`: running averages, then mean and scale of x if it is standardized."""
     return table[0, STATISTICS_SIZE] + 2 * table[0, STANDARDIZED]
 
 
 def has_statistics(table):
-    """Whether a layer is normalised or x is standardised, by numbers that are not parameters."""
+    """Whether a layer is normalized or x is standardized, by numbers that are not parameters."""
     return table[0, KIND] == NORMALIZING
 
 
 @plain
 def require_plain(table):
-    """For kernels that know layers without normalisation alone: of others they would leave it out."""
+    """For kernels that know layers without normalization alone: of others they would leave it out."""
     if table[0, KIND] == NORMALIZING:
-        raise ValueError("table: expected plain layers, got normalised ones or inputs; see fastnn.apply_into")
+        raise ValueError("table: expected plain layers, got normalized ones or inputs; see fastnn.apply_into")
 
 
 def has_batch_normalization(table):
-    """Whether a layer is normalised over the batch."""
+    """Whether a layer is normalized over the batch."""
     return table[0, STATISTICS_SIZE] > 0
 
 
@@ -103,7 +103,7 @@ def parameters_count(table):
 
 @plain
 def widest(table):
-    """The largest number of features between two layers, at the end, or of standardised rows."""
+    """The largest number of features between two layers, at the end, or of standardized rows."""
     width = table[0, STANDARDIZED]
     for layer in range(table.shape[0]):
         width = max(width, table[layer, OUT])
@@ -134,6 +134,6 @@ def weights_of(table, layer, parameters):
 
 @glue
 def mean_and_scale(table, statistics):
-    """Where mean and scale of standardised inputs lie in the statistics."""
+    """Where mean and scale of standardized inputs lie in the statistics."""
     mean = advance(statistics, table[0, STATISTICS_SIZE])
     return mean, advance(mean, table[0, STANDARDIZED])

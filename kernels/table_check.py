@@ -86,7 +86,7 @@ def _parameters_of(table):
 
 @driver(lambda t: (read_only(types.int64, 2), read_only(t, 1)))
 def _found(table, parameters):
-    """The size that the parameters should have, negative if layers or inputs are normalised, or BAD_TABLE."""
+    """The size that the parameters should have, negative if layers or inputs are normalized, or BAD_TABLE."""
     # Of the alignment of an array Numba knows nothing.
     if address_of(pointer(table)) % table.itemsize != 0 or address_of(pointer(parameters)) % parameters.itemsize != 0:
         return BAD_TABLE

@@ -129,7 +129,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     """The loss of a batch, and its gradient in the parameters' order, by back propagation (Rumelhart et al. 1986).
 
     Args:
-        table: `net.table`, int64 (layers, 18); no layer of it normalised, x not standardised, else a ValueError.
+        table: `net.table`, int64 (layers, 18); no layer of it normalized, x not standardized, else a ValueError.
         parameters: flat float32 or float64.
         x: (m, in), any strides.
         y: (m, out) C-contiguous, or (m, 1) class labels for softmax_cross_entropy.

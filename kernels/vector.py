@@ -1,5 +1,5 @@
 """A vector of elements as a value of compiled code: elementwise loops are written in it, and so are vectors by
-construction, whatever the compiler's loop vectoriser thinks of them.
+construction, whatever the compiler's loop vectorizer thinks of them.
 
 Left to that, each loop came with a scalar remainder of up to 63 elements (all of a row of 10 outputs), a check for
 overlaps that failed on work in place, and one dependent chain of 30 instructions at a time.

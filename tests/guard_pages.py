@@ -395,7 +395,7 @@ def training(run):
 
 
 def normalized(run):
-    """Networks with normalised layers or inputs and dropout: inference, derivatives by the input, updates."""
+    """Networks with normalized layers or inputs and dropout: inference, derivatives by the input, updates."""
     rng = np.random.default_rng(10)
     cases = list(some_networks(rng, NETWORKS // 3))
     for (rows, sizes, codes, dtype), side in itertools.product(cases if FULL else cases[::3], SIDES):

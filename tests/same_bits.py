@@ -120,7 +120,7 @@ def trained(dtypes=DTYPES, num_threads=None):
 
 
 def hashes(dtypes=DTYPES, num_threads=None, with_regularized=True, networks=None):
-    """{case: [hash of the parameters, hash of the predictions]}; regularised networks are kernels of their own.
+    """{case: [hash of the parameters, hash of the predictions]}; regularized networks are kernels of their own.
 
     networks: what `trained` gave, if it was called.
     """
@@ -149,7 +149,7 @@ def shuffled(dtype, num_threads=None):
 
 
 def regularized(dtype, num_threads=None):
-    """[hash of parameters and running averages, hash of predictions] of a fit with normalised layers and dropout."""
+    """[hash of parameters and running averages, hash of predictions] of a fit with normalized layers and dropout."""
     case = Case(0, dtype)
     kinds = "batch", "layer", None
     layers = [
@@ -182,7 +182,7 @@ def main():
     parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
     parser.add_argument("--predictions", action="store_true", help="those of untrained networks alone")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="find them once for each number")
-    parser.add_argument("--plain", action="store_true", help="without regularised networks, and their compilation")
+    parser.add_argument("--plain", action="store_true", help="without regularized networks, and their compilation")
     parser.add_argument("--small", action="store_true", help="plain networks of few rows alone, not shuffled")
     options = parser.parse_args()
     if options.write and (options.predictions or options.small):

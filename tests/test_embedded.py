@@ -292,7 +292,7 @@ def derivatives(which, network, x, y, slope, jacobians, gradient, scratch):
         fastnn.apply_into(network, x, y, scratch)
 
 
-@pytest.mark.parametrize("kind", ["plain", "normalised"])
+@pytest.mark.parametrize("kind", ["plain", "normalized"])
 def test_compiled_code_refuses_what_does_not_fit(kind):
     more = {} if kind == "plain" else {"standardize": True, "normalization": "batch"}
     net = fastnn.MLP([4, 8, 3], seed=0, **more)
@@ -322,7 +322,7 @@ def test_compiled_code_refuses_what_does_not_fit(kind):
         *[({"slope": array[:12].reshape(3, 4)}, (0,), "dx: expected memory of its own") for array in others],
         *[({"y": array[:9].reshape(3, 3)}, (4,), "out: expected memory of its own") for array in others],
     ]
-    if kind == "normalised":
+    if kind == "normalized":
         wrong += [
             ({"network": network._replace(statistics=scratch[:5].copy())}, range(5), "network: expected parameters"),
             ({"x": x[:1], "y": y[:1]}, (2, 3), "x: expected at least two rows"),
@@ -545,7 +545,7 @@ def test_plain_kernels_refuse_the_table_of_another_network(options):
 
     arrays, more = (net.table, net.parameters, x, out), (none, gradient, workspace)
     for call in (forward, kernels.forward):
-        with pytest.raises(ValueError, match="table: expected plain layers, got normalised ones or inputs"):
+        with pytest.raises(ValueError, match="table: expected plain layers, got normalized ones or inputs"):
             call(*arrays, workspace)
     with pytest.raises(ValueError, match="table: expected plain layers"):
         loss(*arrays, *more)

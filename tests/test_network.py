@@ -194,8 +194,8 @@ def test_few_rows_share_columns_with_the_same_bits(last, dtype, rng):
 
 @pytest.mark.parametrize("clip", [0.0, 0.01], ids=["fused", "clipped by norm"])
 @pytest.mark.parametrize("optimizer", list(Optimizer), ids=lambda code: code.name.lower())
-def test_training_is_gradient_then_optimiser(optimizer, clip, dtype, rng):
-    """The fused update against the gradient kernel and the flat optimiser, and the same bits for any thread count."""
+def test_training_is_gradient_then_optimizer(optimizer, clip, dtype, rng):
+    """The fused update against the gradient kernel and the flat optimizer, and the same bits for any thread count."""
     net = make_network((6, 33, 3), (Activation.TANH, Activation.IDENTITY), dtype, rng)
     x, y = rng.standard_normal((60, 6)).astype(dtype), rng.standard_normal((60, 3)).astype(dtype)
     weights = rng.random(60).astype(dtype)
@@ -247,13 +247,13 @@ def test_penalties_pull_at_weights_and_not_at_biases(optimizer, in_loss, clip, d
         scale = 1 / weights[rows].sum(dtype=np.float64) if in_loss else 1.0
         data = (array[rows].astype(np.float64) for array in (x, y, weights))
         value, gradient = gradient_of(expected, *data, Loss.MSE)
-        penalised = np.where(is_weight, expected.parameters, 0)
+        penalized = np.where(is_weight, expected.parameters, 0)
         if in_loss:
-            value += scale * (0.3 * np.abs(penalised).sum() + 0.7 / 2 * (penalised**2).sum())
+            value += scale * (0.3 * np.abs(penalized).sum() + 0.7 / 2 * (penalized**2).sum())
         np.testing.assert_allclose(results[0][1][step], value, rtol=100 * np.finfo(dtype).eps)
         if clip:
             assert reference.clip_by_norm(gradient, clip) > clip
-        gradient += scale * (0.3 * np.sign(penalised) + 0.7 * penalised)
+        gradient += scale * (0.3 * np.sign(penalized) + 0.7 * penalized)
         getattr(reference, optimizer.name.lower())(expected.parameters, gradient, *states, step + 1, hyper)
     # Two updates: twice the rounding of parameters of order 1, and adam divides by the root of small moments.
     np.testing.assert_allclose(results[0][0], expected.parameters, rtol=0, atol=1000 * np.finfo(dtype).eps)

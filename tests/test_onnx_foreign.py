@@ -86,16 +86,16 @@ FOREIGN = {
     "a vector at the end": [GEMM, ("Relu", "z", "h"), ("Mul", "h b", "y")],
     "bounded and scaled": [GEMM, ("Tanh", "z", "h"), ("Mul", "h two", "a"), ("Add", "a one", "y")],
     "layers of activations": [GEMM, ("Relu", "z", "a"), ("LayerNormalization", "a s t", "y")],
-    "normalised at the end": [GEMM, ("Relu", "z", "a"), ("BatchNormalization", "a s t m var", "y")],
+    "normalized at the end": [GEMM, ("Relu", "z", "a"), ("BatchNormalization", "a s t m var", "y")],
     "large numbers behind a layer": [GEMM, ("Mul", "z large", "a"), ("Add", "a larger", "y")],
     "nothing of a bias": [("Gemm", "x w infs", "y", {"beta": 0.0})],
     "a number at the end of those that formulas have": [GEMM, ("Softplus", "z", "h"), ("Add", "h least", "y")],
-    "standardised": [("Sub", "x mean", "a"), ("Div", "a dev", "n"), ("Gemm", "n w b", "y")],
-    "standardised by factors": [("Add", "mean x", "a"), ("Mul", "dev a", "n"), ("Gemm", "n w b", "y")],
-    "standardised backwards": [("Sub", "mean x", "a"), ("Div", "a minus", "n"), ("Gemm", "n w b", "y")],
+    "standardized": [("Sub", "x mean", "a"), ("Div", "a dev", "n"), ("Gemm", "n w b", "y")],
+    "standardized by factors": [("Add", "mean x", "a"), ("Mul", "dev a", "n"), ("Gemm", "n w b", "y")],
+    "standardized backwards": [("Sub", "mean x", "a"), ("Div", "a minus", "n"), ("Gemm", "n w b", "y")],
     "scaled, then shifted": [("Mul", "x dev", "a"), ("Add", "a mean", "n"), ("Gemm", "n w b", "y")],
     "scaled and shifted by numbers": [("Mul", "x two", "a"), ("Sub", "a one", "n"), ("MatMul", "n w", "y")],
-    "standardised as Keras writes it": [
+    "standardized as Keras writes it": [
         ("Sub", "x mean", "a"), ("Mul", "a dev", "d"), ("Add", "d mean", "n"), ("Gemm", "n w b", "y"),
     ],
     "negative twice": [("Neg", "x", "a"), ("Sub", "a mean", "n"), ("Gemm", "n w b", "y")],
@@ -153,7 +153,7 @@ POW, DIV = ("Pow", "d two", "q"), [("Div", "d r", "n")]
 
 
 def spelled_layer_norm(value, eps="eps", square=POW, quotient=DIV, axes=None):
-    """Nodes from `value` to "n": layer normalisation as PyTorch writes it until opset 16, or with other operators."""
+    """Nodes from `value` to "n": layer normalization as PyTorch writes it until opset 16, or with other operators."""
     mean = lambda of, to: ("ReduceMean", f"{of} axes", to) if axes else ("ReduceMean", of, to, {"axes": [-1]})
     return [
         mean(value, "mean_of"), ("Sub", f"{value} mean_of", "d"), square, mean("q", "var_of"),
@@ -219,7 +219,7 @@ def test_what_foreign_graphs_become(path):
     for name in ("layer with another epsilon", "a factor, then a bias"):
         assert load(name, two=2.0).layers[0].activation == fastnn.Activation.RELU
     assert load("batch on the input").adapted
-    standardized = load("standardised")
+    standardized = load("standardized")
     np.testing.assert_array_equal(standardized.standardize.mean, np.float32(CONSTANTS["mean"]))
     assert standardized.adapted
     assert load("divided by 255", tff=255.0).standardize.scale.tolist() == [255.0] * 4
@@ -250,7 +250,7 @@ def test_casts_at_the_edges(path):
 
 
 def test_sizes_that_the_graph_does_not_tell(path):
-    graph = Graph(FOREIGN["standardised"], CONSTANTS, columns=(None, None))
+    graph = Graph(FOREIGN["standardized"], CONSTANTS, columns=(None, None))
     assert graph.load(path).in_features == 4
     graph.model.graph.input[0].type.tensor_type.ClearField("shape")
     graph.model.graph.output[0].type.tensor_type.ClearField("shape")

@@ -449,7 +449,7 @@ def test_loss_passes_nan(loss):
     assert math.isnan(gradient[0, 1])
 
 
-# ---- Optimisers: three steps of one parameter, written out as a recurrence on Python floats
+# ---- Optimizers: three steps of one parameter, written out as a recurrence on Python floats
 
 LEARNING_RATE, MOMENTUM, BETA1, BETA2, ALPHA, EPS, DECAY = 0.1, 0.9, 0.8, 0.95, 0.97, 1e-3, 0.05
 GRADIENTS = [0.5, -2.0, 0.125]
@@ -507,7 +507,7 @@ def run_optimizer(optimizer, hyper, states, dtype=np.float64, epsilon_hat=0):
 
 
 OPTIMIZER_CASES = [
-    # optimiser, hyper[1:6], number of states, parameter and states after three steps
+    # optimizer, hyper[1:6], number of states, parameter and states after three steps
     (Optimizer.SGD, (0, 0, 0, 0, 0), 0, (START - LEARNING_RATE * sum(GRADIENTS),)),
     (Optimizer.SGD, (0, 0, 0, DECAY, 0), 0, literal_sgd(0.0, False, DECAY)[:1]),
     (Optimizer.SGD, (MOMENTUM, 0, 0, DECAY, 0), 1, literal_sgd(MOMENTUM, False, DECAY)),

@@ -1,4 +1,4 @@
-"""Normalisation and dropout in networks: central differences, PyTorch's formulas, the same bits everywhere."""
+"""Normalization and dropout in networks: central differences, PyTorch's formulas, the same bits everywhere."""
 
 import copy
 import os
@@ -120,7 +120,7 @@ def test_gradient_by_central_differences(kinds, activation, loss):
         return net.loss_and_gradient(x, y, loss, weights)[0]
 
     numeric = central_differences(loss_at, start)
-    # Normalising makes slopes, and with them third derivatives, several times as large as those of plain networks.
+    # Normalizing makes slopes, and with them third derivatives, several times as large as those of plain networks.
     np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=2e-7 * (1 + np.abs(numeric).max()))
     assert np.array_equal(net.statistics, before), "running averages moved outside of training"
 
@@ -271,7 +271,7 @@ def test_a_row_does_not_depend_on_its_batch_nor_on_who_asks(kinds, dtype, rng):
 
 @pytest.mark.parametrize("clip", [0.0, 1e9])
 def test_scales_and_shifts_are_updated_as_biases_are(clip, dtype, rng):
-    """Without a penalty, and by the flat optimiser's bits on the gradient."""
+    """Without a penalty, and by the flat optimizer's bits on the gradient."""
     net = regularized_table((6, 9, 3), (Activation.TANH, Activation.IDENTITY), (BATCH, LAYER), (0, 0), dtype, rng)
     x, y = rng.standard_normal((40, 6)).astype(dtype), rng.random((40, 3)).astype(dtype)
     hyper = hyper_parameters(Optimizer.SGD)
@@ -281,14 +281,14 @@ def test_scales_and_shifts_are_updated_as_biases_are(clip, dtype, rng):
     room = np.full(workspace_size(*net[:2], 40, 1)[1], np.nan, dtype)
     value = kernels.normalized_loss_and_gradient(*net[:2], x, y, weights, Loss.MSE, gradient, room)
     moved = net.parameters.copy()
-    penalised = np.zeros(moved.size, bool)
+    penalized = np.zeros(moved.size, bool)
     for k, n, start in net.table[:, :3]:
-        penalised[start : start + k * n] = True
+        penalized[start : start + k * n] = True
     kernels.sgd(moved, gradient, np.zeros_like(moved), np.zeros_like(moved), 1, hyper)
-    assert moved[~penalised].tobytes() == results[0][~penalised].tobytes()
-    assert (moved[penalised] != results[0][penalised]).any()
+    assert moved[~penalized].tobytes() == results[0][~penalized].tobytes()
+    assert (moved[penalized] != results[0][penalized]).any()
     total = weights.sum(dtype=np.float64)
-    sizes = np.abs(net.parameters[penalised].astype(float))
+    sizes = np.abs(net.parameters[penalized].astype(float))
     expected = value + (0.3 * sizes.sum() + 0.7 / 2 * np.square(sizes).sum()) / total
     assert results[2][0] == pytest.approx(expected, rel=100 * float(np.finfo(dtype).eps))
 
@@ -504,7 +504,7 @@ def test_derivatives_by_the_input(kinds, activation, dtype, rng):
     fastnn.jacobian(net.network, x, jacobian, room)
     numeric = np.empty((300, 2, 3))
     for i in range(3):
-        # Two units are normalised to nearly a step: the third derivative counts, and has to cancel.
+        # Two units are normalized to nearly a step: the third derivative counts, and has to cancel.
         step = 2e-6 * np.eye(3)[i]
         near, far = (wide.predict(x + k * step) - wide.predict(x - k * step) for k in (1, 2))
         numeric[:, :, i] = (8 * near - far) / 24e-6

@@ -186,7 +186,7 @@ def test_float32_loops_are_vectors_of_float32(name):
     assert not doubles, f"double arithmetic: {set(doubles)}"
     assert not re.search(r"\b(expf?|tanhf?|erff?|logf?|log1pf?|expm1f?|fmaf?)@PLT|\$(expf?|tanhf?)\b", assembly)
     registers = {16: "xmm", 32: "ymm", 64: "zmm"}[fastnn.kernels.simd.VECTOR_BYTES]
-    assert re.search(rf"ps\b.*%{registers}", assembly), "not vectorised"
+    assert re.search(rf"ps\b.*%{registers}", assembly), "not vectorized"
 
 
 def test_no_compile_after_the_first_call_of_a_dtype():

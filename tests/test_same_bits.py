@@ -56,7 +56,7 @@ def golden():
 
 
 def golden_of(dtypes, with_regularized):
-    """What is expected of these dtypes; without regularised networks if those were left out."""
+    """What is expected of these dtypes; without regularized networks if those were left out."""
     return {
         name: pair
         for name, pair in golden().items()

@@ -491,7 +491,7 @@ def test_scikit_learns_scoring_monitor(data):
     assert logged[-1] == accuracy_score(labels, model.predict(X))
 
 
-# ---- Standardised features
+# ---- Standardized features
 
 
 def unequal(data):
@@ -527,7 +527,7 @@ def test_standardize_is_a_standard_scaler_in_a_pipeline(Estimator, parameters, d
     standardized = (X - model.input_mean_) / model.input_scale_
     plain = Estimator(**parameters).fit(standardized, y)
     assert flat(model).tobytes() == flat(plain).tobytes()
-    # lbfgs leaves parameters of float64, by which the features are standardised in float64 too.
+    # lbfgs leaves parameters of float64, by which the features are standardized in float64 too.
     tolerance = 0 if model.coefs_[0].dtype == dtype else 10 * eps
     np.testing.assert_allclose(outputs(model), outputs(plain, standardized), rtol=0, atol=tolerance)
     assert model.n_iter_ == plain.n_iter_

@@ -1,4 +1,4 @@
-"""Standardised inputs: StandardScaler's numbers, a plain network's bits, wherever a model goes."""
+"""Standardized inputs: StandardScaler's numbers, a plain network's bits, wherever a model goes."""
 
 import copy
 import ctypes
@@ -181,7 +181,7 @@ def kernels_of(net, x):
     return out
 
 
-# ---- The bits of a network that is given standardised rows
+# ---- The bits of a network that is given standardized rows
 
 
 OPTIONS = [(None, 0.0), (None, 0.25), ("layer", 0.0), ("batch", 0.25)]

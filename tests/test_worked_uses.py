@@ -48,7 +48,7 @@ def test_a_quasi_newton_fit(uses, rng):
     y = np.sin(2 * x)
     net = fastnn.MLP([1, 16, 1], activation="tanh", dtype="float64", seed=0)
     before = net.loss_and_gradient(x, y)[0]
-    found = uses.minimise(net, x, y)
+    found = uses.minimize(net, x, y)
     assert found.fun < before / 1000
     assert net.loss_and_gradient(x, y)[0] == found.fun
 
