@@ -10,6 +10,7 @@ from numba.extending import intrinsic
 
 from fastnn.kernels import microkernel
 from fastnn.kernels.microkernel import tile
+from fastnn.kernels.operand import Operand, Rows
 from fastnn.kernels.simd import VECTOR_BYTES, pointer
 from fastnn.kernels.vector import Vector, intrinsic_function, llvm_type
 
@@ -67,8 +68,9 @@ def _fma_rounds(like, count):
 
 @numba.njit
 def _tile_rounds(rounds, rows, columns, k, a, b, bias, out):
+    left, right = Operand(pointer(a), 1, rows), Rows(pointer(b), columns)
     for _ in range(rounds):
-        tile(rows, columns, k, pointer(a), 1, rows, pointer(b), columns, pointer(bias), 0, pointer(out), columns)
+        tile(rows, columns, k, left, right, Rows(pointer(bias), 0), Rows(pointer(out), columns))
 
 
 def peak_gflops(dtype=np.float32, rounds=300_000):

@@ -66,11 +66,14 @@ class Networks:
         held: the `Bound` whose views `coefs_` and `intercepts_` were given; or None.
         copies: others by key. Of these nobody else has views, so values may be copied into them: what the
             user has put aside to put something else in its place stays as it is.
+        trained: such copies that fits train. Predictions, which other threads may make meanwhile, copy the values of
+            `coefs_` into theirs; into these they would write what training has left behind.
     """
 
     def __init__(self):
         self.held = None
         self.copies = {}
+        self.trained = {}
 
     def __reduce__(self):
         return Networks, ()
@@ -117,23 +120,29 @@ class EstimatorNetwork:
     # ---- Parameters: coefs_ and intercepts_ are views of a network's flat vector, unless the user puts others there.
 
     def _network(self, dtype):
-        """The network of this dtype with the values of coefs_ and intercepts_."""
-        return self._bound(dtype).net
+        """The network of this dtype with the values of coefs_ and intercepts_, for predictions."""
+        return self._bound(dtype, self._all_networks().copies).net
 
-    def _bound(self, dtype):
-        """The `Bound` of this dtype, its network having the values of coefs_ and intercepts_."""
+    def _trained_network(self, dtype):
+        """The same for a fit: one that no prediction writes to."""
+        return self._bound(dtype, self._all_networks().trained).net
+
+    def _all_networks(self):
         if "_networks" not in self.__dict__:
             self._networks = Networks()
-        networks = self._networks
+        return self._networks
+
+    def _bound(self, dtype, copies):
+        """The `Bound` of this dtype, its network having the values of coefs_ and intercepts_: held or of the copies."""
+        bound = self._networks.held
         sizes = (self.coefs_[0].shape[0], *[coef.shape[1] for coef in self.coefs_])
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
         key = dtype, activation, sizes, self.dropout, self._normalization, self._standardized
-        bound = networks.held
         if bound is None or bound.key != key or not self._holds(bound.views):
-            if key not in networks.copies:
+            if key not in copies:
                 net = self._new_network(dtype, sizes)
-                networks.copies[key] = Bound(key, net, self._views(net))
-            bound = networks.copies[key]
+                copies[key] = Bound(key, net, self._views(net))
+            bound = copies[key]
             for name, arrays in bound.views.items():
                 for i, (view, array) in enumerate(zip(arrays, map(_dense, getattr(self, name)), strict=True)):
                     # One row would go to all; intercepts scikit-learn spreads so itself.
@@ -215,9 +224,11 @@ class EstimatorNetwork:
 
     def _bind(self):
         """Make coefs_ and intercepts_ views of a network; returns it."""
-        bound, networks = self._bound(self._own_dtype()), self._networks
+        networks = self._all_networks()
+        # Of its own: a prediction in another thread may be at work on one of the copies.
+        bound = self._bound(self._own_dtype(), {})
         if bound is not networks.held:
-            networks.held = networks.copies.pop(bound.key)
+            networks.held = bound
             for name, arrays in bound.views.items():
                 found = getattr(self, name)
                 if isinstance(found, list):
@@ -448,7 +459,7 @@ class EstimatorNetwork:
     def _backprop(self, X, y, sample_weight, activations, deltas, coef_grads, intercept_grads):
         """The loss with its penalty, and the gradients in two lists, layer by layer."""
         loss_type = self._loss_type(X, y, sample_weight)
-        net = self._network(working_dtype(X, *self.coefs_))
+        net = self._trained_network(working_dtype(X, *self.coefs_))
         # NumPy's float16 and float32 would draw Python's numbers down to their own.
         alpha = float(self.alpha)
         X, y, weight = self._kernel_data(X, y, sample_weight, net.dtype)

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import operator
 import warnings
 
 import numpy as np
@@ -211,7 +212,7 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
         rows = X.shape[0]
         batch_size = self._rows_of_a_batch(rows)
         held = self._bind()
-        net = self._network(working_dtype(X, *self.coefs_))
+        net = self._trained_network(working_dtype(X, *self.coefs_))
         data = self._kernel_data(X, y, sample_weight, net.dtype)
         validation_loss_data = None
         if validation is not None:
@@ -273,7 +274,8 @@ class EstimatorTraining(EstimatorNetwork, CallbackSupportMixin):
                 f"Got `batch_size` {self.batch_size}, larger than the {rows} training samples: it is clipped",
                 stacklevel=5,
             )
-        return int(min(self.batch_size, rows))
+        # In `partial_fit` scikit-learn checks no parameter; where a batch has no rows it takes them one by one.
+        return max(1, min(operator.index(self.batch_size), rows))
 
     def _run_epochs(self, fit, epoch, rows, validation, validation_loss_data, incremental):
         """`_epochs_to_do`; (whether it has converged, whether Ctrl-C came)."""

@@ -157,7 +157,8 @@ def why_not_finite(task, parameters, rows):
 
 
 def order_of_rows(rows, seed, epoch):
-    """A permutation of the rows; a counter-based generator gives the same on every machine and at every start."""
+    """A permutation of the rows; a counter-based generator gives the same on every machine with the same
+    version of NumPy, and at every start."""
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
     # Ten million rows take a second.
     order = generator.permutation(rows) if rows < MANY_ROWS else aside(generator.permutation, rows)

@@ -172,7 +172,7 @@ def get(initializer, activation):
 
 
 def generator(seed):
-    """The random numbers of a model's start: Philox, the same on every machine."""
+    """The random numbers of a model's start: Philox, the same on every machine with the same version of NumPy."""
     return np.random.Generator(np.random.Philox(seed))
 
 

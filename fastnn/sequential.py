@@ -61,7 +61,8 @@ class Sequential(RefusesElsewhere):
             come first.
         dtype: float32 or float64, of parameters, inputs and results. None is that of the layers which have values
             already or were made for one, else float32.
-        seed: a whole number that fixes the start, the same on every machine; None draws one.
+        seed: a whole number that fixes the start, the same on every machine with the same version of NumPy; None draws
+            one.
         num_threads: most threads that a call may use; None is `fastnn.get_num_threads()`. Results do not depend on it.
 
     Two Python threads may call `predict` on one model at the same time, but one alone may train it. Models pickle and

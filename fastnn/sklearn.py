@@ -245,8 +245,8 @@ class MLPClassifier(EstimatorTraining, sklearn.neural_network.MLPClassifier):
         return accuracy_score(y, predicted, sample_weight=sample_weight)
 
     def _score(self, X, y, sample_weight=None):
-        # Of weights that are all 0 scikit-learn says what is wrong.
-        weighted = sample_weight is None or sample_weight.any()
+        # Of weights that are all 0, NaN or inf scikit-learn says what is wrong.
+        weighted = sample_weight is None or (np.any(sample_weight) and np.all(np.isfinite(sample_weight)))
         if self.scoring is None and np.ndim(y) == 1 and weighted:
             # The accuracy of every epoch, of labels that fit has looked at.
             return float(np.average(self._predict(X, check_input=False) == y, weights=sample_weight))

@@ -51,7 +51,9 @@ def loss_rows():
                 "return": 8 * eps(dtype) * size,
             }
 
-        moved = lambda shape: (None, 3 * shape[0] * shape[1])
+        # Prediction, target and gradient; labels are one number of a row.
+        labels = code in (Loss.SOFTMAX_CROSS_ENTROPY, EstimatorLoss.LOG_LOSS)
+        moved = lambda shape, labels=labels: (None, shape[0] * (2 * shape[1] + (1 if labels else shape[1])))
         yield Row(code.name.lower(), inputs, ("gradient",), bound, ROWS, (4096, 16), moved, "GB/s")
 
 
@@ -86,7 +88,9 @@ def optimizer_rows():
             limit = ulp_bound(size * size, dtype, 8)
             return {"parameters": limit, "state1": limit, "state2": limit}
 
-        moved = lambda shape: (None, 7 * shape[0])
+        # Gradient, and read and written the parameters and one state or two.
+        elements = 5 if code in (Optimizer.SGD, Optimizer.ADAGRAD) else 7
+        moved = lambda shape, elements=elements: (None, elements * shape[0])
         outputs = ("parameters", "state1", "state2")
         yield Row(code.name.lower(), inputs, outputs, bound, SPANS[1:], (65536,), moved, "GB/s")
 

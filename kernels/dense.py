@@ -77,6 +77,7 @@ def column_sums(m, n, dz, out):
 
 @glue
 def new_scratch(out, m, n, k, contiguous):
+    """Scratch for `product` of these sizes, of the dtype of `out`; contiguous: whether the rows of b are."""
     p = pointer(out)
     return np.empty(product_scratch(m, n, k, itemsize(p), panel_columns(p), contiguous, False), out.dtype)
 

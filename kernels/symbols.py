@@ -99,7 +99,7 @@ def checked(failed):
     """`shared` for a function that returns a code of what is wrong, `failed` if one of its workers is not there.
 
     What the user's compiled code calls: all that is checked, copied into a function that calls it, took 1.5 to 2 s to
-    compile for each call in its source, and takes 0.2.
+    compile for each call in its source, and takes 0.1.
     """
     return lambda function: _intrinsic(_Checked(function, failed), function)
 

@@ -3,6 +3,7 @@
 import pathlib
 import pickle
 import re
+import threading
 import warnings
 
 import numpy as np
@@ -315,6 +316,58 @@ def test_early_stopping_with_partial_fit(data):
         model.partial_fit(X, labels)
     with pytest.raises(ValueError, match="y_val: expected classes of y"):
         model.partial_fit(X, labels, X_val=X, y_val=labels + 5)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_predictions_in_another_thread_do_not_change_what_is_learned(solver, rng):
+    """Training in a dtype that is not that of coefs_ goes on in another network than theirs."""
+    X, y = rng.standard_normal((2000, 30)), rng.integers(0, 4, 2000)
+
+    def trained(with_predictions):
+        model = MLPClassifier((64, 32), solver=solver, warm_start=True, random_state=0, max_iter=3)
+        model.fit(X.astype(np.float32), y)
+        ended = threading.Event()
+
+        def predict():
+            while not ended.is_set():
+                model.predict_proba(X[:200])
+
+        threads = [threading.Thread(target=predict) for _ in range(2 * with_predictions)]
+        for thread in threads:
+            thread.start()
+        for _ in range(15):
+            model.fit(X, y) if solver == "lbfgs" else model.partial_fit(X, y)
+        ended.set()
+        for thread in threads:
+            thread.join()
+        return b"".join(coef.tobytes() for coef in model.coefs_)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert trained(with_predictions=True) == trained(with_predictions=False)
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf])
+def test_a_single_weight_that_is_no_number_is_refused_by_early_stopping_too(weight, data):
+    X, _ = data
+    for module in (sklearn.neural_network, fastnn.sklearn):
+        model = module.MLPClassifier((4,), max_iter=3, early_stopping=True, random_state=0)
+        with np.errstate(all="ignore"), pytest.raises(ValueError, match="sample_weight contains"):
+            model.fit(X, np.arange(len(X)) % 2, sample_weight=weight)
+
+
+@pytest.mark.parametrize("batch_size", [0, -5])
+def test_partial_fit_takes_rows_one_by_one_where_a_batch_has_none(batch_size, data):
+    X, _ = data
+    loss = [
+        module.MLPClassifier((4,), max_iter=3, random_state=0)
+        .fit(X, np.arange(len(X)) % 2)
+        .set_params(batch_size=batch_size)
+        .partial_fit(X, np.arange(len(X)) % 2)
+        .loss_
+        for module in (sklearn.neural_network, fastnn.sklearn)
+    ]
+    assert loss[0] == pytest.approx(loss[1], rel=1e-9)
 
 
 def test_partial_fits_that_differ_have_one_history(data, tmp_path):
