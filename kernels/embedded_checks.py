@@ -244,10 +244,26 @@ def _agree(error, dimensions, arrays):
             raise error(f"x and {name}: expected {expected}, got {found[0]}-D and {found[1]}-D")
 
 
-def require_here(condition, code):
-    """Raise what is wrong, in Python: kernels that raise keep the arrays that Python gave them for ever."""
+def require_here(condition, code, found=""):
+    """Raise what is wrong, in Python: kernels that raise keep the arrays that Python gave them for ever.
+
+    found: what compiled code cannot say, which knows its messages when it is compiled.
+    """
     if not condition:
-        refuse.py_func(code)
+        try:
+            refuse.py_func(code)
+        except ValueError as error:
+            raise ValueError(f"{error}{found}") from None
+
+
+def require_shape(name, array, expected, code):
+    """The same of an array that has not the shape expected, a tuple."""
+    require_here(array.shape == expected, code, f"; {name}: expected shape {expected}, got {array.shape}")
+
+
+def require_room(workspace, size):
+    """The same of a workspace that is smaller than that."""
+    require_here(workspace.size >= size, SMALL_WORKSPACE, f"; expected {size} elements, got {workspace.size}")
 
 
 def check_arrays(network, dimensions, written, **arrays):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -613,3 +614,22 @@ def test_a_function_may_call_each_of_them_more_than_once(parallel):
     twice(net.network, x, dy, dx, out, slopes, gradient, losses)
     assert losses[0] == sum(net.loss_and_gradient(x, dy, loss)[0] for loss in ("mae", "mse"))
     np.testing.assert_array_equal(gradient, net.loss_and_gradient(x, dy, "mse")[1])
+
+
+def test_python_names_the_shapes_that_it_expected_and_got():
+    network = fastnn.MLP([2, 4, 3], seed=0).network
+    x, room = np.zeros((5, 2), np.float32), fastnn.workspace(network, 5)
+    new = lambda *shape: np.zeros(shape, np.float32)
+    for call, message in (
+        (lambda: fastnn.apply(network, new(5, 3)), "x: expected shape (5, 2), got (5, 3)"),
+        (lambda: fastnn.apply(network, new(3)), "x: expected shape (2,), got (3,)"),
+        (lambda: fastnn.apply_into(network, x, new(5, 2), room), "out: expected shape (5, 3), got (5, 2)"),
+        (lambda: fastnn.apply_into(network, x, new(5, 3), room[:7]), "elements, got 7"),
+        (lambda: fastnn.vjp(network, x, new(4, 3), new(5, 2), room), "dy: expected shape (5, 3), got (4, 3)"),
+        (lambda: fastnn.vjp(network, x, new(5, 3), new(5, 3), room), "dx: expected shape (5, 2), got (5, 3)"),
+        (lambda: fastnn.jacobian(network, x, new(5, 2, 3), room), "out: expected shape (5, 3, 2), got (5, 2, 3)"),
+        (lambda: fastnn.gradient(network, x, new(5, 2), fastnn.Loss.MSE, new(27), room), "y: expected shape (5, 3)"),
+        (lambda: fastnn.gradient(network, x, new(5, 3), fastnn.Loss.MSE, new(9), room), "expected 27 elements, got 9"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call()
