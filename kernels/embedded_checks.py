@@ -31,6 +31,7 @@ LOSSES = len(Loss)
     BAD_GRADIENT,
     BAD_LOSS,
     BAD_PARAMETER,
+    BAD_WEIGHTS,
     BAD_BATCH,
     BAD_NETWORK,
     NO_ROWS,
@@ -42,7 +43,7 @@ LOSSES = len(Loss)
     GRADIENT_OVERLAPS,
     WORKSPACE_OVERLAPS,
     NOT_COMPILED,
-) = range(20)
+) = range(21)
 
 
 # What a function returns if nothing is.
@@ -75,6 +76,8 @@ def refuse(code):
             "loss_parameter: expected a finite delta above 0 of huber, or a q of quantile between 0 and 1, "
             "or an array with one for each output"
         )
+    if code == BAD_WEIGHTS:
+        raise ValueError("sample_weight: expected one for each row of x")
     if code == BAD_BATCH:
         raise ValueError("batch: expected at least 1, and no more than any memory holds")
     if code == NO_ROWS:

@@ -21,6 +21,7 @@ from .embedded_checks import (
     BAD_JACOBIAN,
     BAD_LOSS,
     BAD_PARAMETER,
+    BAD_WEIGHTS,
     BAD_X,
     BAD_Y,
     DX_OVERLAPS,
@@ -54,7 +55,7 @@ from .loss import HUBER, LINEAR, QUANTILE, SOFTMAX_CROSS_ENTROPY, default_parame
 from .operand import operand
 from .sensitivity import SEEDS
 from .simd import address_of, flat_pointer, keep_alive, pointer
-from .step import Given
+from .step import Given, batch_weight
 from .symbols import checked
 from .table import IN, STATISTICS_SIZE, outputs_count
 
@@ -304,8 +305,8 @@ def _room_fault(network, rows, read, gradient, workspace):
 
 
 @checked(NOT_COMPILED)
-def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
-    """(what is wrong, the loss)"""
+def _gradient_batch(network, x, y, weights, code, parameter, gradient, workspace):
+    """(what is wrong, the loss); weights: one for each row, or empty."""
     rows, outputs = x.shape[0], outputs_count(network.table)
     nothing = 0.0
     fault = _sweeps_fault(network, x, gradient, workspace)
@@ -322,19 +323,27 @@ def _gradient_batch(network, x, y, code, parameter, gradient, workspace):
         return GRADIENT_OVERLAPS, nothing
     if not clear_of(parameter, workspace):
         return WORKSPACE_OVERLAPS, nothing
+    if weights.size > 0 and weights.size != rows:
+        return BAD_WEIGHTS, nothing
+    if not clear_of(weights, gradient):
+        return GRADIENT_OVERLAPS, nothing
+    if not clear_of(weights, workspace):
+        return WORKSPACE_OVERLAPS, nothing
     fault = _room_fault(network, rows, y, gradient, workspace)
     if fault != FINE:
         return fault, nothing
-    value = _swept(network, x, y, code, parameter, float(rows), gradient, workspace)
+    total = batch_weight(weights, network.table[0, :0], 0, rows)
+    value = _swept(network, x, y, weights, code, parameter, total, gradient, workspace)
     return FINE, value
 
 
 @glue
-def _swept(network, x, y, code, parameter, weight, gradient, workspace):
+def _swept(network, x, y, weights, code, parameter, total, gradient, workspace):
     table, parameters, rows = network.table, network.parameters, x.shape[0]
-    given = Given(table, parameters, x, y, workspace[:0], table[0, :0], workspace, code, parameter, 0, rows, weight)
+    given = Given(table, parameters, x, y, weights, table[0, :0], workspace, code, parameter, 0, rows, total)
     value = call_sweeps(network, given, gradient)
     keep_network(network, x, y, gradient)
+    keep_alive(weights)
     keep_alive(workspace)
     keep_alive(parameter)
     return value
@@ -350,7 +359,7 @@ def _parameter_vjp(network, x, dy, gradient, workspace):
     fault = _room_fault(network, x.shape[0], dy, gradient, workspace)
     if fault != FINE:
         return fault
-    _swept(network, x, dy, LINEAR, parameter_array(LINEAR, None), 1.0, gradient, workspace)
+    _swept(network, x, dy, workspace[:0], LINEAR, parameter_array(LINEAR, None), 1.0, gradient, workspace)
     return FINE
 
 
@@ -429,6 +438,16 @@ def _whole(loss):
     return np.int64(loss)
 
 
+@glue
+def _themselves(sample_weight, workspace):
+    return sample_weight
+
+
+@glue
+def _no_weights(sample_weight, workspace):
+    return workspace[:0]
+
+
 A_PARAMETER = "expected a number, a contiguous 1-D array of float64 or None"
 
 
@@ -437,11 +456,22 @@ def _is_levels(dtype, array):
     return np.dtype(str(dtype)) == np.float64 and array.ndim == 1 and contiguous
 
 
-def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
+def _is_none(kind):
+    return kind is None or isinstance(kind, types.NoneType) or getattr(kind, "value", 0) is None
+
+
+def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=None, sample_weight=None):
     written = "gradient", "workspace"
-    check_types(network, {"y": 0, "x": 0}, written, x=x, y=y, gradient=gradient, workspace=workspace)
+    weighted = not _is_none(sample_weight)
+    arrays = {"x": x, "y": y, "gradient": gradient, "workspace": workspace}
+    if weighted:
+        arrays["sample_weight"] = sample_weight
+    check_types(network, {"y": 0, "x": 0}, written, **arrays)
     if x.ndim != 2 or gradient.ndim != 1:
         raise TypingError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
+    if weighted and sample_weight.ndim != 1:
+        raise TypingError(f"sample_weight: expected 1-D, got {sample_weight.ndim}-D")
+    weights_of = _themselves if weighted else _no_weights
     other = isinstance(loss, types.IntEnumMember) and loss.instance_class is not Loss
     if other or not isinstance(loss, (types.IntEnumMember, types.Integer)):
         raise TypingError(f"loss: expected a member of fastnn.Loss, got {loss}")
@@ -454,10 +484,11 @@ def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=No
     if not known:
         raise TypingError(f"loss_parameter: {A_PARAMETER}, got {loss_parameter}")
 
-    def gradient_of_loss(network, x, y, loss, gradient, workspace, loss_parameter=None):
+    def gradient_of_loss(network, x, y, loss, gradient, workspace, loss_parameter=None, sample_weight=None):
         code = code_of(loss)
         parameter = parameter_array(code, loss_parameter)
-        fault, value = _gradient_batch(network, x, y, code, parameter, gradient, workspace)
+        weights = weights_of(sample_weight, workspace)
+        fault, value = _gradient_batch(network, x, y, weights, code, parameter, gradient, workspace)
         require_fine(fault)
         return value
 
@@ -465,7 +496,7 @@ def _choose_gradient(network, x, y, loss, gradient, workspace, loss_parameter=No
 
 
 @compiled(_choose_gradient)
-def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
+def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None, sample_weight=None):
     """The loss of a batch on this thread; `gradient` receives its gradient. Nothing is allocated.
 
     A function of what it is given: nothing is dropped, and layers normalized over the batch go by the statistics of
@@ -482,6 +513,8 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
         loss_parameter: huber's delta, quantile's q, or a 1-D float64 array of one or of a q for each output; None is 1
             or 1/2.
             Other losses have none and take no notice of a number.
+        sample_weight: (m,) C-contiguous, how much each row counts; None is 1. They are not looked at: where they sum to
+            0, or are not finite, so is the loss.
 
     Returns:
         The loss, a float.
@@ -497,9 +530,13 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     True
     """
     arrays = {"x": x, "y": y, "gradient": gradient, "workspace": workspace}
+    if sample_weight is not None:
+        arrays["sample_weight"] = sample_weight
     network = check_arrays(network, {"y": 0, "x": 0}, ("gradient", "workspace"), **arrays)
     if x.ndim != 2 or gradient.ndim != 1:
         raise ValueError(f"x and gradient: expected 2-D and 1-D, got {x.ndim}-D and {gradient.ndim}-D")
+    if sample_weight is not None:
+        require_shape("sample_weight", sample_weight, x.shape[:1], BAD_WEIGHTS)
     other = isinstance(loss, (bool, enum.Enum)) and not isinstance(loss, Loss)
     if other or not isinstance(loss, (int, np.integer)):
         raise TypeError(f"loss: expected a member of fastnn.Loss, got {loss!r}")
@@ -521,7 +558,8 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None):
     require_here(not np.may_share_memory(gradient, loss_parameter), GRADIENT_OVERLAPS)
     require_here(not np.may_share_memory(workspace, loss_parameter), WORKSPACE_OVERLAPS)
     _check_gradient_here(network, batch, gradient)
-    return _gradient_kernel(network, x, y, code, gradient, workspace, loss_parameter)
+    weights = workspace[:0] if sample_weight is None else sample_weight
+    return _gradient_kernel(network, x, y, code, gradient, workspace, loss_parameter, weights)
 
 
 # Its own parameter has the function's name.
@@ -529,5 +567,5 @@ _gradient = gradient
 
 
 @kernel
-def _gradient_kernel(network, x, y, loss, gradient, workspace, loss_parameter):
-    return _gradient(network, x, y, loss, gradient, workspace, loss_parameter)
+def _gradient_kernel(network, x, y, loss, gradient, workspace, loss_parameter, sample_weight):
+    return _gradient(network, x, y, loss, gradient, workspace, loss_parameter, sample_weight)

@@ -633,3 +633,36 @@ def test_python_names_the_shapes_that_it_expected_and_got():
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             call()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("normalization", [None, "batch"])
+def test_a_gradient_with_sample_weights_is_that_of_the_model(dtype, normalization, rng):
+    net = fastnn.MLP([3, 20, 2], normalization=normalization, dtype=dtype, seed=0)
+    x, y = rng.standard_normal((7, 3)).astype(dtype), rng.standard_normal((7, 2)).astype(dtype)
+    weight = rng.random(7).astype(dtype)
+    value, expected = net.loss_and_gradient(x, y, "huber", sample_weight=weight)
+    room = fastnn.workspace(net.network, 7)
+
+    @numba.njit
+    def compiled(network, x, y, gradient, room, weight):
+        return fastnn.gradient(network, x, y, fastnn.Loss.HUBER, gradient, room, None, weight)
+
+    def python(network, x, y, gradient, room, weight):
+        return fastnn.gradient(network, x, y, fastnn.Loss.HUBER, gradient, room, sample_weight=weight)
+
+    for call in (compiled, python):
+        gradient = np.empty_like(net.parameters)
+        assert call(net.network, x, y, gradient, room, weight) == value
+        assert gradient.tobytes() == expected.tobytes()
+        with pytest.raises(ValueError, match="sample_weight: expected one for each row of x"):
+            call(net.network, x, y, gradient, room, weight[:6])
+        with pytest.raises(ValueError, match="memory of its own"):
+            call(net.network, x, y, gradient, room, gradient[:7])
+    wrong = np.float64 if dtype == np.float32 else np.float32
+    with pytest.raises(TypeError, match="sample_weight: expected an ndarray of"):
+        python(net.network, x, y, gradient, room, weight.astype(wrong))
+    with pytest.raises(TypingError, match="sample_weight: expected an array of"):
+        compiled(net.network, x, y, gradient, room, weight.astype(wrong))
+    with pytest.raises(TypingError, match="sample_weight: expected 1-D"):
+        compiled(net.network, x, y, gradient, room, weight[:, None])
