@@ -2,7 +2,8 @@
 
     python asv_bench/versus.py                          all rows, a table
     python asv_bench/versus.py --rows "adam|1024x"      rows whose name matches
-    python asv_bench/versus.py --markdown README.md     writes the table between the markers of that file
+    python asv_bench/versus.py --markdown docs/speed.md writes the table between the markers of that file
+    python asv_bench/versus.py --summary README.md      writes the short table, a line for each group of rows
     python asv_bench/versus.py --json results.json      every variant and round
     python asv_bench/versus.py --busy 2                 beside two processes that never rest
     python asv_bench/versus.py --blas 500               after a matrix product of NumPy before each call
@@ -222,6 +223,21 @@ def group_lines(rows):
         yield text
 
 
+def best_peer(row):
+    return min((peer for peer in row["best"] if peer != "fastnn"), key=lambda peer: row["best"][peer][0], default="")
+
+
+def group_cells(rows):
+    """A line of the short table for each group: of all ratios below 1 it has the row and the peer, and of the least."""
+    for group in dict.fromkeys(row["group"] for row in rows):
+        members = [row for row in rows if row["group"] == group]
+        least = min(members, key=lambda row: row["ratio"])
+        others = [row for row in members if row is not least and row["ratio"] < 1]
+        told = lambda row: f"{row['ratio']:.2f}: {best_peer(row)}, {row['name']}"
+        mean = geometric_mean([row["ratio"] for row in members])
+        yield [group, str(len(members)), f"{mean:.2f}", told(least), "; ".join(map(told, others)) or "none"]
+
+
 def heading(processes, threads):
     versions = dict.fromkeys(process.versions for process in processes if process.state == "ready")
     from fastnn.info import cpu_model
@@ -230,6 +246,7 @@ def heading(processes, threads):
 
 
 HEADS = ["work (us each)", *PEERS, "ratio", "of peak"]
+GROUP_HEADS = ["group", "rows", "geometric mean", "least ratio", "other ratios below 1"]
 
 
 @contextlib.contextmanager
@@ -244,10 +261,18 @@ def busy_processes(count):
             process.wait()
 
 
+def table(heads, rules, lines):
+    return [f"| {' | '.join(heads)} |", f"|{'|'.join(rules)}|", *[f"| {' | '.join(line)} |" for line in lines]]
+
+
 def write_markdown(path, mark, rows, head):
-    lines = [f"| {' | '.join(HEADS)} |", f"|{'|'.join(['---'] + ['---:'] * (len(HEADS) - 1))}|"]
-    lines += [f"| {' | '.join(cells(row))} |" for row in rows]
+    lines = table(HEADS, ["---"] + ["---:"] * (len(HEADS) - 1), map(cells, rows))
     lines += ["", *[f"- {line}" for line in group_lines(rows)]]
+    replace(path, mark, "\n".join([head, "", *lines]))
+
+
+def write_summary(path, mark, rows, head):
+    lines = table(GROUP_HEADS, ["---", "---:", "---:", "---", "---"], group_cells(rows))
     replace(path, mark, "\n".join([head, "", *lines]))
 
 
@@ -258,6 +283,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", help="a file for every variant and round")
     parser.add_argument("--markdown", help="a file with the markers between which the table goes")
+    parser.add_argument("--summary", help="a file with the markers between which the short table of the groups goes")
     parser.add_argument("--variants", action="store_true", help="print the median of every variant too")
     parser.add_argument("--busy", type=int, default=0, help="processes that never rest, beside which to measure")
     parser.add_argument("--blas", type=int, default=0, help="size of the product of NumPy that goes before each call")
@@ -265,6 +291,16 @@ def main():
     options = parser.parse_args()
     if options.serve:
         return serve(options.serve)
+
+    mark = "versus.py"
+    if options.busy:
+        mark += f" --busy {options.busy}"
+    if options.blas:
+        mark += f" --blas {options.blas}"
+    # At once, and not after minutes of measuring.
+    for path, name in ((options.markdown, mark), (options.summary, f"{mark} --summary")):
+        if path and f"<!-- {name} -->" not in pathlib.Path(path).read_text():
+            parser.error(f"{path}: expected a file with the markers <!-- {name} --> and <!-- end of {name} -->")
 
     import fastnn
 
@@ -280,13 +316,10 @@ def main():
         if process.state == "missing":
             print(f"{process.name} is left out: {process.versions}", file=sys.stderr)
     head = heading(processes, threads)
-    mark = "versus.py"
     if options.busy:
         head += f"; beside {options.busy} busy processes"
-        mark += f" --busy {options.busy}"
     if options.blas:
         head += f"; each call after a product of two {options.blas} x {options.blas} float32 matrices by NumPy"
-        mark += f" --blas {options.blas}"
     ready = [process for process in processes if process.state == "ready"]
     print(head)
     print(HEADS[0].ljust(38) + "".join(text.rjust(11) for text in HEADS[1:]))
@@ -309,6 +342,8 @@ def main():
         pathlib.Path(options.json).write_text(json.dumps({"heading": head, "rows": rows}, indent=1))
     if options.markdown:
         write_markdown(options.markdown, mark, rows, head)
+    if options.summary:
+        write_summary(options.summary, f"{mark} --summary", rows, head)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""README's examples and the programs in examples/ as their readers run them.
+"""The examples of README and docs/embedding.md and the programs in examples/ as their readers run them.
 
 embedding.py and worked_example.py have tests of their own.
 """
@@ -25,16 +25,27 @@ def printed(name, capsys):
     return capsys.readouterr().out.splitlines()
 
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def blocks(page):
+    """The Python examples of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["network", "classes", "estimator", "compiled code"])
+@pytest.mark.parametrize("block", blocks("README.md"), ids=["network", "classes", "estimator", "compiled code"])
 def test_an_example_of_the_readme_prints_what_it_says(block, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # Those behind the first one go on with its imports.
+    check_prints(block, {} if block == blocks("README.md")[0] else {"np": np, "fastnn": fastnn}, capsys)
+
+
+@pytest.mark.parametrize("block", blocks("docs/embedding.md"), ids=["compiled code"])
+def test_an_example_of_the_page_on_embedding_prints_what_it_says(block, capsys):
+    check_prints(block, {}, capsys)
+
+
+def check_prints(block, names, capsys):
     said = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
     assert said
-    # The second one goes on with the first one's imports; the others bring their own.
-    exec(block, {} if "import " in block else {"np": np, "fastnn": fastnn})
+    exec(block, names)
     assert capsys.readouterr().out.splitlines() == said
 
 

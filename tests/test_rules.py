@@ -103,6 +103,29 @@ def test_the_map_of_the_kernels_has_every_file_in_order():
     assert not [(name, other) for name in group for other in graph[name] if group[other] > group[name]]
 
 
+def anchors(page):
+    """What links may name behind `#`: the headings of a page, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_between_the_pages_lead_somewhere():
+    root = pathlib.Path(__file__).parents[1]
+    pages = [*root.glob("*.md"), *root.glob("docs/*.md")]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+        if "://" not in link
+    ]
+    assert len(links) > 20
+    for page, link in links:
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.is_file(), (page.name, link)
+        assert not anchor or anchor in anchors(target), (page.name, link)
+
+
 def test_the_reference_imports_numpy_alone():
     files = sorted(KERNELS.glob("reference*.py"))
     own = {(1, path.stem) for path in files} | {(1, "codes")}
