@@ -2,7 +2,7 @@
 
 Begin with `help(fastnn.MLP)`, a network; `help(fastnn.Sequential.fit)` and `help(fastnn.Trainer)`, its training;
 `help(fastnn.losses)`, `optimizers`, `schedules`, `callbacks` and `activations`, what there is of each;
-`help(fastnn.apply_into)`, a network in your own compiled code.
+`help(fastnn.apply_into)`, a network in your own compiled code; `help(fastnn.typing)`, what signatures call arguments.
 
 >>> import fastnn
 >>> net = fastnn.MLP([784, 256, 10], activation="relu", seed=0)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from . import __getattr__ as attribute
+from . import __getattr__ as attribute  # type: ignore[attr-defined]
 
 
 def main(arguments=None):

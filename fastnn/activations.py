@@ -6,8 +6,11 @@ NumPy scalar for a scalar x, or `out`: C-contiguous, of the result's shape and d
 else a ValueError.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numpy import empty, ndarray
+from numpy.typing import ArrayLike
 
 from .kernels import activation as kernel
 from .kernels.activation import PARALLEL_COST, SOFTMAX, activate_usual, columns_of
@@ -42,7 +45,7 @@ def _result_dtype(dtype):
 
 
 # What `activate_usual` has given, by dtype.
-_usual = {}
+_usual: dict[np.dtype, tuple] = {}
 
 
 def _apply(activation, x, out):
@@ -73,7 +76,7 @@ def _apply(activation, x, out):
     return result if out is not None or array.ndim else result[()]
 
 
-def identity(x, out=None) -> np.ndarray:
+def identity(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -86,7 +89,7 @@ def identity(x, out=None) -> np.ndarray:
     return _apply(kernel.IDENTITY, x, out)
 
 
-def relu(x, out=None) -> np.ndarray:
+def relu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """max(x, 0)
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -99,7 +102,7 @@ def relu(x, out=None) -> np.ndarray:
     return _apply(kernel.RELU, x, out)
 
 
-def leaky_relu(x, out=None) -> np.ndarray:
+def leaky_relu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x where x > 0, 0.01 x elsewhere (Maas et al. 2013)
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -112,7 +115,7 @@ def leaky_relu(x, out=None) -> np.ndarray:
     return _apply(kernel.LEAKY_RELU, x, out)
 
 
-def elu(x, out=None) -> np.ndarray:
+def elu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x where x > 0, exp(x) - 1 elsewhere (Clevert et al. 2015)
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -125,7 +128,7 @@ def elu(x, out=None) -> np.ndarray:
     return _apply(kernel.ELU, x, out)
 
 
-def selu(x, out=None) -> np.ndarray:
+def selu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """1.0507 (x where x > 0, 1.67326 (exp(x) - 1) elsewhere) (Klambauer et al. 2017)
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -138,7 +141,7 @@ def selu(x, out=None) -> np.ndarray:
     return _apply(kernel.SELU, x, out)
 
 
-def sigmoid(x, out=None) -> np.ndarray:
+def sigmoid(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """1 / (1 + exp(-x))
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -151,7 +154,7 @@ def sigmoid(x, out=None) -> np.ndarray:
     return _apply(kernel.SIGMOID, x, out)
 
 
-def tanh(x, out=None) -> np.ndarray:
+def tanh(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """tanh(x)
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -164,7 +167,7 @@ def tanh(x, out=None) -> np.ndarray:
     return _apply(kernel.TANH, x, out)
 
 
-def softplus(x, out=None) -> np.ndarray:
+def softplus(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """log(1 + exp(x))
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -177,7 +180,7 @@ def softplus(x, out=None) -> np.ndarray:
     return _apply(kernel.SOFTPLUS, x, out)
 
 
-def gelu(x, out=None) -> np.ndarray:
+def gelu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016)
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -190,7 +193,7 @@ def gelu(x, out=None) -> np.ndarray:
     return _apply(kernel.GELU, x, out)
 
 
-def gelu_tanh(x, out=None) -> np.ndarray:
+def gelu_tanh(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), near gelu (Hendrycks and Gimpel 2016)
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -203,7 +206,7 @@ def gelu_tanh(x, out=None) -> np.ndarray:
     return _apply(kernel.GELU_TANH, x, out)
 
 
-def silu(x, out=None) -> np.ndarray:
+def silu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x sigmoid(x) (Elfwing et al. 2017)
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -216,7 +219,7 @@ def silu(x, out=None) -> np.ndarray:
     return _apply(kernel.SILU, x, out)
 
 
-def hardsigmoid(x, out=None) -> np.ndarray:
+def hardsigmoid(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """min(max(x / 6 + 1/2, 0), 1)
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -229,7 +232,7 @@ def hardsigmoid(x, out=None) -> np.ndarray:
     return _apply(kernel.HARDSIGMOID, x, out)
 
 
-def hardswish(x, out=None) -> np.ndarray:
+def hardswish(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x hardsigmoid(x) (Howard et al. 2019)
 
     x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
@@ -242,7 +245,7 @@ def hardswish(x, out=None) -> np.ndarray:
     return _apply(kernel.HARDSWISH, x, out)
 
 
-def softmax(x, out=None) -> np.ndarray:
+def softmax(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """exp(x) / sum of exp(x), over the last axis
 
     x: numbers or an array, at least one axis; float32 and float64 stay, whole numbers give float64.
@@ -255,7 +258,7 @@ def softmax(x, out=None) -> np.ndarray:
     return _apply(kernel.SOFTMAX, x, out)
 
 
-def log_softmax(x, out=None) -> np.ndarray:
+def log_softmax(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """log(softmax(x)), over the last axis
 
     x: numbers or an array, at least one axis; float32 and float64 stay, whole numbers give float64.

@@ -43,7 +43,7 @@ def wrong_shape(name, expected, array):
     return ValueError(f"{name}: expected shape {expected}, got {array.shape}")
 
 
-def float_dtype(dtype, name="dtype"):
+def float_dtype(dtype, name="dtype") -> np.dtype:
     """np.dtype float32 or float64, NumPy's own instance: `predict` compares by identity."""
     # Of what else np.dtype would take it warns sometimes.
     named = isinstance(dtype, str) and DTYPE_NAMES.fullmatch(dtype)
@@ -54,12 +54,12 @@ def float_dtype(dtype, name="dtype"):
     return np.dtype(kind)
 
 
-def is_number(value):
+def is_number(value) -> bool:
     """Whether it is a Python or NumPy number, real and not a bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def whole_number(value, name, at_least, bits=None):
+def whole_number(value, name, at_least, bits=None) -> int:
     """A Python int of at least `at_least`, of at most so many bits."""
     number = as_int(value)
     if number is None:
@@ -71,7 +71,7 @@ def whole_number(value, name, at_least, bits=None):
     return number
 
 
-def real_number(value, name, least=-math.inf, *, above=False, below=math.inf):
+def real_number(value, name, least=-math.inf, *, above=False, below=math.inf) -> float:
     """A finite Python float: at least `least` (above it, if `above`) and below `below`."""
     if not is_number(value):
         raise TypeError(f"{name}: expected a real number, got {shown(value)}")
@@ -89,7 +89,7 @@ def real_number(value, name, least=-math.inf, *, above=False, below=math.inf):
     return number
 
 
-def user_number(value, message):
+def user_number(value, message) -> float:
     """What a function of the user's returned, as a float, nan and inf too; an array of one number is one."""
     try:
         return float(value.item() if isinstance(value, np.ndarray) and value.size == 1 else value)
@@ -97,14 +97,14 @@ def user_number(value, message):
         raise TypeError(f"{message}, got {shown(value)}") from None
 
 
-def flag(value, name):
+def flag(value, name) -> bool:
     """A Python bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {shown(value)}")
     return bool(value)
 
 
-def listed(values, name, what):
+def listed(values, name, what) -> list:
     """A list of what an iterable holds; not of a set or dict, which has no order or more than is asked for."""
     try:
         if not isinstance(values, (set, frozenset, dict)):
@@ -114,7 +114,7 @@ def listed(values, name, what):
     raise TypeError(f"{name}: expected a list of {what}, got {shown(values)}")
 
 
-def file_path(path):
+def file_path(path) -> str:
     """The path of a file as a str, or a ValueError or TypeError that names it."""
     # open() would take a number for a descriptor, and close what it belongs to: 1, or True, is the standard output.
     if not isinstance(path, (str, bytes, os.PathLike)):
@@ -125,7 +125,7 @@ def file_path(path):
     return path
 
 
-def seed_number(seed):
+def seed_number(seed) -> int | None:
     """A whole number in 0 .. 2**64 - 1, or None."""
     return None if seed is None else whole_number(seed, "seed", 0, bits=64)
 

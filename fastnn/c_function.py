@@ -1,6 +1,16 @@
 """Networks for C: what `Sequential.cfunc` gives."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from .kernels.c_callable import c_callable
+
+if TYPE_CHECKING:
+    from scipy import LowLevelCallable
+
+    from .sequential import Sequential
 
 
 class CFunction:
@@ -27,10 +37,11 @@ class CFunction:
     True
     """
 
-    def __init__(self, net):
+    def __init__(self, net: Sequential) -> None:
         self.net = net
-        self.ctypes = self._make("map")
-        self.address = self.ctypes.compiled.address
+        function = self._make("map")
+        self.ctypes: Callable[..., None] = function
+        self.address: int = function.compiled.address
 
     def _make(self, kind):
         compiled, function = c_callable(self.net.network, kind)
@@ -38,7 +49,7 @@ class CFunction:
         function.compiled, function.net = compiled, self.net
         return function
 
-    def low_level_callable(self, kind="integrand"):
+    def low_level_callable(self, kind: str = "integrand") -> LowLevelCallable:
         """The network as a `scipy.LowLevelCallable`.
 
         Args:

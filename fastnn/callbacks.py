@@ -13,11 +13,15 @@ They are called in the order of the list. A resumed fit calls those that a phase
 interrupted itself is called again for the same epoch, which those of this module tell and do not count twice.
 """
 
+from __future__ import annotations
+
 import csv
 import itertools
 import math
 import time
 from collections import namedtuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +29,12 @@ from .arguments import choice, file_path, flag, real_number, shown, whole_number
 from .files import check_writable
 from .other_names import did_you_mean
 from .schedules import ReduceOnPlateau, Schedule, check_monitor
+from .typing import PathLike, ScheduleLike
+
+if TYPE_CHECKING:
+    from .history import History
+    from .position import Position
+    from .trainer import Trainer
 
 __all__ = ["CSVLogger", "Checkpoint", "EarlyStopping", "LearningRateScheduler"]
 
@@ -112,7 +122,14 @@ class EarlyStopping:
     _State.__qualname__ = "EarlyStopping._State"
 
     def __init__(
-        self, monitor="val_loss", *, patience=10, min_delta=0.0, mode="min", baseline=None, restore_best=False
+        self,
+        monitor: str = "val_loss",
+        *,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: str = "min",
+        baseline: float | None = None,
+        restore_best: bool = False,
     ) -> None:
         self.monitor = monitor
         self.patience = whole_number(patience, "patience", 1)
@@ -122,7 +139,7 @@ class EarlyStopping:
         check_monitor(monitor, mode)
         self.baseline = None if baseline is None else real_number(baseline, "baseline")
         self.restore_best = flag(restore_best, "restore_best")
-        self.on_fit_begin(None, None)
+        self._begin_anew()
 
     @property
     def best(self) -> float | None:
@@ -134,11 +151,14 @@ class EarlyStopping:
         """The epoch that had it."""
         return self._state.best_epoch
 
-    def on_fit_begin(self, trainer, history):
-        """Forget earlier fits."""
+    def _begin_anew(self):
         self._state = self._State(None, None, None, 0, False, None, None)
 
-    def on_epoch_end(self, trainer, history):
+    def on_fit_begin(self, trainer: Trainer, history: History) -> None:
+        """Forget earlier fits."""
+        self._begin_anew()
+
+    def on_epoch_end(self, trainer: Trainer, history: History) -> bool:
         """True if patience is at its end."""
         last, epoch, number = self._state, history.epochs[-1], monitored(history, self.monitor)
         if last.epoch == epoch:
@@ -158,16 +178,16 @@ class EarlyStopping:
     def _better(self, number, than):
         return _improves(self._direction, number, than, self.min_delta)
 
-    def on_fit_end(self, trainer, history):
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """Take the best parameters."""
         if self._state.parameters is not None:
             trainer.net.parameters, trainer.net.statistics = self._state.parameters, self._state.statistics
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Best number, its epoch and its parameters, and how long there was none."""
         return _with_monitor(self, self._state._asdict())
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on as the callback that had this state."""
         self._state = self._State(**_of_monitor(self, self, state))
 
@@ -219,7 +239,15 @@ class Checkpoint:
         "seconds": lambda trainer: time.monotonic(),
     }
 
-    def __init__(self, path, every=1, unit="epochs", *, monitor=None, mode="min") -> None:
+    def __init__(
+        self,
+        path: PathLike,
+        every: float = 1,
+        unit: str = "epochs",
+        *,
+        monitor: str | None = None,
+        mode: str = "min",
+    ) -> None:
         self.path = file_path(path)
         choice(unit, self._CLOCKS, "unit")
         if monitor is not None and unit != "epochs":
@@ -234,23 +262,24 @@ class Checkpoint:
         if monitor is not None:
             check_monitor(monitor, mode)
         self._last = 0
-        self.best = self.best_epoch = None
+        self.best: float | None = None
+        self.best_epoch: int | None = None
 
     def _clock(self, trainer):
         return self._CLOCKS[self.unit](trainer)
 
-    def on_fit_begin(self, trainer, history):
+    def on_fit_begin(self, trainer: Trainer, history: History) -> None:
         """Look whether the file can be written, without touching an old one."""
         check_writable(self.path)
         self._last = self._clock(trainer)
         self.best = self.best_epoch = None
 
-    def on_batches_end(self, trainer, history):
+    def on_batches_end(self, trainer: Trainer, history: History) -> None:
         """Write the file if its time has come within an epoch."""
         if self.unit != "epochs":
             self.on_epoch_end(trainer, history)
 
-    def on_epoch_end(self, trainer, history):
+    def on_epoch_end(self, trainer: Trainer, history: History) -> None:
         """Write the file if its time has come, with a monitor if the epoch is the best."""
         # Another optimizer counts its updates from 0 again.
         if 0 <= self._clock(trainer) - self._last < self.every:
@@ -262,7 +291,7 @@ class Checkpoint:
         else:
             self._last = self._clock(trainer)
 
-    def on_fit_end(self, trainer, history):
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """Write the file, unless it is to keep the best."""
         if self.monitor is None:
             self._write(trainer)
@@ -277,13 +306,13 @@ class Checkpoint:
             self._last, self.best, self.best_epoch = before
             raise
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """When the file was written or looked at, and what was best."""
         # Another process counts its seconds from elsewhere.
         last = None if self.unit == "seconds" else self._last
         return _with_monitor(self, {"last": last, "best": self.best, "best_epoch": self.best_epoch})
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on as the callback that had this state."""
         state = _of_monitor(self, self, state)
         self.best, self.best_epoch = state["best"], state["best_epoch"]
@@ -318,32 +347,34 @@ class LearningRateScheduler:
     [0.1, 0.05, 0.025]
     """
 
-    def __init__(self, schedule, *, per=None) -> None:
+    def __init__(self, schedule: ScheduleLike, *, per: str | None = None) -> None:
         if isinstance(schedule, type) or not (isinstance(schedule, Schedule) or callable(schedule)):
             raise TypeError(f"schedule: expected an object of fastnn.schedules or a function, got {shown(schedule)}")
-        self.schedule = schedule
+        self.schedule: ScheduleLike = schedule
         per = getattr(schedule, "per", "epoch") if per is None else per
         self.per = choice(per, {name: name for name in ("epoch", "update")}, "per")
         if isinstance(schedule, ReduceOnPlateau) and self.per != "epoch":
             raise ValueError(
                 "per: expected 'epoch' for ReduceOnPlateau, which looks at numbers of epochs, got 'update'"
             )
-        self.on_fit_begin(None, None)
+        self._begin_anew()
 
     @property
-    def monitor(self):
+    def monitor(self) -> str | None:
         """The number that the schedule looks at, None for one that goes by the time alone."""
         return self.schedule.monitor if isinstance(self.schedule, ReduceOnPlateau) else None
 
-    def on_fit_begin(self, trainer, history):
-        """Forget earlier fits."""
-        self._epoch = self._plateau = None
-        if isinstance(self.schedule, ReduceOnPlateau):
-            self._plateau = None, self.schedule.start()
+    def _begin_anew(self):
+        # With plateaus, the epoch that the schedule was last shown and its state.
+        self._plateau = (None, self.schedule.start()) if isinstance(self.schedule, ReduceOnPlateau) else None
 
-    def learning_rates(self, base, position, count):
+    def on_fit_begin(self, trainer: Trainer, history: History) -> None:
+        """Forget earlier fits."""
+        self._begin_anew()
+
+    def learning_rates(self, base: float, position: Position, count: int) -> np.ndarray:
         """Those of the next `count` updates of a fit, float64 (count,); base is the optimizer's."""
-        if self._plateau is not None:
+        if isinstance(self.schedule, ReduceOnPlateau):
             rates = self.schedule.current(self._plateau[1], base)
         elif self.per == "epoch":
             rates = self._at(np.array([position.epoch]), base, position.epochs)
@@ -359,20 +390,20 @@ class LearningRateScheduler:
                 return self.schedule(t, base, total)
         return [real_number(self.schedule(int(i), base), "schedule: learning_rate", 0) for i in t]
 
-    def on_epoch_end(self, trainer, history):
+    def on_epoch_end(self, trainer: Trainer, history: History) -> None:
         """Show the epoch's number to a schedule that waits for plateaus."""
-        if self._plateau is not None and self._plateau[0] != history.epochs[-1]:
+        if isinstance(self.schedule, ReduceOnPlateau) and self._plateau[0] != history.epochs[-1]:
             number = monitored(history, self.schedule.monitor)
             state = self.schedule.observe(self._plateau[1], number, trainer.optimizer.learning_rate)
             self._plateau = history.epochs[-1], state
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """What a schedule that waits for plateaus has seen."""
         if self._plateau is None:
             return {}
         return _with_monitor(self.schedule, {"epoch": self._plateau[0], "plateau": self._plateau[1]._asdict()})
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on as the callback that had this state."""
         waits = isinstance(self.schedule, ReduceOnPlateau)
         if waits != bool(state):
@@ -408,7 +439,7 @@ class CSVLogger:
     epoch,loss,seconds
     """
 
-    def __init__(self, path) -> None:
+    def __init__(self, path: PathLike) -> None:
         self.path = file_path(path)
         self._begin_anew()
 
@@ -416,7 +447,7 @@ class CSVLogger:
         # The header, how many lines follow it, and the numbers of the last one as text, in which nan is nan.
         self._names, self._lines, self._last = [], 0, ""
 
-    def on_fit_begin(self, trainer, history):
+    def on_fit_begin(self, trainer: Trainer, history: History) -> None:
         """Look whether the file can be written; what an old one holds stays until the next epoch begins it."""
         # Not by `check_writable`: a log may be a pipe.
         open(self.path, "a", encoding="utf-8").close()
@@ -424,10 +455,10 @@ class CSVLogger:
         if history.epochs:
             self.on_epoch_end(trainer, history)
 
-    def on_epoch_end(self, trainer, history):
+    def on_epoch_end(self, trainer: Trainer, history: History) -> None:
         """Write what is not in the file yet; all that there is, if the file's last epoch has other numbers now."""
         names, lines = ["epoch", *history.metrics], len(history.epochs)
-        columns = [history.epochs, *history.metrics.values()]
+        columns: list[list] = [history.epochs, *history.metrics.values()]
         rows_from = lambda first: list(
             itertools.zip_longest(*(column[first:lines] for column in columns), fillvalue=math.nan)
         )
@@ -444,7 +475,7 @@ class CSVLogger:
             writer.writerows(rows)
         self._names, self._lines, self._last = names, lines, str(rows[-1:])
 
-    def on_fit_end(self, trainer, history):
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
         """Write what has been noted of the last epoch since."""
         self.on_epoch_end(trainer, history)
 

@@ -9,7 +9,7 @@ from .kernels.codes import Loss
 from .validation import as_sample_weight, real_array
 
 
-def weighted(data, class_weight, sample_weight, net, loss):
+def weighted(data, class_weight, sample_weight, net, loss) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Data in which each row counts by the weight of its class too.
 
     Args:

@@ -1,10 +1,17 @@
 """What a fit leaves behind."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .arguments import is_number, shown
 from .metrics import RESERVED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(repr=False)
@@ -30,7 +37,7 @@ class History:
     metrics: dict[str, list[float]] = field(default_factory=dict)
     seed: int | None = None
 
-    def append(self, epoch, numbers):
+    def append(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Begin with the numbers of an epoch, a dict by name; others of it may be noted until the next one begins.
 
         Raises:
@@ -47,7 +54,7 @@ class History:
         for name, number in numbers.items():
             self._put(name, number)
 
-    def note(self, name, number):
+    def note(self, name: str, number: float) -> None:
         """Note a number of the last epoch: for callbacks, whose own numbers go into logs and files with the others.
 
         A second number of that name takes the place of the first, as when a callback that was interrupted is called
@@ -80,7 +87,7 @@ class History:
         column += [math.nan] * (before - len(column))
         column[before:] = [number if type(number) is int else float(number)]
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw every number but seconds and learning rate against the epochs; needs matplotlib.
 
         Args:

@@ -8,7 +8,7 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 
-from . import __getattr__ as attribute
+from . import __getattr__ as attribute  # type: ignore[attr-defined]
 from .kernels import microkernel, simd
 from .kernels.cache import CACHE_DIRECTORY
 from .kernels.threads import container_quota, get_num_threads, physical_cores

@@ -12,12 +12,15 @@ A uniform start of variance v is drawn from [-sqrt(3 v), sqrt(3 v)). rng is an `
 numbers of at least 1, dtype float32 or float64, else a ValueError or TypeError names the argument.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 
 from .arguments import choice, float_dtype, shown, whole_number
 from .kernels.codes import Activation
+from .typing import DTypeLike
 from .validation import as_parameters
 
 __all__ = [
@@ -61,7 +64,7 @@ def _shape(fan_in, fan_out):
     return shape
 
 
-def glorot_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
+def glorot_uniform(rng: np.random.Generator, fan_in: int, fan_out: int, dtype: DTypeLike) -> np.ndarray:
     """Uniform of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010): the default of saturating activations.
 
     rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
@@ -73,7 +76,7 @@ def glorot_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
     return _uniform(rng, 2, (fan_in, fan_out), fan_in, fan_out, dtype)
 
 
-def glorot_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
+def glorot_normal(rng: np.random.Generator, fan_in: int, fan_out: int, dtype: DTypeLike) -> np.ndarray:
     """Normal of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010).
 
     rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
@@ -85,7 +88,7 @@ def glorot_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
     return _normal(rng, 2, (fan_in, fan_out), fan_in, fan_out, dtype)
 
 
-def he_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
+def he_uniform(rng: np.random.Generator, fan_in: int, fan_out: int, dtype: DTypeLike) -> np.ndarray:
     """Uniform of variance 2 / fan_in (He et al. 2015): the default of relu and its relatives.
 
     rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
@@ -97,7 +100,7 @@ def he_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
     return _uniform(rng, 2, (fan_in,), fan_in, fan_out, dtype)
 
 
-def he_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
+def he_normal(rng: np.random.Generator, fan_in: int, fan_out: int, dtype: DTypeLike) -> np.ndarray:
     """Normal of variance 2 / fan_in (He et al. 2015).
 
     rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
@@ -109,7 +112,7 @@ def he_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
     return _normal(rng, 2, (fan_in,), fan_in, fan_out, dtype)
 
 
-def lecun_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
+def lecun_uniform(rng: np.random.Generator, fan_in: int, fan_out: int, dtype: DTypeLike) -> np.ndarray:
     """Uniform of variance 1 / fan_in (LeCun et al. 1998).
 
     rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
@@ -121,7 +124,7 @@ def lecun_uniform(rng, fan_in, fan_out, dtype) -> np.ndarray:
     return _uniform(rng, 1, (fan_in,), fan_in, fan_out, dtype)
 
 
-def lecun_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
+def lecun_normal(rng: np.random.Generator, fan_in: int, fan_out: int, dtype: DTypeLike) -> np.ndarray:
     """Normal of variance 1 / fan_in (LeCun et al. 1998): the default of selu, which needs it to keep its variance.
 
     rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.
@@ -133,7 +136,7 @@ def lecun_normal(rng, fan_in, fan_out, dtype) -> np.ndarray:
     return _normal(rng, 1, (fan_in,), fan_in, fan_out, dtype)
 
 
-def zeros(rng, fan_in, fan_out, dtype) -> np.ndarray:
+def zeros(rng: np.random.Generator | None, fan_in: int, fan_out: int, dtype: DTypeLike) -> np.ndarray:
     """All zeros; draws nothing.
 
     rng, fan_in, fan_out, dtype, the (fan_in, fan_out) result and errors: as `fastnn.initializers` tells.

@@ -1,6 +1,8 @@
 """The dense layer y = f(x @ weight + bias), as a part of a model and by hand."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from .kernels.activation import activate, activate_backward
 from .kernels.codes import NEEDS_PRE_ACTIVATION, Activation, Normalization
 from .kernels.dense import linear, linear_backward_input, linear_backward_parameters
 from .resources import aligned_empty
+from .typing import ActivationLike, ArrayLike, DTypeLike, InitializerLike, NormalizationLike
 from .validation import as_parameters, as_samples, some_rows
 
 
@@ -22,7 +25,16 @@ class Context(NamedTuple):
     single: bool
 
 
-def _vector(name, attribute, index, what) -> property:
+class _Vector(property):
+    """A property whose types are known, which those of one that a function makes are not."""
+
+    if TYPE_CHECKING:
+
+        def __get__(self, layer: Any, owner: type | None = None, /) -> np.ndarray: ...  # type: ignore[override]
+        def __set__(self, layer: Any, value: ArrayLike, /) -> None: ...
+
+
+def _vector(name, attribute, index, what) -> _Vector:
     """A property of a layer: one of its vectors that not every layer has."""
 
     def get(layer) -> np.ndarray:
@@ -31,10 +43,10 @@ def _vector(name, attribute, index, what) -> property:
             raise AttributeError(f"{name}: {layer!r} has none")
         return vectors[index]
 
-    def assign(layer, value):
+    def assign(layer, value: ArrayLike) -> None:
         get(layer)[...] = as_parameters(value, (layer.out_features,), layer.dtype, name)
 
-    return property(get, assign, doc=f"(out_features,), {what}: a live view; assigning an array copies it in.")
+    return _Vector(get, assign, doc=f"(out_features,), {what}: a live view; assigning an array copies it in.")
 
 
 class Dense(RefusesElsewhere):
@@ -76,15 +88,15 @@ class Dense(RefusesElsewhere):
 
     def __init__(
         self,
-        in_features,
-        out_features,
-        activation="identity",
+        in_features: int,
+        out_features: int,
+        activation: ActivationLike = "identity",
         *,
-        normalization=None,
-        dropout=0.0,
-        weight_initializer=None,
-        dtype=None,
-        seed=None,
+        normalization: NormalizationLike | None = None,
+        dropout: float = 0.0,
+        weight_initializer: InitializerLike | None = None,
+        dtype: DTypeLike | None = None,
+        seed: int | None = None,
     ) -> None:
         self._made_once()
         self._in_features = whole_number(in_features, "in_features", 1)
@@ -141,7 +153,7 @@ class Dense(RefusesElsewhere):
         return True
 
     @trainable.setter
-    def trainable(self, value):
+    def trainable(self, value: bool) -> None:
         # Keras' way to freeze a layer: nothing would come of it, and nobody would know.
         if not flag(value, "trainable"):
             raise ValueError(
@@ -226,7 +238,7 @@ class Dense(RefusesElsewhere):
         return self._held()._weight[:]
 
     @weight.setter
-    def weight(self, value):
+    def weight(self, value: ArrayLike) -> None:
         self.weight[...] = as_parameters(value, self.weight.shape, self.dtype, "weight")
 
     @property
@@ -235,7 +247,7 @@ class Dense(RefusesElsewhere):
         return self._held()._bias[:]
 
     @bias.setter
-    def bias(self, value):
+    def bias(self, value: ArrayLike) -> None:
         self.bias[...] = as_parameters(value, self.bias.shape, self.dtype, "bias")
 
     scale = _vector("scale", "_scale_and_shift", 0, "factors of the normalized pre-activations")
@@ -251,7 +263,7 @@ class Dense(RefusesElsewhere):
         if self.normalization is not None or self.dropout > 0:
             raise ValueError(f"{name}: a layer with normalization or dropout works in a model alone")
 
-    def forward(self, x) -> tuple[np.ndarray, Context]:
+    def forward(self, x: ArrayLike) -> tuple[np.ndarray, Context]:
         """y = f(x @ weight + bias), and what `backward` needs.
 
         Args:
@@ -282,7 +294,7 @@ class Dense(RefusesElsewhere):
             linear(x, self.weight, self.bias, self.activation, y)
         return (y[0] if single else y), Context(x, saved, single)
 
-    def backward(self, dy, context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def backward(self, dy: ArrayLike, context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The gradients of a loss from its gradient with respect to y.
 
         Args:

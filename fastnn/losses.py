@@ -1,6 +1,6 @@
 """What training makes small. A name, a member of `fastnn.Loss` or one of these objects all mean the same.
 
-A function of your own will do too, see `Custom`.
+A function of your own will do too, see `Custom`. All objects are of the class `Base`.
 
 p is the network's output, t the target, d = p - t; the value is the mean over rows and outputs (over rows for
 softmax_cross_entropy). With sample weights w_i it is the weighted mean over rows, sum of w_i l_i / sum of w_i.
@@ -11,13 +11,16 @@ arithmetic is done in the model's dtype. Targets of another shape or kind are a 
 raised where the loss is used.
 """
 
+from __future__ import annotations
+
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import ClassVar, SupportsFloat, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import kernels
 from .arguments import enum_member, real_number, shape_text, shown, user_number, users_stacklevel, wrong_shape
@@ -38,7 +41,13 @@ __all__ = [
 ]
 
 
-class _Loss:
+# f(y, prediction) -> (loss, gradient), see `Custom`.
+LossFunction: TypeAlias = Callable[[np.ndarray, np.ndarray], tuple[SupportsFloat, ArrayLike]]
+
+
+class Base:
+    """What the objects of this module have in common."""
+
     code: ClassVar[Loss]
     # Whether `repeated` has to make a column for each output of the only one of y.
     repeats = False
@@ -46,22 +55,24 @@ class _Loss:
     custom = False
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The name by which the loss can be asked for."""
         return self.code.name.lower()
 
     @functools.cached_property
-    def parameter(self):
+    def parameter(self) -> np.ndarray:
         """What kernels take beside the code, an array, whose address they may keep as long as the loss is there."""
         return parameter_array(self.code, None)
 
-    def value(self, prediction, target, sample_weight, gradient):
+    def value(
+        self, prediction: np.ndarray, target: np.ndarray, sample_weight: np.ndarray, gradient: np.ndarray
+    ) -> float:
         """The loss of arrays as kernels take them, a float; fills gradient."""
         return getattr(kernels, self.name)(prediction, target, sample_weight, gradient)
 
 
 @dataclass(frozen=True)
-class MSE(_Loss):
+class MSE(Base):
     """Mean squared error, d^2; "mse".
 
     >>> from fastnn import MLP
@@ -75,7 +86,7 @@ class MSE(_Loss):
 
 
 @dataclass(frozen=True)
-class MAE(_Loss):
+class MAE(Base):
     """Mean absolute error, |d|; "mae". At d = 0 the gradient is 0.
 
     >>> from fastnn import MLP
@@ -88,16 +99,19 @@ class MAE(_Loss):
     code = Loss.MAE
 
 
-class _WithParameter(_Loss):
+@dataclass(frozen=True)
+class _WithParameter(Base):
     """A loss whose first field is its parameter."""
 
     @functools.cached_property
-    def parameter(self):
+    def parameter(self) -> np.ndarray:
         numbers = parameter_array(self.code, getattr(self, fields(self)[0].name))
         numbers.flags.writeable = False
         return numbers
 
-    def value(self, prediction, target, sample_weight, gradient):
+    def value(
+        self, prediction: np.ndarray, target: np.ndarray, sample_weight: np.ndarray, gradient: np.ndarray
+    ) -> float:
         return getattr(kernels, self.name)(prediction, target, sample_weight, gradient, self.parameter)
 
 
@@ -151,7 +165,7 @@ class Quantile(_WithParameter):
     0.066666667
     """
 
-    q: float | tuple = 0.5
+    q: float | Sequence[float] = 0.5
     code = Loss.QUANTILE
 
     def __post_init__(self):
@@ -165,15 +179,15 @@ class Quantile(_WithParameter):
         object.__setattr__(self, "q", q)
 
     @property
-    def repeats(self):
+    def repeats(self) -> bool:  # type: ignore[override]
         return isinstance(self.q, tuple)
 
-    def refuse_others(self, outputs):
+    def refuse_others(self, outputs: int) -> None:
         """An error unless a network has as many outputs as there are q, if there are several."""
-        if self.repeats and outputs != len(self.q):
+        if isinstance(self.q, tuple) and outputs != len(self.q):
             raise ValueError(f"loss: expected a network with {len(self.q)} outputs, one for each q, got {outputs}")
 
-    def repeated(self, y, outputs):
+    def repeated(self, y: ArrayLike, outputs: int) -> np.ndarray:
         """y, of one column, with as many columns as a network has outputs."""
         self.refuse_others(outputs)
         column = real_array(y, "y")
@@ -183,7 +197,7 @@ class Quantile(_WithParameter):
 
 
 @dataclass(frozen=True)
-class LogCosh(_Loss):
+class LogCosh(Base):
     """log(cosh(d)): like d^2 / 2 near 0, like |d| - log(2) far from it; "log_cosh".
 
     >>> from fastnn import MLP
@@ -197,7 +211,7 @@ class LogCosh(_Loss):
 
 
 @dataclass(frozen=True)
-class Poisson(_Loss):
+class Poisson(Base):
     """exp(p) - t p, the output being the logarithm of a rate and the targets counts of at least 0; "poisson".
 
     PyTorch's `PoissonNLLLoss(full=False)`: without the logarithm of t!, which does not depend on p.
@@ -213,7 +227,7 @@ class Poisson(_Loss):
 
 
 @dataclass(frozen=True)
-class BinaryCrossEntropy(_Loss):
+class BinaryCrossEntropy(Base):
     """log(1 + exp(p)) - t p, the output being logits and the targets probabilities; "binary_cross_entropy".
 
     Leave the output's activation "identity"; probabilities are `fastnn.activations.sigmoid(net.predict(x))`.
@@ -229,7 +243,7 @@ class BinaryCrossEntropy(_Loss):
 
 
 @dataclass(frozen=True)
-class SoftmaxCrossEntropy(_Loss):
+class SoftmaxCrossEntropy(Base):
     """-sum of t log(softmax(p)) over a row of logits; "softmax_cross_entropy".
 
     The targets are class labels, (rows,) whole numbers in 0 .. out_features - 1, or rows of probabilities. Leave the
@@ -247,7 +261,7 @@ class SoftmaxCrossEntropy(_Loss):
 
 
 @dataclass(frozen=True)
-class Custom(_Loss):
+class Custom(Base):
     """A loss of your own. Wherever a loss goes the function alone may go.
 
     It is called for every batch, with its y and with the network's outputs for it, and returns the loss and its
@@ -278,8 +292,8 @@ class Custom(_Loss):
     True
     """
 
-    function: Callable
-    code = LINEAR
+    function: LossFunction
+    code = LINEAR  # type: ignore[assignment]
     name = "custom"
     custom = True
 
@@ -287,7 +301,7 @@ class Custom(_Loss):
         if isinstance(self.function, type) or not callable(self.function):
             raise TypeError(f"function: expected f(y, prediction) -> (loss, gradient), got {shown(self.function)}")
 
-    def evaluated(self, y, prediction):
+    def evaluated(self, y: np.ndarray, prediction: np.ndarray) -> tuple[float, np.ndarray]:
         """(loss, gradient with respect to the prediction) as kernels take them."""
         # Views: where the function sets the shape of one, kernels go by their own; and y may be the user's own memory.
         y = y[:]
@@ -303,7 +317,9 @@ class Custom(_Loss):
             raise wrong_shape(f"loss: gradient of {name}", shape_text(*prediction.shape), gradient)
         return value, np.ascontiguousarray(converted(gradient, prediction.dtype))
 
-    def value(self, prediction, target, sample_weight, gradient):
+    def value(
+        self, prediction: np.ndarray, target: np.ndarray, sample_weight: np.ndarray, gradient: np.ndarray
+    ) -> float:
         value, gradient[...] = self.evaluated(target, prediction)
         return value
 
@@ -326,20 +342,18 @@ def warn_of_probabilities(loss, activation):
 
 
 _KINDS = MSE, MAE, Huber, LogCosh, Poisson, BinaryCrossEntropy, SoftmaxCrossEntropy, Quantile
-_BY_CODE = {kind.code: kind() for kind in _KINDS}
+_BY_CODE: dict[Loss, Base] = {kind.code: kind() for kind in _KINDS}
 
 
-# What objects of this module are.
-KIND = _Loss
 # What subclasses of users leave as it is.
 _KEPT = "custom", "parameter", "repeats", "repeated", "refuse_others", "value"
 
 
-def get(loss):
+def get(loss) -> Base:
     """The loss object that a name, a `Loss` member, an object or a function means."""
     if isinstance(loss, Custom):
         return loss
-    if isinstance(loss, _Loss):
+    if isinstance(loss, Base):
         # By it kernels and checks of y know what y holds: a subclass may not have another. By the rest they know how
         # many numbers the parameter has.
         kind = type(_BY_CODE.get(loss.code))

@@ -80,7 +80,7 @@ def _as_loss(metric):
     """The loss that a metric is, by name or as an object; or None."""
     if isinstance(metric, str):
         return losses.get(metric) if metric in LOSS_NAMES else None
-    return metric if isinstance(metric, losses.KIND) else None
+    return metric if isinstance(metric, losses.Base) else None
 
 
 def _value_of(metric, loss):

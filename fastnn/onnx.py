@@ -15,6 +15,8 @@
 True
 """
 
+from __future__ import annotations
+
 try:
     # For the modules below: here it is told what to install.
     import onnx  # noqa: F401
@@ -25,11 +27,12 @@ from . import onnx_file, onnx_graph, onnx_writer
 from .arguments import file_path
 from .files import write_whole
 from .sequential import Sequential
+from .typing import PathLike
 
 __all__ = ["load", "save"]
 
 
-def save(network, path) -> None:
+def save(network: Sequential, path: PathLike) -> None:
     """Write a model to an ONNX file, whole or not at all.
 
     The file has one input, "x" (batch, in_features), and one output, "y" (batch, out_features), both of the model's
@@ -65,7 +68,7 @@ def save(network, path) -> None:
     write_whole(file_path(path), onnx_writer.content(network))
 
 
-def load(path, output=None) -> Sequential:
+def load(path: PathLike, output: str | None = None) -> Sequential:
     """Read a dense network from an ONNX file.
 
     What `save` wrote comes back with the same layers and, to the bit, the same parameters and statistics, but without
@@ -120,6 +123,7 @@ def load(path, output=None) -> Sequential:
     if not isinstance(output, str | None):
         raise TypeError(f"output: expected a str or None, got {type(output).__name__}")
     try:
-        return onnx_graph.network(*onnx_file.read_model(path), output)
+        model, size = onnx_file.read_model(path)
+        return onnx_graph.network(model, size, output)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -19,7 +19,7 @@ else a ValueError or TypeError names the argument. Besides, every optimizer take
 
 Optimizers are frozen. To change the learning rate while training, assign `trainer.learning_rate`; for the rest give the
 trainer another of the same kind, whose moments are kept:
-`trainer.optimizer = dataclasses.replace(trainer.optimizer, momentum=0.95)`.
+`trainer.optimizer = dataclasses.replace(trainer.optimizer, momentum=0.95)`. All are of the class `Base`.
 """
 
 import dataclasses
@@ -35,8 +35,11 @@ from .validation import real_array
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
 
-class _Base:
+class Base:
+    """What optimizers have in common."""
+
     code: ClassVar[Optimizer]
+    learning_rate: float
 
     def __post_init__(self):
         for name, check in _CHECKS.items():
@@ -44,11 +47,11 @@ class _Base:
                 object.__setattr__(self, name, check(getattr(self, name), name))
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The name by which the optimizer can be asked for."""
         return self.code.name.lower()
 
-    def hyper(self):
+    def hyper(self) -> np.ndarray:
         """The hyper-parameters as `fastnn.kernels` takes them: float64 (12,), see `kernels.adam` and others for places.
 
         Kernels of single optimizers clip by value alone; for clip_norm call `kernels.clip_by_norm` on the gradient
@@ -62,7 +65,7 @@ class _Base:
             values[position] = getattr(self, name, None) or values[position]
         return values
 
-    def states(self):
+    def states(self) -> tuple[bool, bool]:
         """Whether the update needs state1, and state2, arrays of the parameters' size.
 
         >>> Adam().states(), SGD(momentum=0.9).states(), SGD().states()
@@ -119,7 +122,7 @@ _POSITIONS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SGD(_Base):
+class SGD(Base):
     """Gradient descent: v = momentum v + g;  p -= learning_rate (g + momentum v if nesterov else v).
 
     Args:
@@ -155,12 +158,12 @@ class SGD(_Base):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: expected a momentum above 0 with it, got 0.0")
 
-    def states(self):
+    def states(self) -> tuple[bool, bool]:
         return self.momentum > 0, False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RMSprop(_Base):
+class RMSprop(Base):
     """s = alpha s + (1 - alpha) g^2;  v = momentum v + g / (sqrt(s) + eps);  p -= learning_rate v
 
     (Tieleman and Hinton 2012.)
@@ -196,12 +199,12 @@ class RMSprop(_Base):
     l1: float = 0.0
     l2: float = 0.0
 
-    def states(self):
+    def states(self) -> tuple[bool, bool]:
         return True, self.momentum > 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Adagrad(_Base):
+class Adagrad(Base):
     """s += g^2;  p -= learning_rate g / (sqrt(s) + eps) (Duchi et al. 2011).
 
     Args:
@@ -231,7 +234,7 @@ class Adagrad(_Base):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Adam(_Base):
+class Adam(Base):
     """m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2;  p -= learning_rate m^ / (sqrt(s^) + eps)
 
     with m^ = m / (1 - beta1^t) and s^ = s / (1 - beta2^t), which take away the bias towards 0, where m and s begin
@@ -267,12 +270,12 @@ class Adam(_Base):
     l1: float = 0.0
     l2: float = 0.0
 
-    def states(self):
+    def states(self) -> tuple[bool, bool]:
         return True, True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdamW(_Base):
+class AdamW(Base):
     """`Adam` after p *= 1 - learning_rate weight_decay, which keeps the decay out of the moments.
 
     (Loshchilov and Hutter 2017.)
@@ -304,16 +307,16 @@ class AdamW(_Base):
     l1: float = 0.0
     l2: float = 0.0
 
-    def states(self):
+    def states(self) -> tuple[bool, bool]:
         return True, True
 
 
-_BY_CODE = {kind.code: kind for kind in (SGD, RMSprop, Adagrad, Adam, AdamW)}
+_BY_CODE: dict[Optimizer, type[Base]] = {kind.code: kind for kind in (SGD, RMSprop, Adagrad, Adam, AdamW)}
 
 
-def get(optimizer):
+def get(optimizer) -> Base:
     """The optimizer that an object, or with its defaults a name or an `Optimizer` member, means; None is SGD()."""
-    if isinstance(optimizer, _Base):
+    if isinstance(optimizer, Base):
         # By these kernels know which memory to read: a subclass may not have others.
         kind = _BY_CODE.get(optimizer.code)
         if kind is None or not isinstance(optimizer, kind) or optimizer.states() != kind.states(optimizer):

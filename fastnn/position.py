@@ -1,6 +1,7 @@
 """Where a fit stands: with the model, the optimizer and the history all that is needed to go on to the same bits."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -37,12 +38,12 @@ class Position:
     phase: str = BATCHES
     epoch: int = 0
     batch: int = 0
-    losses: np.ndarray | None = field(default=None, repr=False)
+    losses: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]
     seconds: float = 0.0
     learning_rate: float | None = None
     callbacks_done: int = 0
     stop: bool = False
-    states: list | None = field(default=None, repr=False)
+    states: list[tuple[str, Any]] | None = field(default=None, repr=False)
 
     def __post_init__(self):
         if self.losses is None:
@@ -51,16 +52,16 @@ class Position:
             self.phase = FIT_END
 
     @property
-    def batches(self):
+    def batches(self) -> int:
         """Batches of an epoch."""
         return -(-self.rows // self.batch_size)
 
     @property
-    def at_start(self):
+    def at_start(self) -> bool:
         """Whether nothing is done yet of what a fit is to do."""
         return self.phase == BATCHES and self.epoch == self.batch == 0
 
-    def advance(self, losses, seconds, rates):
+    def advance(self, losses: np.ndarray, seconds: float, rates: np.ndarray | None) -> None:
         """Batches are done, with these losses and learning rates, None being the optimizer's."""
         self.losses[self.batch : self.batch + losses.size] = losses
         self.batch += losses.size
@@ -68,22 +69,22 @@ class Position:
         self.learning_rate = None if rates is None else float(rates[-1])
 
     @property
-    def place(self):
+    def place(self) -> tuple[int, float, float | None]:
         """Where it stands in its epoch."""
         return self.batch, self.seconds, self.learning_rate
 
-    def take_back(self, place):
+    def take_back(self, place: tuple[int, float, float | None]) -> None:
         """Updates count as not done: stand where this position stood earlier in its epoch."""
         self.batch, self.seconds, self.learning_rate = place
 
-    def end_epoch(self):
+    def end_epoch(self) -> None:
         """All batches of an epoch are done, and noted."""
         self.epoch += 1
         self.batch = 0
         self.seconds = 0.0
         self._enter(EPOCH_END)
 
-    def next_phase(self):
+    def next_phase(self) -> None:
         """All callbacks have been called in this one."""
         if self.phase == FIT_END:
             self._enter(DONE)

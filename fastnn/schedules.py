@@ -9,11 +9,14 @@ another kind, is a ValueError or TypeError that names it.
 [0.1, 0.1, 0.05, 0.05, 0.025]
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
-from collections import namedtuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .arguments import choice, flag, real_number, shown, whole_number
 
@@ -127,7 +130,7 @@ class Step(Schedule):
     size: int
     gamma: float = 0.1
 
-    def __call__(self, t, base, total):
+    def __call__(self, t: ArrayLike, base: float, total: int) -> np.ndarray:
         return base * _power(self.gamma, np.asarray(t) // self.size)
 
 
@@ -144,7 +147,7 @@ class Exponential(Schedule):
 
     gamma: float
 
-    def __call__(self, t, base, total):
+    def __call__(self, t: ArrayLike, base: float, total: int) -> np.ndarray:
         return base * _power(self.gamma, t)
 
 
@@ -170,7 +173,7 @@ class Cosine(Schedule):
     minimum: float = 0.0
     total: int | None = None
 
-    def __call__(self, t, base, total):
+    def __call__(self, t: ArrayLike, base: float, total: int) -> np.ndarray:
         t, total = np.asarray(t), total if self.total is None else self.total
         rising = base * (self.warmup_factor + (1 - self.warmup_factor) * t / max(self.warmup, 1))
         share = np.clip((t - self.warmup) / max(total - self.warmup, 1), 0, 1)
@@ -208,7 +211,7 @@ class OneCycle(Schedule):
         if self.three_phases and self.rising > 0.5:
             raise ValueError(f"rising: expected at most 0.5 with three phases, got {self.rising}")
 
-    def __call__(self, t, base, total):
+    def __call__(self, t: ArrayLike, base: float, total: int) -> np.ndarray:
         total = total if self.total is None else self.total
         t = np.asarray(t, np.float64)
         low = base / self.start_divisor
@@ -260,20 +263,24 @@ class ReduceOnPlateau(Schedule):
         super().__post_init__()
         check_monitor(self.monitor, self.mode)
 
-    # learning_rate: after reductions from base, the optimizer's then; best is None before the first number.
-    State = namedtuple("State", "learning_rate base best bad cooldown")
-    # By this name pickle finds it.
-    State.__qualname__ = "ReduceOnPlateau.State"
+    class State(NamedTuple):
+        """The learning rate after reductions from base, the optimizer's then; None before the first number."""
 
-    def start(self):
+        learning_rate: float | None
+        base: float | None
+        best: float | None
+        bad: int
+        cooldown: int
+
+    def start(self) -> ReduceOnPlateau.State:
         """The state before the first epoch."""
         return self.State(None, None, None, 0, 0)
 
-    def current(self, state, base):
+    def current(self, state: ReduceOnPlateau.State, base: float) -> float:
         """The learning rate in this state; base is the optimizer's, which counts if it is another one now."""
-        return state.learning_rate if state.base == base else base
+        return base if state.learning_rate is None or state.base != base else state.learning_rate
 
-    def observe(self, state, number, base):
+    def observe(self, state: ReduceOnPlateau.State, number: float, base: float) -> ReduceOnPlateau.State:
         """The state after an epoch with this number."""
         rate, best, bad, cooldown = self.current(state, base), state.best, state.bad, state.cooldown
         if self._better(number, best):

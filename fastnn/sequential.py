@@ -1,9 +1,11 @@
 """Networks: dense layers one after the other over one flat vector of parameters."""
 
+from __future__ import annotations
+
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 from numba.core.errors import NumbaValueError
@@ -28,6 +30,19 @@ from .metrics import measured, named
 from .resources import Resources, aligned_empty
 from .standardize import Standardize
 from .summary import summary
+from .typing import (
+    ActivationLike,
+    ArrayLike,
+    CallbackLike,
+    ClassWeightLike,
+    DTypeLike,
+    InitializerLike,
+    LossLike,
+    MetricLike,
+    NormalizationLike,
+    OptimizerLike,
+    PathLike,
+)
 from .validation import as_parameters, as_samples, as_training_data, enough_rows, refuse_overlap, result_array
 
 if TYPE_CHECKING:
@@ -80,7 +95,14 @@ class Sequential(RefusesElsewhere):
 
     _elsewhere = OF_MODELS
 
-    def __init__(self, layers, *, dtype=None, seed=None, num_threads=None) -> None:
+    def __init__(
+        self,
+        layers: Iterable[Dense | Standardize],
+        *,
+        dtype: DTypeLike | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> None:
         layers = listed(layers, "layers", "layers")
         dtype = _dtype_of(layers) if dtype is None else float_dtype(dtype)
         self.num_threads = num_threads
@@ -192,7 +214,7 @@ class Sequential(RefusesElsewhere):
         return self._parameters[:]
 
     @parameters.setter
-    def parameters(self, values):
+    def parameters(self, values: ArrayLike) -> None:
         self._parameters[:] = as_parameters(values, self._parameters.shape, self._dtype, "parameters")
 
     @property
@@ -205,7 +227,7 @@ class Sequential(RefusesElsewhere):
         return self._statistics[:]
 
     @statistics.setter
-    def statistics(self, values):
+    def statistics(self, values: ArrayLike) -> None:
         values = as_parameters(values, self._statistics.shape, self._dtype, "statistics")
         averages = values.size
         if self._standardize is not None:
@@ -219,10 +241,10 @@ class Sequential(RefusesElsewhere):
         return self._num_threads
 
     @num_threads.setter
-    def num_threads(self, count):
+    def num_threads(self, count: int | None) -> None:
         self._num_threads = None if count is None else whole_number(count, "num_threads", 1)
 
-    def predict(self, x, out=None) -> np.ndarray:
+    def predict(self, x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
         """The network's output.
 
         Args:
@@ -243,11 +265,11 @@ class Sequential(RefusesElsewhere):
         # One small sample is where these checks, not the kernel, take the time: the usual arrays go first and fast, and
         # what is at hand is not asked for, which took 0.1 us more.
         flags = x.flags if type(x) is ndarray and x.dtype is self._dtype else _UNUSUAL
-        given = x.shape if flags.carray else ()
+        given: tuple[int, ...] = x.shape if flags.carray else ()  # type: ignore[union-attr]
         if len(given) == 2 and given[1] == self._in_features:
             samples, single, rows = x, False, given[0]
         elif given == self._sample_shape:
-            samples, single, rows = x[None], True, 1
+            samples, single, rows = x[None], True, 1  # type: ignore[call-overload, index]
         else:
             x, single = as_samples(x, self._in_features, self._dtype)
             samples, rows = x, x.shape[0]
@@ -272,7 +294,15 @@ class Sequential(RefusesElsewhere):
 
     __call__ = predict
 
-    def loss_and_gradient(self, x, y, loss="mse", sample_weight=None, *, class_weight=None) -> tuple[float, np.ndarray]:
+    def loss_and_gradient(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None,
+        loss: LossLike = "mse",
+        sample_weight: ArrayLike | None = None,
+        *,
+        class_weight: ClassWeightLike | None = None,
+    ) -> tuple[float, np.ndarray]:
         """The loss of a batch, and its gradient with respect to the parameters.
 
         A function of its arguments and the parameters alone: nothing is dropped, and batch normalization goes by the
@@ -305,7 +335,7 @@ class Sequential(RefusesElsewhere):
         loss = losses.get(loss)
         data = weighted(as_training_data(x, y, sample_weight, self, loss), class_weight, sample_weight, self, loss)
         enough_rows(data[0].shape[0], self._least_rows)
-        if loss.custom:
+        if isinstance(loss, losses.Custom):
             x, y, none = data
             value, slope = loss.evaluated(y, self._batch_outputs(x))
             return value, self._checked_loss_and_gradient(loss.code, loss.parameter, x, slope, none)[1]
@@ -340,7 +370,16 @@ class Sequential(RefusesElsewhere):
         )
         return value, gradient
 
-    def evaluate(self, x, y, loss="mse", sample_weight=None, *, class_weight=None, metrics=()) -> dict[str, float]:
+    def evaluate(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None,
+        loss: LossLike = "mse",
+        sample_weight: ArrayLike | None = None,
+        *,
+        class_weight: ClassWeightLike | None = None,
+        metrics: Iterable[MetricLike] = (),
+    ) -> dict[str, float]:
         """Loss and metrics of the network in use, by its `predict`: what a fit reports of its validation data.
 
         `loss_and_gradient` is the loss to train by, which with batch normalization goes by the batch.
@@ -368,22 +407,22 @@ class Sequential(RefusesElsewhere):
 
     def fit(
         self,
-        x,
-        y,
-        loss="mse",
-        optimizer=None,
+        x: ArrayLike,
+        y: ArrayLike | None,
+        loss: LossLike = "mse",
+        optimizer: OptimizerLike | None = None,
         *,
-        batch_size=32,
-        epochs=1,
-        shuffle=True,
-        seed=None,
-        sample_weight=None,
-        class_weight=None,
-        validation_data=None,
-        validation_split=None,
-        callbacks=(),
-        progress=None,
-        metrics=(),
+        batch_size: int | None = 32,
+        epochs: int = 1,
+        shuffle: bool = True,
+        seed: int | None = None,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeightLike | None = None,
+        validation_data: Sequence[ArrayLike | None] | None = None,
+        validation_split: float | None = None,
+        callbacks: Iterable[CallbackLike] = (),
+        progress: bool | None = None,
+        metrics: Iterable[MetricLike] = (),
     ) -> History:
         """Train with a new `Trainer(self, loss, optimizer)`; arguments and result are those of `Trainer.fit`.
 
@@ -413,7 +452,7 @@ class Sequential(RefusesElsewhere):
             metrics=metrics,
         )
 
-    def cfunc(self) -> "CFunction":
+    def cfunc(self) -> CFunction:
         """The network as a C function, for ctypes, C libraries and SciPy: a `CFunction`, which tells how to call it.
 
         >>> MLP([2, 8, 1], seed=0).cfunc()
@@ -423,7 +462,7 @@ class Sequential(RefusesElsewhere):
 
         return CFunction(self)
 
-    def folded(self) -> "Sequential":
+    def folded(self) -> Sequential:
         """An equal model without batch normalization: its running averages are folded into weights and biases.
 
         `predict` gives the same to rounding, and sooner. Activations, layer normalization, dropout and a `Standardize`
@@ -460,7 +499,7 @@ class Sequential(RefusesElsewhere):
             folded_layers.append(folded)
         return Sequential(folded_layers, dtype=self._dtype, num_threads=self._num_threads)
 
-    def save(self, path) -> None:
+    def save(self, path: PathLike) -> None:
         """Write architecture, parameters and statistics to a safetensors file, whole or not at all.
 
         `fastnn.load` reads it.
@@ -479,7 +518,7 @@ class Sequential(RefusesElsewhere):
 
         save(self, path)
 
-    def copy(self) -> "Sequential":
+    def copy(self) -> Sequential:
         """An equal model with parameters of its own.
 
         >>> net = MLP([2, 1], seed=0)
@@ -492,7 +531,7 @@ class Sequential(RefusesElsewhere):
 
     __copy__ = copy
 
-    def astype(self, dtype) -> "Sequential":
+    def astype(self, dtype: DTypeLike) -> Sequential:
         """A copy of the model in another dtype, or in its own: parameters and statistics are converted one by one.
 
         From float64 to float32 they are rounded, the other way they keep their values. Layers, num_threads and whether
@@ -556,7 +595,11 @@ class Sequential(RefusesElsewhere):
     def __iter__(self) -> Iterator[Dense | Standardize]:
         return iter(self._layers)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Dense | Standardize: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Dense | Standardize, ...]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Dense | Standardize | tuple[Dense | Standardize, ...]:
         """A layer, or for a slice a tuple of layers: those of `layers`."""
         return self._layers[index]
 
@@ -631,17 +674,17 @@ def _no_type(model, context):
 
 
 def MLP(
-    sizes,
-    activation="relu",
-    output_activation="identity",
+    sizes: Iterable[int],
+    activation: ActivationLike | Sequence[ActivationLike] = "relu",
+    output_activation: ActivationLike = "identity",
     *,
-    normalization=None,
-    dropout=0.0,
-    weight_initializer=None,
-    standardize=False,
-    dtype="float32",
-    seed=None,
-    num_threads=None,
+    normalization: NormalizationLike | None = None,
+    dropout: float = 0.0,
+    weight_initializer: InitializerLike | None = None,
+    standardize: bool = False,
+    dtype: DTypeLike = "float32",
+    seed: int | None = None,
+    num_threads: int | None = None,
 ) -> Sequential:
     """A `Sequential` of dense layers from the sizes between them.
 
@@ -665,18 +708,19 @@ def MLP(
         raise ValueError(f"sizes: expected at least 2 numbers, in_features and out_features, got {len(sizes)}")
     sizes = [whole_number(size, f"sizes[{i}]", 1) for i, size in enumerate(sizes)]
     hidden = len(sizes) - 2
-    activations = list(activation) if isinstance(activation, (list, tuple)) else [activation] * hidden
+    activations: list[Any] = list(activation) if isinstance(activation, (list, tuple)) else [activation] * hidden
     if len(activations) != hidden:
         raise ValueError(f"activation: expected one for each of {hidden} hidden layers, got {len(activations)}")
     activations.append(enum_member(output_activation, Activation, "output_activation"))
-    of_hidden = {"normalization": normalization, "dropout": dropout}
+    of_hidden: dict[str, Any] = {"normalization": normalization, "dropout": dropout}
     if not hidden:
         # There is no layer that would find a wrong one.
-        Dense(1, 1, *([] if isinstance(activation, (list, tuple)) else [activation]), **of_hidden)
-    start = {"weight_initializer": weight_initializer}
+        alone: list[Any] = [] if isinstance(activation, (list, tuple)) else [activation]
+        Dense(1, 1, *alone, **of_hidden)
+    start: dict[str, Any] = {"weight_initializer": weight_initializer}
     more = [of_hidden | start] * hidden + [start]
     each = zip(sizes[:-1], sizes[1:], activations, more, strict=True)
-    layers = [Dense(*given, **options) for *given, options in each]
+    layers: list[Dense | Standardize] = [Dense(*given, **options) for *given, options in each]
     if flag(standardize, "standardize"):
         layers.insert(0, Standardize())
     return Sequential(layers, dtype=dtype, seed=seed, num_threads=num_threads)

@@ -11,6 +11,8 @@ running_variance, (out_features,) each, stand beside its weight and bias. A `Sta
 A checkpoint (see `checkpoint`) has metadata "training" besides, and tensors whose names begin with "training.".
 """
 
+from __future__ import annotations
+
 import json
 
 from .arguments import enum_member, file_path, flag, float_dtype, shortened, shown, whole_number
@@ -19,6 +21,7 @@ from .kernels.codes import Activation, Normalization
 from .layer import Dense
 from .sequential import Sequential
 from .standardize import Standardize
+from .typing import PathLike
 
 FORMAT = "fastnn"
 VERSION = "1"
@@ -69,7 +72,7 @@ def _tensors(network):
     }
 
 
-def save(network, path):
+def save(network: Sequential, path: PathLike) -> None:
     """Write a model to a file; see `Sequential.save`."""
     write_file(network, path)
 
@@ -86,7 +89,7 @@ def write_file(network, path, training=None, tensors=None):
     write_whole(file_path(path), safetensors.numpy.save(_tensors(network) | (tensors or {}), metadata))
 
 
-def load(path) -> Sequential:
+def load(path: PathLike) -> Sequential:
     """Read a model that `Sequential.save` wrote, or that of a checkpoint.
 
     Returns:

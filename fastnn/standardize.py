@@ -1,5 +1,7 @@
 """The layer y = (x - mean) / scale, by which a network brings its inputs to one size before anything else."""
 
+from __future__ import annotations
+
 import warnings
 
 import numpy as np
@@ -9,6 +11,7 @@ from .elsewhere import OF_STANDARDIZE, RefusesElsewhere
 from .kernels.compilation import aside
 from .kernels.standardization import standardization
 from .resources import aligned_empty
+from .typing import ArrayLike, DTypeLike
 from .validation import as_parameters, as_sample_weight, as_samples, real_array, some_rows
 
 # So many numbers take longer to go through than Ctrl-C should have to wait.
@@ -49,7 +52,7 @@ class Standardize(RefusesElsewhere):
     parameter_count = 0
     _elsewhere = OF_STANDARDIZE
 
-    def __init__(self, in_features=None, *, dtype=None) -> None:
+    def __init__(self, in_features: int | None = None, *, dtype: DTypeLike | None = None) -> None:
         self._in_features = None if in_features is None else whole_number(in_features, "in_features", 1)
         self._asked_dtype = None if dtype is None else float_dtype(dtype)
         self._statistics = None
@@ -90,7 +93,7 @@ class Standardize(RefusesElsewhere):
         return self._held()[: self.in_features]
 
     @mean.setter
-    def mean(self, value):
+    def mean(self, value: ArrayLike) -> None:
         self._assign(as_parameters(value, self.mean.shape, self.dtype, "mean"), self.scale)
 
     @property
@@ -99,10 +102,10 @@ class Standardize(RefusesElsewhere):
         return self._held()[self.in_features :]
 
     @scale.setter
-    def scale(self, value):
+    def scale(self, value: ArrayLike) -> None:
         self._assign(self.mean, as_parameters(value, self.scale.shape, self.dtype, "scale"))
 
-    def adapt(self, x, sample_weight=None) -> None:
+    def adapt(self, x: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
         """Learn mean and scale from data; what was learned before is forgotten.
 
         Args:

@@ -1,16 +1,23 @@
 """A model as a table to print."""
 
+from __future__ import annotations
 
-def summary(net):
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .sequential import Sequential
+
+
+def summary(net: Sequential) -> str:
     """See `Sequential.summary`."""
     layers = net.layers
-    columns = {
-        "layer": range(len(layers)),
+    columns: dict[str, list] = {
+        "layer": [*range(len(layers))],
         "in": [layer.in_features for layer in layers],
         "out": [layer.out_features for layer in layers],
         "activation": [_name(layer, "activation") for layer in layers],
         "normalization": [_name(layer, "normalization") for layer in layers],
-        "dropout": [f"{layer.dropout:g}" if getattr(layer, "dropout", 0) else "" for layer in layers],
+        "dropout": [f"{rate:g}" if (rate := getattr(layer, "dropout", 0)) else "" for layer in layers],
         "parameters": [layer.parameter_count for layer in layers],
     }
     if net.standardize is not None:

@@ -1,10 +1,13 @@
 """Training: one batch at a time, or whole fits in calls of the kernel that each run many batches."""
 
+from __future__ import annotations
+
 import copy
 import dataclasses
 import operator
 import secrets
 from collections import namedtuple
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -33,6 +36,7 @@ from .kernels.table import is_regularized
 from .kernels.training import RATES, train_planned
 from .position import Position
 from .sequential import Sequential
+from .typing import ArrayLike, CallbackLike, ClassWeightLike, LossLike, MetricLike, OptimizerLike, PathLike
 from .validation import as_parameters, enough_rows
 
 # numbers: from `training_plan`; the rest keeps alive what they point to, and tells whether they still fit.
@@ -74,8 +78,18 @@ class Trainer(FitLoop, RefusesElsewhere):
     """
 
     _elsewhere = OF_TRAINERS
+    _optimizer: optimizers.Base
+    _states: tuple[np.ndarray, ...]
 
-    def __init__(self, net, loss="mse", optimizer=None, *, seed=None, num_threads=None) -> None:
+    def __init__(
+        self,
+        net: Sequential,
+        loss: LossLike = "mse",
+        optimizer: OptimizerLike | None = None,
+        *,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> None:
         if not isinstance(net, Sequential):
             raise TypeError(f"net: expected a Sequential, got {type(net).__name__}")
         self._net = net
@@ -85,11 +99,11 @@ class Trainer(FitLoop, RefusesElsewhere):
         self.loss = loss
         self.num_threads = num_threads
         self.steps = self.epochs = 0
-        self.history = None
+        self.history: History | None = None
         # Of the last fit; its callbacks while it runs.
         self._position = self._callbacks = None
         self._in_callback = False
-        self._optimizer = self._states = None
+        self._states = ()
         self.optimizer = optimizer
 
     @property
@@ -103,14 +117,14 @@ class Trainer(FitLoop, RefusesElsewhere):
         return self._seed
 
     @property
-    def loss(self) -> losses._Loss:
+    def loss(self) -> losses.Base:
         """An object of `fastnn.losses`."""
         return self._loss
 
     @loss.setter
-    def loss(self, loss):
+    def loss(self, loss: LossLike) -> None:
         loss = losses.get(loss)
-        losses.warn_of_probabilities(loss, self.net.layers[-1].activation)
+        losses.warn_of_probabilities(loss, self.net.layers[-1].activation)  # type: ignore[union-attr]  # a Dense
         self._loss = loss
 
     @property
@@ -119,8 +133,8 @@ class Trainer(FitLoop, RefusesElsewhere):
         return self._optimizer.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, rate):
-        self.optimizer = dataclasses.replace(self._optimizer, learning_rate=rate)
+    def learning_rate(self, rate: float) -> None:
+        self.optimizer = dataclasses.replace(self._optimizer, learning_rate=rate)  # type: ignore[type-var]
 
     @property
     def num_threads(self) -> int | None:
@@ -128,7 +142,7 @@ class Trainer(FitLoop, RefusesElsewhere):
         return self._num_threads
 
     @num_threads.setter
-    def num_threads(self, count):
+    def num_threads(self, count: int | None) -> None:
         self._num_threads = None if count is None else whole_number(count, "num_threads", 1)
 
     @property
@@ -137,7 +151,7 @@ class Trainer(FitLoop, RefusesElsewhere):
         return self._steps
 
     @steps.setter
-    def steps(self, count):
+    def steps(self, count: int) -> None:
         self._steps = whole_number(count, "steps", 0, bits=62)
 
     @property
@@ -146,18 +160,18 @@ class Trainer(FitLoop, RefusesElsewhere):
         return self._epochs
 
     @epochs.setter
-    def epochs(self, count):
+    def epochs(self, count: int) -> None:
         self._epochs = whole_number(count, "epochs", 0, bits=62)
 
     @property
-    def optimizer(self) -> optimizers._Base:
+    def optimizer(self) -> optimizers.Base:
         """The optimizer. Assigning one with the same moments keeps them; with others, they and `steps` begin anew."""
         return self._optimizer
 
     @optimizer.setter
-    def optimizer(self, optimizer):
+    def optimizer(self, optimizer: OptimizerLike | None) -> None:
         optimizer = optimizers.get(optimizer)
-        old, states, steps = self._optimizer, self._states, self._steps
+        old, states, steps = self.__dict__.get("_optimizer"), self._states, self._steps
         if old is None or (old.code, old.states()) != (optimizer.code, optimizer.states()):
             size = self.net.parameter_count
             states = tuple(np.zeros(size if needed else 0, self.net.dtype) for needed in optimizer.states())
@@ -168,7 +182,14 @@ class Trainer(FitLoop, RefusesElsewhere):
             _optimizer=optimizer, _optimization=optimization, _states=states, _steps=steps, _planned=None
         )
 
-    def step(self, x, y, sample_weight=None, *, class_weight=None) -> float:
+    def step(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        class_weight: ClassWeightLike | None = None,
+    ) -> float:
         """One update on one batch.
 
         Args:
@@ -213,7 +234,7 @@ class Trainer(FitLoop, RefusesElsewhere):
         if self._regularized and not self.net.adapted:
             raise ValueError("net: its Standardize has not learned mean and scale yet; call its adapt with the data")
 
-    def apply_gradient(self, gradient) -> None:
+    def apply_gradient(self, gradient: ArrayLike) -> None:
         """One update by a gradient of your own making: of several batches together, of several processes, of a loss.
 
         `trainer.step(x, y)` is `trainer.apply_gradient(net.loss_and_gradient(x, y, trainer.loss)[1])`, to the bit, but
@@ -255,20 +276,20 @@ class Trainer(FitLoop, RefusesElsewhere):
 
     def fit(
         self,
-        x,
-        y,
+        x: ArrayLike,
+        y: ArrayLike | None,
         *,
-        batch_size=32,
-        epochs=1,
-        shuffle=True,
-        seed=None,
-        sample_weight=None,
-        class_weight=None,
-        validation_data=None,
-        validation_split=None,
-        callbacks=(),
-        progress=None,
-        metrics=(),
+        batch_size: int | None = 32,
+        epochs: int = 1,
+        shuffle: bool = True,
+        seed: int | None = None,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeightLike | None = None,
+        validation_data: Sequence[ArrayLike | None] | None = None,
+        validation_split: float | None = None,
+        callbacks: Iterable[CallbackLike] = (),
+        progress: bool | None = None,
+        metrics: Iterable[MetricLike] = (),
     ) -> History:
         """Train for some epochs. Rows are read in place: the data are not copied unless their dtype differs.
 
@@ -337,15 +358,15 @@ class Trainer(FitLoop, RefusesElsewhere):
 
     def resume(
         self,
-        x,
-        y,
+        x: ArrayLike,
+        y: ArrayLike | None,
         *,
-        sample_weight=None,
-        class_weight=None,
-        validation_data=None,
-        callbacks=(),
-        progress=None,
-        metrics=(),
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeightLike | None = None,
+        validation_data: Sequence[ArrayLike | None] | None = None,
+        callbacks: Iterable[CallbackLike] = (),
+        progress: bool | None = None,
+        metrics: Iterable[MetricLike] = (),
     ) -> History:
         """Finish the last fit, which Ctrl-C, an error or the end of its process cut short; see `Trainer.restore`.
 
@@ -397,7 +418,7 @@ class Trainer(FitLoop, RefusesElsewhere):
         refuse_other_numbers(history, names, task.callbacks)
         return self._go_on(task, position, history)
 
-    def save(self, path) -> None:
+    def save(self, path: PathLike) -> None:
         """Write a checkpoint, whole or not at all: `Trainer.restore` reads it, and `fastnn.load` the model in it.
 
         A safetensors file of everything that training depends on but the data and the code of callbacks and metrics:
@@ -419,7 +440,7 @@ class Trainer(FitLoop, RefusesElsewhere):
         write_checkpoint(self, path)
 
     @classmethod
-    def restore(cls, path, loss=None, optimizer=None) -> "Trainer":
+    def restore(cls, path: PathLike, loss: LossLike | None = None, optimizer: OptimizerLike | None = None) -> Trainer:
         """A trainer as `save` or a `Checkpoint` left it, with a model of its own.
 
         To finish the fit that it was in: `Trainer.restore(path).resume(x, y)`, see `resume`.
@@ -448,7 +469,8 @@ class Trainer(FitLoop, RefusesElsewhere):
     @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """The optimizer's two states, live views: flat arrays of the parameters' size, or empty."""
-        return tuple(state[:] for state in self._states)
+        first, second = self._states
+        return first[:], second[:]
 
     def position(self) -> Position | None:
         """Where the last fit stands, a `Position` of its own, or None; callbacks count as done when they ask."""

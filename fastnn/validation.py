@@ -50,7 +50,7 @@ def _masked(value):
     return any(isinstance(part, np.ma.MaskedArray) for row in rows for part in row)
 
 
-def real_array(value, name):
+def real_array(value, name) -> np.ndarray:
     """`value` as an array of real numbers: itself where it is one."""
     if _masked(value):
         raise TypeError(f"{name}: expected an array of real numbers, got a masked array; fill it first")
@@ -75,7 +75,7 @@ def _told(value, array):
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def converted(array, dtype):
+def converted(array, dtype) -> np.ndarray:
     """`array` in a native dtype and aligned; copied only if it is not so already. Strides stay as they are.
 
     What lies beyond the dtype becomes inf, as IEEE rounds, whatever np.seterr says.
@@ -85,7 +85,7 @@ def converted(array, dtype):
     return array if array.flags.aligned else array.copy()
 
 
-def as_samples(x, features, dtype, name="x"):
+def as_samples(x, features, dtype, name="x") -> tuple[np.ndarray, bool]:
     """Samples as kernels take them.
 
     Args:
@@ -104,7 +104,7 @@ def as_samples(x, features, dtype, name="x"):
     return converted(array.reshape(1, features) if single else array, dtype), single
 
 
-def some_rows(x, name="x"):
+def some_rows(x, name="x") -> np.ndarray:
     """x, if it has a row to train on."""
     if x.shape[0] == 0:
         raise ValueError(f"{name}: expected at least one row, got shape {x.shape}")
@@ -117,7 +117,7 @@ def enough_rows(rows, least, name="x"):
         raise ValueError(f"{name}: expected at least {least} rows of a batch for batch normalization, got {rows}")
 
 
-def as_parameters(values, shape, dtype, name):
+def as_parameters(values, shape, dtype, name) -> np.ndarray:
     """Values to copy into parameters of this shape."""
     array = real_array(values, name)
     if array.shape != shape:
@@ -187,7 +187,7 @@ def _targets_array(y, loss):
         raise TypeError(f"{error}; numpy.unique(y, return_inverse=True) numbers classes that have names") from None
 
 
-def as_targets(y, rows, out_features, loss, dtype):
+def as_targets(y, rows, out_features, loss, dtype) -> np.ndarray:
     """Targets as the loss kernels take them.
 
     Args:
@@ -252,7 +252,7 @@ def _moderate(weights):
     return np.ldexp(weights, max(shift, limits.minexp + 1 - least))
 
 
-def as_sample_weight(sample_weight, rows, dtype, name="sample_weight"):
+def as_sample_weight(sample_weight, rows, dtype, name="sample_weight") -> np.ndarray:
     """(rows,) finite weights of at least 0, contiguous, or these times a power of two; an empty array for None."""
     if sample_weight is None:
         return np.empty(0, dtype)
@@ -270,7 +270,7 @@ def as_sample_weight(sample_weight, rows, dtype, name="sample_weight"):
     return _moderate(weights)
 
 
-def as_training_data(x, y, sample_weight, network, loss):
+def as_training_data(x, y, sample_weight, network, loss) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(x, y, sample_weight) as kernels take them; at least one row.
 
     Args:
