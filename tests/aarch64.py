@@ -80,6 +80,12 @@ class Machine:
                     return True
         return False
 
+    def _reach(self, start, size):
+        """Share memory that the CPU has not touched by itself, unless it is its own."""
+        for page in range(start // PAGE_BYTES * PAGE_BYTES, start + size, PAGE_BYTES):
+            if page not in self._shared and not CODE <= page < STACK + STACK_BYTES:
+                self._share(self._cpu, None, page, PAGE_BYTES, 0, None)
+
     def _map(self, pages):
         rights = unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
         pages = [page for page in pages if page not in self._shared]
@@ -134,10 +140,13 @@ class Machine:
         return info
 
     def _fill(self, start, value, size):
+        self._reach(start, size)
         self._cpu.mem_write(start, bytes([value & 255]) * size)
         return start
 
     def _copy(self, start, source, size):
+        self._reach(start, size)
+        self._reach(source, size)
         self._cpu.mem_write(start, bytes(self._cpu.mem_read(source, size)))
         return start
 
