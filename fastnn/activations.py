@@ -79,9 +79,13 @@ def _apply(activation, x, out):
 def identity(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> identity([1.0, -2.0])
     array([ 1., -2.])
@@ -92,9 +96,13 @@ def identity(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def relu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """max(x, 0)
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> relu([1.0, -2.0])
     array([1., 0.])
@@ -105,9 +113,13 @@ def relu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def leaky_relu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x where x > 0, 0.01 x elsewhere (Maas et al. 2013)
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> leaky_relu([1.0, -2.0])
     array([ 1.  , -0.02])
@@ -118,9 +130,13 @@ def leaky_relu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def elu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x where x > 0, exp(x) - 1 elsewhere (Clevert et al. 2015)
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> elu([1.0, -2.0]).round(4)
     array([ 1.    , -0.8647])
@@ -131,9 +147,13 @@ def elu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def selu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """1.0507 (x where x > 0, 1.67326 (exp(x) - 1) elsewhere) (Klambauer et al. 2017)
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> selu([1.0, -2.0]).round(4)
     array([ 1.0507, -1.5202])
@@ -144,9 +164,13 @@ def selu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def sigmoid(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """1 / (1 + exp(-x))
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> float(sigmoid(0.0))
     0.5
@@ -157,9 +181,13 @@ def sigmoid(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def tanh(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """tanh(x)
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> float(tanh(0.0))
     0.0
@@ -170,9 +198,13 @@ def tanh(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def softplus(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """log(1 + exp(x))
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> float(softplus(0.0).round(4))
     0.6931
@@ -183,9 +215,13 @@ def softplus(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def gelu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016)
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> gelu([1.0, -2.0]).round(4)
     array([ 0.8413, -0.0455])
@@ -196,9 +232,13 @@ def gelu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def gelu_tanh(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), near gelu (Hendrycks and Gimpel 2016)
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> gelu_tanh([1.0, -2.0]).round(4)
     array([ 0.8412, -0.0454])
@@ -209,9 +249,13 @@ def gelu_tanh(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def silu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x sigmoid(x) (Elfwing et al. 2017)
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> silu([1.0, -2.0]).round(4)
     array([ 0.7311, -0.2384])
@@ -222,9 +266,13 @@ def silu(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def hardsigmoid(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """min(max(x / 6 + 1/2, 0), 1)
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> hardsigmoid([0.0, -3.0])
     array([0.5, 0. ])
@@ -235,9 +283,13 @@ def hardsigmoid(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def hardswish(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """x hardsigmoid(x) (Howard et al. 2019)
 
-    x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, any shape; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> hardswish([3.0, -3.0])
     array([3., 0.])
@@ -248,9 +300,13 @@ def hardswish(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def softmax(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """exp(x) / sum of exp(x), over the last axis
 
-    x: numbers or an array, at least one axis; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, at least one axis; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> softmax([[0.0, 0.0]])
     array([[0.5, 0.5]])
@@ -261,9 +317,13 @@ def softmax(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
 def log_softmax(x: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
     """log(softmax(x)), over the last axis
 
-    x: numbers or an array, at least one axis; float32 and float64 stay, whole numbers give float64.
-    out: an array for the result, x itself or one apart from it; None makes one.
-    Raises ValueError, TypeError: x or out will not do.
+    Args:
+        x: numbers or an array, at least one axis; float32 and float64 stay, whole numbers give float64.
+        out: an array for the result, x itself or one apart from it; None makes one.
+
+    Raises:
+        ValueError: out has another shape or dtype than the result, is not C-contiguous, or overlaps x.
+        TypeError: x is not real.
 
     >>> log_softmax([[0.0, 0.0]]).round(4)
     array([[-0.6931, -0.6931]])

@@ -1,4 +1,4 @@
-"""The one door for arguments that are no data: numbers, names, flags, paths; and how a wrong one is told.
+"""Checks of arguments other than arrays: numbers, names, flags, paths; and their error messages.
 
 Each of these functions returns what it was given as the one type that the rest of the code knows, or raises an error
 that names the argument, what was expected and what was got.

@@ -4,7 +4,7 @@ A function of your own will do too, see `Custom`. All objects are of the class `
 
 p is the network's output, t the target, d = p - t; the value is the mean over rows and outputs (over rows for
 softmax_cross_entropy). With sample weights w_i it is the weighted mean over rows, sum of w_i l_i / sum of w_i.
-Formulas and defaults are PyTorch's.
+Formulas and defaults are PyTorch's where it has the loss.
 
 Unless a loss says otherwise its targets are finite real numbers, (rows, out_features), or (rows,) for one output; the
 arithmetic is done in the model's dtype. Targets of another shape or kind are a ValueError or TypeError that names y,
@@ -270,8 +270,8 @@ class Custom(Base):
 
     Args:
         function: f(y, prediction) -> (loss, gradient): a number, and an array of the shape of prediction, which is
-            (rows, out_features) of the model's dtype. y is to be read alone; it has a row for each of its rows and as
-            many columns as the user has given, in the model's dtype: (rows, 1) for 1-D y, none for y=None.
+            (rows, out_features) of the model's dtype. y is read-only, in the model's dtype: a row for each row of x,
+            and as many columns as the user has given: (rows, 1) for 1-D y, none for y=None.
 
     Sample weights are not taken: they can be a column of y. A checkpoint cannot hold a function: `Trainer.restore`
     takes it. In compiled code `fastnn.parameter_vjp` does what this does.

@@ -53,7 +53,7 @@ def _accuracy(loss, prediction, y, sample_weight):
 
 
 def _seen(array):
-    """An array as a user's metric gets it, to be read alone: training and other metrics go on with the same numbers.
+    """An array as a user's metric gets it, read-only: training and other metrics go on with the same numbers.
 
     A view: where a metric sets the shape of what it is given, kernels go by their own.
     """
@@ -101,7 +101,7 @@ def named(metrics, loss):
 
     Args:
         metrics: "accuracy"; losses by name or as objects of `fastnn.losses`; or functions (y, prediction) -> float, by
-            their __name__, of arrays to be read alone, see `_targets`; a partial without one is called as its function,
+            their __name__, of read-only arrays, see `_targets`; a partial without one is called as its function,
             an object as its class.
     """
     functions = {}

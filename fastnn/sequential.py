@@ -380,7 +380,7 @@ class Sequential(RefusesElsewhere):
         class_weight: ClassWeightLike | None = None,
         metrics: Iterable[MetricLike] = (),
     ) -> dict[str, float]:
-        """Loss and metrics of the network in use, by its `predict`: what a fit reports of its validation data.
+        """Loss and metrics of `predict(x)`, with running averages and without dropout: a fit's of its validation data.
 
         `loss_and_gradient` is the loss to train by, which with batch normalization goes by the batch.
 
@@ -424,7 +424,33 @@ class Sequential(RefusesElsewhere):
         progress: bool | None = None,
         metrics: Iterable[MetricLike] = (),
     ) -> History:
-        """Train with a new `Trainer(self, loss, optimizer)`; arguments and result are those of `Trainer.fit`.
+        """Train for some epochs, with a new `Trainer(self, loss, optimizer)`.
+
+        Args:
+            x: (rows, in_features) of real numbers.
+            y: (rows, out_features); (rows,) for one output, or class labels from 0 for softmax_cross_entropy.
+            loss: a name such as "mse" or "softmax_cross_entropy", an object or function of `fastnn.losses`' kinds.
+            optimizer: an object such as `Adam(1e-3)`, or its name; None is `SGD()`.
+            batch_size: rows of a batch; None takes all.
+            epochs: how often to go through the data.
+            shuffle: visit the rows in a new order every epoch.
+            seed: a whole number that fixes the orders and what is dropped; None draws one.
+            sample_weight: (rows,), how much each row counts in the loss.
+            class_weight: {label: weight} or "balanced".
+            validation_data: (x, y) or (x, y, sample_weight) to measure after every epoch.
+            validation_split: the share of the last rows to measure in place of training on them.
+            callbacks: functions f(trainer, history) or objects of `fastnn.callbacks`.
+            progress: True shows a bar, False none; None one on a terminal if the fit lasts.
+            metrics: "accuracy", losses, or functions (y, prediction) -> float.
+
+        Returns:
+            The `History`, with "loss" and what was measured after every epoch.
+
+        Raises:
+            ValueError, TypeError: an argument is wrong; the message names it.
+            FloatingPointError: a loss or parameter became nan or inf; the model is as before its epoch.
+
+        `Trainer.fit` tells more of each, and what interrupts and errors leave.
 
         >>> import numpy as np
         >>> x = np.linspace(-1, 1, 64)[:, None]

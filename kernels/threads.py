@@ -134,7 +134,7 @@ def _find_most():
             _most = 0
 
 
-def set_num_threads(count) -> None:
+def set_num_threads(count: int | None) -> None:
     """Let later calls use at most `count` threads; None returns to the default, one for each core.
 
     Args:
