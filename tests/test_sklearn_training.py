@@ -3,6 +3,8 @@
 import pathlib
 import pickle
 import re
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -1519,9 +1521,21 @@ def test_a_scale_that_is_put_in_its_place_is_heard(data):
     np.testing.assert_allclose(model.predict(2 * X - model.input_mean_), expected, rtol=1e-9, atol=1e-12)
 
 
+FROM_A_MAP = """
+import sys
+import joblib
+
+model, X, y = joblib.load(sys.argv[1], mmap_mode="r")
+joblib.dump(model.partial_fit(X, y), sys.argv[2])
+"""
+
+
 def test_moments_in_memory_that_is_read_only_are_copied(data, tmp_path):
+    """In a process of its own: a write to them would end it."""
     joblib = pytest.importorskip("joblib")
-    model = MLPRegressor(random_state=0).partial_fit(*data)
-    joblib.dump(model, tmp_path / "model")
-    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
-    assert flat(mapped.partial_fit(*data)).tobytes() == flat(model.partial_fit(*data)).tobytes()
+    model, paths = MLPRegressor(random_state=0).partial_fit(*data), [tmp_path / "model", tmp_path / "trained"]
+    joblib.dump((model, *data), paths[0])
+    command = [sys.executable, "-W", "error", "-c", FROM_A_MAP, *map(str, paths)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert flat(joblib.load(paths[1])).tobytes() == flat(model.partial_fit(*data)).tobytes()
