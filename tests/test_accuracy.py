@@ -166,6 +166,11 @@ def test_an_unknown_name_lists_what_there_is(capsys):
     assert "unknown activation softmax; there are: identity, relu" in capsys.readouterr().err
 
 
+def test_the_least_numbers_that_may_be_given_are_enough(capsys):
+    assert main(["check", "--exhaustive", "relu", "--sample", "1", "--float64", "0"]) == 0
+    assert "all within their bounds" in capsys.readouterr().out
+
+
 def test_its_settings_are_not_taken_without_it(capsys):
     with pytest.raises(SystemExit):
         main(["check", "relu", "--sample", "100"])

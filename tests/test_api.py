@@ -287,6 +287,13 @@ def test_models_copy_and_pickle(net, x, twin):
     np.testing.assert_array_equal(net.predict(x), y)
 
 
+def test_a_shallow_copy_of_a_layer_has_parameters_of_its_own(net):
+    layer = net.layers[0]
+    twin, before = copy.copy(layer), layer.weight.copy()
+    twin.weight[:] = 7
+    np.testing.assert_array_equal(layer.weight, before)
+
+
 def converted(dtype, other):
     """A model that has all that a model can have, trained in one dtype, and its copy in another."""
     layers = [
@@ -358,6 +365,9 @@ def test_astype_refuses_to_lose_what_float32_cannot_hold():
     net.standardize.scale = [1, 1e-300]
     with pytest.raises(ValueError, match="dtype: float32 cannot hold 1e-300, a scale of the model's Standardize"):
         net.astype("float32")
+    net.standardize.mean, net.standardize.scale = [1e300, 0], [1, 1]
+    with pytest.raises(ValueError, match=r"dtype: float32 cannot hold 1e\+300, a number of the model's"):
+        net.astype("float32")
     with pytest.raises(ValueError, match="dtype: expected float32 or float64, got 'float16'"):
         net.astype("float16")
 
@@ -412,6 +422,13 @@ def test_mlp_is_the_sequential_that_it_says():
         fastnn.MLP([3])
     with pytest.raises(ValueError, match=r"activation: expected one of identity, relu, .*, got 'nonsense'"):
         fastnn.MLP([3, 2, 1], activation="nonsense")
+
+
+@pytest.mark.parametrize("options", [{"activation": "nonsense"}, {"dropout": 2}, {"normalization": ""}], ids=str)
+def test_options_of_hidden_layers_are_checked_where_there_are_none(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        fastnn.MLP([3, 2], **options)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "softmax"])

@@ -9,6 +9,7 @@ import pathlib
 import pickle
 import re
 import threading
+import types
 from fractions import Fraction
 
 import matplotlib.figure
@@ -69,6 +70,25 @@ def test_all_callbacks_see_the_epoch_that_one_of_them_ends(data):
     assert seen == [1]
 
 
+@pytest.mark.parametrize("answer", [1, 0.5, "done", np.ones(3), [None]], ids=str)
+def test_only_true_ends_a_fit(data, answer):
+    history = make().fit(*data, epochs=3, callbacks=[lambda trainer, history: answer])
+    assert history.epochs == [1, 2, 3]
+
+
+def test_the_seconds_of_an_epoch_are_those_of_all_its_calls(data, monkeypatch):
+    now = [0.0]
+
+    class Slow:
+        def on_batches_end(self, trainer, history):
+            now[0] += 1.0
+
+    monkeypatch.setattr(fastnn.fit_loop, "CALL_SECONDS", 0.0)  # an update a call
+    monkeypatch.setattr(fastnn.fit_loop, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    history = make().fit(*data, batch_size=5, epochs=2, callbacks=[Slow()])
+    assert history.metrics["seconds"] == [10, 10]
+
+
 # ---- Early stopping
 
 
@@ -98,6 +118,7 @@ def stopped_after(numbers, **settings):
         # Better each time, but not better than the baseline in time.
         ([3, 2, 1, 0.5], {"patience": 2, "baseline": 0.9}, (2, 2)),
         ([3, 0.5, 0.6, 0.7], {"patience": 2, "baseline": 0.9}, (4, 2)),
+        ([3, 0.85, 0.84], {"patience": 2, "baseline": 0.9, "min_delta": 0.1}, (2, 2)),
         ([math.nan] * 3, {"patience": 2}, (2, None)),
         ([math.nan, 1, math.nan, 0.5], {"patience": 2}, (4, 4)),
     ],
@@ -322,6 +343,19 @@ def callbacks_of_best(train):
     return min(train.history.metrics["val_loss"])
 
 
+def test_an_epoch_that_is_shown_twice_counts_once():
+    plateau = schedules.ReduceOnPlateau(monitor="loss", factor=0.5, patience=1)
+    stopping, scheduler = EarlyStopping("loss", patience=2), LearningRateScheduler(plateau)
+    trainer, history = make(optimizer=fastnn.SGD(learning_rate=1)), fastnn.History()
+    scheduler.on_fit_begin(trainer, history)
+    for epoch, ends in ((1, False), (2, False), (3, True)):
+        history.append(epoch, {"loss": 1.0})
+        for _ in range(2):
+            assert stopping.on_epoch_end(trainer, history) == ends
+            scheduler.on_epoch_end(trainer, history)
+        assert scheduler.state_dict()["plateau"]["learning_rate"] == (0.5 if ends else 1)
+
+
 def test_a_copy_made_by_a_callback_resumes_like_the_fit(data):
     twins, straight = [], make(optimizer="adam")
     stopping = lambda: EarlyStopping("loss", patience=2, min_delta=1e9)
@@ -475,6 +509,14 @@ def test_the_bar_shows_loss_and_validation_scores(data, capsys):
     assert "4/4" in shown
 
 
+def test_the_bar_of_a_resumed_fit_begins_where_that_stands(data, capsys):
+    train, callbacks = make(), [Interrupter("on_epoch_end", 1)]
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(*data, epochs=2, callbacks=callbacks)
+    train.resume(*data, callbacks=callbacks, progress=True)
+    assert "4/4" in capsys.readouterr().err
+
+
 def test_the_documented_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (pathlib.Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
@@ -596,6 +638,8 @@ def test_history_notes(tmp_path):
     history.append(4, {"a": 1.0})
     lines = history.plot(matplotlib.figure.Figure().subplots()).get_lines()
     assert [line.get_xdata().size for line in lines] == [4, 3]
+    history.append(5, {"a": 1.0})
+    assert np.array_equal(history.metrics["b"], [np.nan, 2, 5, np.nan], equal_nan=True)
     for bad in (None, "1", np.ones(1), True):
         with pytest.raises(TypeError, match="number: expected a float for b, got"):
             history.note("b", bad)
@@ -650,8 +694,11 @@ def test_a_number_of_a_callback_of_ones_own_can_be_watched(data):
     for callbacks in ([note, EarlyStopping("norm", patience=1)], [Noting("norm", patience=1)]):
         history = make().fit(*data, epochs=3, callbacks=callbacks)
         assert len(history.metrics["norm"]) == len(history.epochs)
+    # Noted behind it, which is told before the first batch.
+    train = make()
     with pytest.raises(ValueError, match="monitor: expected one of loss, seconds, got 'norm'"):
-        make().fit(*data, callbacks=[EarlyStopping("norm"), note])
+        train.fit(*data, callbacks=[EarlyStopping("norm"), note])
+    assert train.steps == 0
 
 
 @pytest.mark.parametrize("monitor", ["accuracy", "val_accuracy", "val_score"])

@@ -9,9 +9,11 @@ import os
 import pathlib
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -204,6 +206,88 @@ def test_how_often(data, path, monkeypatch, every, unit, written):
     assert Trainer.restore(path).epochs == 4
 
 
+def test_a_fit_of_a_used_trainer_counts_from_its_own_start(data, path):
+    seen, train = [], make()
+    train.fit(*data, epochs=2)
+    watch = lambda trainer, history: seen.append(Trainer.restore(path).epochs if path.exists() else 0)
+    train.fit(*data, epochs=4, callbacks=[Checkpoint(path, 3), watch])
+    assert seen == [0, 0, 5, 5]
+
+
+def test_updates_counted_from_0_again_are_written(data, path):
+    train, written = make(optimizer="sgd"), []
+
+    def change(trainer, history):
+        if trainer.epochs == 2:
+            trainer.optimizer = fastnn.Adam()
+
+    watch = lambda trainer, history: written.append(Trainer.restore(path).epochs)
+    train.fit(*data, batch_size=10, epochs=4, callbacks=[change, Checkpoint(path, 5, "updates"), watch])
+    # Behind the last batch of an epoch, and at the end of that with the change.
+    assert written == [0, 2, 2, 3]
+
+
+def test_another_process_counts_its_seconds_from_elsewhere(data, path, monkeypatch):
+    now, seen = [1000.0], []
+    monkeypatch.setattr(fastnn.callbacks, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+
+    def watch(trainer, history):
+        if trainer.epochs == 1:
+            trainer.save(path)
+            raise KeyboardInterrupt
+        seen.append(Trainer.restore(path).steps)
+        now[0] += 60
+
+    with pytest.raises(KeyboardInterrupt):
+        make().fit(*data, batch_size=None, epochs=3, callbacks=[Checkpoint(path, 60, "seconds"), watch])
+    now[0] = 5.0
+    Trainer.restore(path).resume(*data, callbacks=[Checkpoint(path, 60, "seconds"), watch])
+    assert seen == [1, 3]
+
+
+def test_the_seconds_of_an_epoch_count_those_before_its_checkpoint(data, path, monkeypatch):
+    now = [0.0]
+
+    class Killer:
+        def on_batches_end(self, trainer, history):
+            now[0] += 1.0
+            if trainer.steps == 4:
+                trainer.save(path)
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(fastnn.fit_loop, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(fastnn.fit_loop, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    with pytest.raises(KeyboardInterrupt):
+        make().fit(*data, batch_size=5, callbacks=[Killer()])
+    # The kill came before the seconds of its own call were counted.
+    assert Trainer.restore(path).resume(*data, callbacks=[Killer()]).metrics["seconds"] == [3 + 6]
+
+
+def test_a_fit_that_was_told_to_end_ends_when_it_resumes(data, path):
+    def killer(trainer, history):
+        raise KeyboardInterrupt
+
+    enough, ignore = lambda trainer, history: True, lambda trainer, history: None
+    with pytest.raises(KeyboardInterrupt):
+        make().fit(*data, epochs=9, seed=1, callbacks=[enough, Checkpoint(path), killer])
+    assert Trainer.restore(path).resume(*data, callbacks=[ignore, Checkpoint(path), ignore]).epochs == [1]
+
+
+def test_a_callback_that_has_saved_is_not_called_again_for_its_epoch(data, path):
+    seen = []
+
+    def save(trainer, history):
+        seen.append(trainer.epochs)
+        trainer.save(path)
+        if seen == [1, 2]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make().fit(*data, epochs=3, seed=1, callbacks=[save])
+    Trainer.restore(path).resume(*data, callbacks=[save])
+    assert seen == [1, 2, 3]
+
+
 class Scores:
     """A metric that gives these numbers in turn."""
 
@@ -222,6 +306,7 @@ class Scores:
         ("max", 1, (1, 3, 2, 3, 0), 2),
         ("min", 1, (1, np.nan, 0.5, np.nan, 0.75), 3),
         ("min", 2, (0, 4, 1, 3, 2), 4),
+        ("min", 2, (0, 1, 9, 2, 0.5), 2),
         ("min", 1, (np.nan, np.inf, np.nan, np.inf, np.nan), None),
     ],
 )
@@ -235,9 +320,11 @@ def test_the_best_epoch_is_kept(data, path, mode, every, scores, best_epoch):
     if best_epoch:
         assert best.best == scores[best_epoch - 1]
         np.testing.assert_array_equal(fastnn.load(path).parameters, parameters[best_epoch])
-        # Another fit has a best epoch of its own.
-        make().fit(*data, epochs=1, seed=1, metrics=[Scores(7)], callbacks=[Checkpoint(path, monitor="score")])
-        assert Trainer.restore(path).epochs == 1
+        # Another fit has a best epoch of its own, a worse one too.
+        worse = {"min": 7, "max": -7}[mode]
+        make().fit(*data, epochs=every, seed=1, metrics=[Scores(*[worse] * every)], callbacks=[best, keep])
+        assert (best.best, best.best_epoch) == (worse, every)
+        assert Trainer.restore(path).epochs == every
 
 
 def test_a_resumed_fit_knows_its_best_epoch(data, path):
@@ -484,6 +571,22 @@ def test_a_failure_at_the_last_moment(data, path, monkeypatch, function):
             make().fit(*data, epochs=2, callbacks=[Checkpoint(path)])
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize(("error", "raised"), [(None, False), ("ENOTSUP", False), ("EINVAL", False), ("EIO", True)])
+def test_a_new_name_is_brought_to_the_disk_where_folders_can_be(tmp_path, monkeypatch, error, raised):
+    synced = []
+
+    def fsync(descriptor):
+        synced.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        if error is not None and synced[-1] == "folder":
+            raise OSError(getattr(errno, error), error)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match=error) if raised else contextlib.nullcontext():
+        write_whole(tmp_path / "file", b"content")
+    assert synced == ["file", "folder"]
+    assert (tmp_path / "file").read_bytes() == b"content"
 
 
 @pytest.mark.parametrize("place", ["file/below", "none", "/proc"])

@@ -150,6 +150,8 @@ def test_what_is_refused(data):
         net.fit(x, y, fastnn.losses.MSE)
     with pytest.raises(TypeError, match=r"function: expected f\(y, prediction\) -> \(loss, gradient\), got 3"):
         fastnn.losses.Custom(3)
+    with pytest.raises(TypeError, match=r"function: expected f\(y, .* got <class 'dict'>"):
+        fastnn.losses.Custom(dict)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -163,6 +165,31 @@ def test_targets_are_not_the_functions_to_change(shuffle):
         fastnn.MLP([3, 1], seed=0).fit(x, y, overwrites, shuffle=shuffle)
     assert not y.any()
     assert y.flags.writeable
+
+
+# NumPy may deprecate this way of setting a shape.
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+def test_a_shape_that_the_function_sets_is_its_own(data):
+    def flat(y, prediction):
+        shape, prediction.shape = prediction.shape, (-1,)
+        value, gradient = squares(y.ravel(), prediction)
+        return value, gradient.reshape(shape)
+
+    nets = [net_of("plain", "float64") for _ in range(2)]
+    for net, loss in zip(nets, (squares, flat), strict=True):
+        net.fit(*data, loss, epochs=2, seed=0)
+    np.testing.assert_array_equal(nets[1].parameters, nets[0].parameters)
+
+
+def test_a_loss_that_gives_its_trainer_another_optimizer_moves_by_that(data):
+    def loss(y, prediction):
+        trainer.optimizer = fastnn.SGD(learning_rate=0)
+        return squares(y, prediction)
+
+    trainer = Trainer(net_of("plain", "float32"), loss, "adam")
+    before = trainer.net.parameters.copy()
+    trainer.fit(*data)
+    np.testing.assert_array_equal(trainer.net.parameters, before)
 
 
 def test_a_loss_that_is_not_finite_ends_the_fit_before_its_epoch(data):

@@ -27,10 +27,10 @@ def test_variance_and_mean(name, rng):
 
 
 def test_defaults_follow_the_activation():
-    chosen = {activation: initializers.get(None, activation) for activation in Activation}
-    assert chosen[Activation.RELU] is chosen[Activation.GELU] is initializers.he_uniform
-    assert chosen[Activation.SELU] is initializers.lecun_normal
-    assert chosen[Activation.TANH] is chosen[Activation.IDENTITY] is initializers.glorot_uniform
+    chosen = {activation.name.lower(): initializers.get(None, activation) for activation in Activation}
+    of_relu = ["relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "hardswish", "softplus"]
+    expected = dict.fromkeys(chosen, initializers.glorot_uniform) | dict.fromkeys(of_relu, initializers.he_uniform)
+    assert chosen == expected | {"selu": initializers.lecun_normal}
 
 
 def test_a_seed_fixes_the_start_in_both_dtypes():

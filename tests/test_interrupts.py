@@ -532,6 +532,8 @@ def test_blocks_nest_and_other_handlers_stay():
         with Interrupts() as interrupts, interrupts.held:
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             send()
+        # One that is set within a block that holds another back.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with Interrupts():
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL

@@ -343,6 +343,26 @@ def test_zero_weights_give_zero(loss, dtype):
     assert not gradient.any()
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [loss for loss in (*Loss, *EstimatorLoss) if loss not in (Loss.SOFTMAX_CROSS_ENTROPY, EstimatorLoss.LOG_LOSS)],
+    ids=lambda loss: loss.name.lower(),
+)
+def test_losses_where_two_formulas_meet_and_of_nan(loss, dtype):
+    eps = np.finfo(dtype).eps
+    prediction = np.array([[0, 1, 2, 0, -1, -2, 0.5, 0, 3]], dtype)
+    target = np.array([[0, 1, 1, 1, 0, 0, 0, 0, 1]], dtype)
+    for last in (3, np.nan):
+        prediction[0, -1] = last
+        gradients = np.empty_like(prediction), np.empty_like(prediction)
+        found, expected = (
+            getattr(module, loss.name.lower())(prediction, target, np.empty(0, dtype), gradient)
+            for module, gradient in zip((kernels, reference), gradients, strict=True)
+        )
+        np.testing.assert_allclose(found, expected, rtol=16 * eps)
+        np.testing.assert_allclose(*gradients, rtol=16 * eps, atol=eps)
+
+
 @pytest.mark.parametrize("function", [kernels.softmax_cross_entropy, kernels.log_loss])
 def test_a_label_of_no_class_touches_nothing(function, dtype):
     memory = np.zeros((3, 4), dtype)
@@ -406,6 +426,18 @@ def test_batch_normalization_of_numbers_whose_squares_overflow(dtype, rng):
     assert (out == 0).all()
     assert np.isposinf(variance).all()
     assert np.isfinite(mean).all()
+
+
+@pytest.mark.parametrize(("backward", "axis"), [(kernels.batch_norm_backward, 0), (kernels.layer_norm_backward, 1)])
+def test_sums_over_many_rows_of_a_normalization_lose_one_rounding(backward, axis, rng):
+    x = rng.normal(size=(100_000, 2)).astype(np.float32)
+    dy, dx = x + 1, np.empty_like(x)
+    dscale, dshift = np.empty(2, np.float32), np.empty(2, np.float32)
+    backward(dy, x, np.ones(2, np.float32), dx, dscale, dshift)
+    z = x.astype(np.float64)
+    normalized = (z - z.mean(axis, keepdims=True)) / np.sqrt(z.var(axis, keepdims=True) + 1e-5)
+    for found, terms in (dshift, dy.astype(np.float64)), (dscale, dy * normalized):
+        assert_within(found, terms.sum(axis=0), 8 * np.finfo(np.float32).eps * np.abs(terms).sum(axis=0), "the sums")
 
 
 @pytest.mark.parametrize("limit", [1e-8, 1e-6, 1.0])

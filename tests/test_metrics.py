@@ -148,3 +148,16 @@ def test_metrics_whose_numbers_would_have_one_name(names, rng):
     x = rng.standard_normal((20, 2))
     with pytest.raises(ValueError, match="metrics: expected names of their own"):
         MLP([2, 1], seed=0).fit(x, x[:, 0], "mse", metrics=metrics)
+
+
+def test_a_half_is_still_class_0_of_outputs_and_of_targets():
+    net = MLP([1, 1], seed=0)
+    net.parameters = [0, 0]
+    assert net.evaluate(np.ones((3, 1)), [0, 0.5, 0], "binary_cross_entropy", metrics=["accuracy"])["accuracy"] == 1
+
+
+def test_an_accuracy_without_any_weight_counts_all_rows():
+    net = MLP([1, 2], seed=0)
+    net.parameters = [1, 0, 0, 0]
+    found = net.evaluate([[1.0], [2.0]], [0, 1], "softmax_cross_entropy", np.zeros(2), metrics=["accuracy"])
+    assert found == {"loss": 0, "accuracy": 0.5}

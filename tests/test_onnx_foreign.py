@@ -423,6 +423,13 @@ def test_inputs_are_flattened(view, image, path, rng):
     np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance(np.float32, expected))
 
 
+def test_sizes_are_counted_from_the_end_too(path):
+    nodes = [("Shape", "x", "q"), ("Gather", "q last", "r"), ("Concat", "any r", "s", {"axis": 0})]
+    constants = {"w": W, "b": B, "last": np.array([-1]), "any": np.array([-1])}
+    net = Graph([*nodes, ("Reshape", "x s", "a"), ("Gemm", "a w b", "y")], constants).load(path)
+    assert (net.in_features, net.out_features) == W.shape
+
+
 @pytest.mark.parametrize("shape", [[1, 4], [2, 2], [0, 0], [-1, 2], [0, 4, 1]], ids=str)
 def test_other_shapes_of_an_image_are_refused(shape, path):
     graph = Graph([("Reshape", "x s", "a"), ("Gemm", "a w b", "y")], {"w": W, "b": B, "s": np.array(shape)})

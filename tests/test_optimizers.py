@@ -51,6 +51,20 @@ def test_states(optimizer, states):
     assert optimizer.states() == states
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (SGD, {"learning_rate": 0.01, "momentum": 0, "nesterov": False, "weight_decay": 0}),
+        (RMSprop, {"learning_rate": 0.01, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0, "momentum": 0}),
+        (Adagrad, {"learning_rate": 0.01, "eps": 1e-10, "weight_decay": 0}),
+        (Adam, {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0}),
+        (AdamW, {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01}),
+    ],
+)
+def test_defaults_are_pytorchs(kind, expected):
+    assert dataclasses.asdict(kind()) == expected | {"clip_norm": None, "clip_value": None, "l1": 0, "l2": 0}
+
+
 @pytest.mark.parametrize("kind", [SGD, RMSprop, Adagrad, Adam, AdamW])
 def test_the_learning_rate_alone_goes_by_its_place(kind):
     assert kind(0.25) == kind(learning_rate=0.25)

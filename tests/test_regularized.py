@@ -365,7 +365,7 @@ def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(kind, rng, tmp_path)
 def test_seeds_fix_what_is_dropped(rng):
     x, y = data(rng)
     results = []
-    for seed in (1, 1, 2):
+    for seed in (0, 0, 2):
         net = built(None)
         trainer = fastnn.Trainer(net, seed=seed)
         results.append([trainer.step(x, y) for _ in range(3)])
@@ -373,7 +373,7 @@ def test_seeds_fix_what_is_dropped(rng):
     assert len(set(results[0])) == 3
     assert fastnn.Trainer(built(None)).seed != fastnn.Trainer(built(None)).seed
     fits = []
-    for seed in (1, 1, 2):
+    for seed in (0, 0, 2):
         net = built(None)
         net.fit(x, y, batch_size=None, shuffle=False, epochs=2, seed=seed)
         fits.append(bits(net))

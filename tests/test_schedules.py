@@ -167,6 +167,7 @@ def test_plateau_by_hand():
         ({"patience": 0, "cooldown": 2}, [1] * 8, [1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]),
         ({"patience": 0, "minimum": 0.4}, [1] * 4, [1, 0.5, 0.4, 0.4]),
         ({"patience": 0, "eps": 0.3}, [1] * 4, [1, 0.5, 0.5, 0.5]),
+        ({"patience": 0, "eps": 0.5}, [1] * 3, [1, 1, 1]),
         ({"patience": 0}, [math.nan, math.nan, 1, math.nan], [0.5, 0.25, 0.25, 0.125]),
         ({"patience": 0}, [math.inf, 5, 4], [0.5, 0.5, 0.5]),
     ],
@@ -250,9 +251,17 @@ def test_how_calls_are_cut_does_not_show(data, monkeypatch):
 
 
 def test_after_the_fit_the_optimizers_rate_counts_again(data):
+    class Still:
+        # Kept: where an update still read them, it would not move.
+        rates = np.zeros(1)
+        learning_rates = lambda self, base, position, count: self.rates
+        on_epoch_end = staticmethod(lambda *_: None)
+
     train = make(learning_rate=0.1)
-    train.fit(*data, epochs=1, callbacks=[fastnn.LearningRateScheduler(lambda epoch, rate: 0.0)])
     before = train.net.parameters.copy()
+    # Batches of as many rows as the step has.
+    train.fit(*data, batch_size=None, callbacks=[Still()])
+    np.testing.assert_array_equal(train.net.parameters, before)
     train.step(*data)
     moved = np.abs(train.net.parameters - before).max()
     # Adam's first steps are of the length of the rate.

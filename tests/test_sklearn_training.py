@@ -3,6 +3,8 @@
 import pathlib
 import pickle
 import re
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -1425,3 +1427,115 @@ def test_one_output_has_no_softmax_to_train(data):
     model.out_activation_ = "softmax"
     with pytest.raises(ValueError, match="out_activation_: expected 'logistic' to train one output"):
         model.partial_fit(data[0], data[1] > 0)
+
+
+# ---- What is left of earlier fits
+
+
+def test_partial_fit_after_one_without_an_update_begins_anew():
+    X, y = np.array([[0.0], [1.0]]), np.array([0, 1])
+    model = MLPClassifier(schedule=lambda t, rate: -1.0, random_state=0)
+    with pytest.raises(ValueError, match="learning_rate: expected a finite number of at least 0"):
+        model.partial_fit(X, y, classes=[0, 1])
+    assert model.set_params(schedule=None).partial_fit(X, y).t_ == 2
+
+
+def test_another_call_after_an_early_stop_goes_on(data):
+    X, y = data
+    model = MLPRegressor(early_stopping=True, tol=1e9, n_iter_no_change=1, random_state=0)
+    stopped = [model.partial_fit(X, y, X_val=X, y_val=y).early_stopped_ for _ in range(5)]
+    first = stopped.index(True)
+    assert stopped[first : first + 2] == [True, False]
+
+
+def test_a_fit_forgets_the_validation_set_of_the_one_before(data):
+    X, y = data
+    model = MLPRegressor(max_iter=2, random_state=0)
+    for _ in range(2):
+        assert len(model.fit(X, y, X_val=X, y_val=y).validation_loss_curve_) == 2
+    assert not hasattr(model.fit(X, y), "validation_loss_curve_")
+    model.set_params(early_stopping=True)
+    assert hasattr(model.partial_fit(X, y, X_val=X, y_val=y), "early_stopped_")
+    assert not hasattr(model.fit(X, y), "early_stopped_")
+
+
+def test_an_interrupted_fit_does_not_end_for_its_callbacks(data):
+    ended = []
+
+    class Watch:
+        def on_epoch_end(self, fit, history):
+            raise KeyboardInterrupt
+
+        def on_fit_end(self, fit, history):
+            ended.append(fit.epochs)
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        MLPRegressor(callbacks=[Watch()], random_state=0).fit(*data)
+    assert not ended
+
+
+def test_there_is_no_bar_for_a_single_pass(data, capsys):
+    MLPRegressor(progress=True).partial_fit(*data)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_scorer_of_any_keywords_gets_weights(data):
+    seen = []
+
+    def score(estimator, X, y, **named):
+        seen.append(sorted(named))
+        return estimator.score(X, y)
+
+    parameters = {"early_stopping": True, "max_iter": 2, "random_state": 0, "class_weight": "balanced"}
+    MLPClassifier(scoring=score, **parameters).fit(data[0], data[1] > 2)
+    assert seen == [["sample_weight"]] * 2
+
+
+def test_weights_of_a_validation_set_may_be_a_list_and_are_looked_at(data):
+    X, y = data
+    model = MLPRegressor(max_iter=1, random_state=0)
+    weight = np.linspace(0.5, 2, 60)
+    curves = [
+        model.fit(X, y, X_val=X, y_val=y, sample_weight_val=given).validation_loss_curve_
+        for given in (weight, weight.tolist())
+    ]
+    assert curves[0] == curves[1]
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(X, y, X_val=X, y_val=y, sample_weight_val=weight[:9])
+
+
+def test_running_averages_of_float32_follow_data_of_float64(data):
+    X, y = data
+    model = MLPRegressor(normalization="batch", max_iter=1, random_state=0).fit(X.astype("f4"), y.astype("f4"))
+    before = model.running_means_[0].copy()
+    model.partial_fit(X + 1, y)
+    assert model.running_means_[0].dtype == np.float32
+    assert (model.running_means_[0] != before).all()
+
+
+def test_a_scale_that_is_put_in_its_place_is_heard(data):
+    X, y = data
+    model = MLPRegressor(standardize=True, max_iter=1, random_state=0).fit(X, y)
+    expected = model.predict(X)
+    model.input_scale_ = 2 * model.input_scale_
+    np.testing.assert_allclose(model.predict(2 * X - model.input_mean_), expected, rtol=1e-9, atol=1e-12)
+
+
+FROM_A_MAP = """
+import sys
+import joblib
+
+model, X, y = joblib.load(sys.argv[1], mmap_mode="r")
+joblib.dump(model.partial_fit(X, y), sys.argv[2])
+"""
+
+
+def test_moments_in_memory_that_is_read_only_are_copied(data, tmp_path):
+    """In a process of its own: a write to them would end it."""
+    joblib = pytest.importorskip("joblib")
+    model, paths = MLPRegressor(random_state=0).partial_fit(*data), [tmp_path / "model", tmp_path / "trained"]
+    joblib.dump((model, *data), paths[0])
+    command = [sys.executable, "-W", "error", "-c", FROM_A_MAP, *map(str, paths)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert flat(joblib.load(paths[1])).tobytes() == flat(model.partial_fit(*data)).tobytes()

@@ -123,6 +123,9 @@ def test_a_dtype_that_leaves_few_digits_of_a_feature_is_told():
         warnings.simplefilter("error")
         MLP([2, 4, 1], standardize=True, dtype="float64", seed=0).standardize.adapt(x)
         net.standardize.adapt(x - [0, 1.7e9])
+    # Ten seconds are one number.
+    with pytest.warns(UserWarning, match=r"x: column 0 .* standard deviation 1, .* are 1\.3e\+02 apart"):
+        Standardize().adapt(seconds[:10])
 
 
 def test_a_feature_that_varies_by_rounding_alone_is_a_constant():
@@ -141,6 +144,8 @@ def test_numbers_that_are_not_finite_are_left_out(dtype, rng):
         used = x[np.isfinite(x[:, j]), j : j + 1]
         assert [mean[j], scale[j]] == [part[0] for part in learned(used)]
     assert (mean[2], scale[2]) == (0, 1)
+    # So are rows without weight, however large.
+    assert learned(np.array([[1.0], [5.0], [1e300]]), [1, 1, 0]) == (3, 2)
     # Weights of 0 leave nothing.
     mean, scale = learned(x, np.zeros(len(x)))
     assert not mean.any()
@@ -450,6 +455,8 @@ def test_a_step_wants_them_learned(rng):
     trainer, before = fastnn.Trainer(net), bits(net)
     with pytest.raises(ValueError, match="net: its Standardize has not learned mean and scale yet; call its adapt"):
         trainer.step(x, target(x))
+    with pytest.raises(ValueError, match="net: its Standardize has not learned mean and scale yet"):
+        trainer.apply_gradient(np.ones(net.parameter_count))
     assert (bits(net), trainer.steps) == (before, 0)
     net.standardize.mean = [1, 2, 3, 4]
     assert np.isfinite(trainer.step(x, target(x)))
@@ -495,6 +502,14 @@ def test_files_pickles_and_copies(adapted, dtype, tmp_path, rng):
     np.testing.assert_allclose(
         folded.predict(x), expected, rtol=0, atol=100 * np.finfo(dtype).eps * np.abs(expected).max()
     )
+
+
+def test_a_shallow_copy_of_the_layer_has_numbers_of_its_own():
+    layer = Standardize()
+    layer.adapt([[1.0], [3.0]])
+    twin = copy.copy(layer)
+    twin.adapt([[10.0], [30.0]])
+    assert (layer.mean[0], twin.mean[0]) == (2, 20)
 
 
 def test_a_resumed_fit_has_the_bits_of_one_that_ran_through(tmp_path, rng):
@@ -620,8 +635,9 @@ def test_bad_arguments():
     net = built()
     with pytest.raises(ValueError, match="x: expected memory of its own, got an array that overlaps the statistics"):
         fastnn.Trainer(net).fit(net.statistics.reshape(2, 4), np.zeros((2, 1)))
-    with pytest.raises(ValueError, match="out: expected memory of its own, got an array that overlaps the statistics"):
-        net.predict(np.ones(4), out=net.statistics[:1])
+    for x, out in (np.ones(4), net.statistics[:1]), (np.ones((2, 4)), net.statistics[:2, np.newaxis]):
+        with pytest.raises(ValueError, match="out: expected memory of its own, got an array that overlaps the stat"):
+            net.predict(x, out=out)
     assert not net.adapted
 
 

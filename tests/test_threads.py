@@ -122,9 +122,28 @@ def test_limits_of_the_model_and_of_the_process(pool_of_eight):
     fastnn.set_num_threads(None)
     net.num_threads = None
     assert given(net, 1000) == 8
-    trainer = fastnn.Trainer(net, num_threads=2)
-    trainer.step(np.zeros((1000, 70), np.float32), np.zeros((1000, 10), np.float32))
+    net.num_threads, trainer = 3, fastnn.Trainer(net, num_threads=2)
+    batch = np.zeros((1000, 70), np.float32), np.zeros((1000, 10), np.float32)
+    trainer.step(*batch)
     assert trainer._planned.key[-1] == 2
+    for own, expected in ((None, 3), (1, 1)):
+        trainer.num_threads = own
+        trainer.step(*batch)
+        assert trainer._planned.key[-1] == expected
+
+
+def test_a_gradient_is_applied_within_the_limits(pool_of_eight, monkeypatch):
+    seen = []
+
+    def update(*arguments):
+        seen.append(arguments[-2])
+
+    update.ready = lambda dtype: None
+    monkeypatch.setattr(fastnn.trainer, "update_by_gradient", update)
+    net = fastnn.MLP([700, 800, 701], seed=0, num_threads=1)
+    for own in (None, 2):
+        fastnn.Trainer(net, num_threads=own).apply_gradient(np.zeros(net.parameter_count))
+    assert seen == [1, 2]
 
 
 def test_results_do_not_depend_on_the_limits(rng):
@@ -171,6 +190,7 @@ V1 = "3:cpuset:/elsewhere\n2:cpu,cpuacct:/docker/a\n1:name=systemd:/b\n"
         # The host's path for what the container sees as the root; a process outside the root that it sees.
         ("0::/system.slice/docker-0.scope", {"cpu.max": "200000 100000\n"}, 2),
         ("0::/../other", {"cpu.max": "200000 100000\n", "../other/cpu.max": "100000 100000\n"}, 2),
+        ("0::/../other", {"other/cpu.max": "100000 100000\n"}, None),
         # Version 1, and both at once.
         (V1, {"cpu/docker/a/cpu.cfs_quota_us": "250000\n", "cpu/docker/a/cpu.cfs_period_us": "100000\n"}, 3),
         (V1, {"cpu/b/cpu.cfs_quota_us": "250000\n", "cpu/b/cpu.cfs_period_us": "100000\n"}, None),
@@ -272,6 +292,14 @@ def test_what_is_allowed_is_what_there_is(monkeypatch):
     threads._after_fork()
     assert threads.threads_allowed(1000, 10) == threads.threads_for(1000, 10) == 1
     fastnn.set_num_threads(None)
+    assert threads.threads_allowed(1000, 10) == 1
+
+
+def test_a_limit_that_is_set_while_another_thread_looks_for_it_counts(pool_of_eight, monkeypatch):
+    monkeypatch.setattr(threads, "_most", 0)
+    monkeypatch.setattr(threads, "_launch_is_thread_safe", lambda: True)
+    monkeypatch.setattr(threads, "container_quota", lambda: fastnn.set_num_threads(1))
+    threads._find_most()
     assert threads.threads_allowed(1000, 10) == 1
 
 

@@ -159,6 +159,14 @@ def test_weights_of_zero_leave_rows_out(data):
     np.testing.assert_allclose(weighted.net.parameters, without.net.parameters, rtol=1e-4, atol=1e-5)
 
 
+def test_a_fit_in_which_no_row_counts_has_a_loss_of_0(data):
+    train = make()
+    before = train.net.parameters.copy()
+    history = train.fit(*data, batch_size=20, epochs=2, sample_weight=np.zeros(50))
+    assert history.metrics["loss"] == [0, 0]
+    np.testing.assert_array_equal(train.net.parameters, before)
+
+
 def test_validation_and_metrics(rng):
     x = rng.standard_normal((60, 2))
     labels = (x[:, 0] > 0).astype(int)
@@ -296,6 +304,30 @@ def test_binary_accuracy(rng):
     assert history.metrics["accuracy"][-1] == ((net.predict(x)[:, 0] > 0) == y).mean() > 0.9
 
 
+def test_updates_that_were_not_done_are_not_counted(data, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    train = make()
+    monkeypatch.setattr(fastnn.trainer, "train_planned", fail)
+    with pytest.raises(MemoryError):
+        train.fit(*data, batch_size=10)
+    assert train.steps == 0
+
+
+def test_a_position_does_not_move_with_its_trainer(data):
+    seen = []
+
+    def look(trainer, history):
+        seen.append(trainer.position())
+        seen.append(copy.deepcopy(seen[-1]))
+
+    make().fit(*data, batch_size=10, epochs=2, callbacks=[look])
+    assert repr(seen[0]) == repr(seen[1])
+    np.testing.assert_array_equal(seen[0].losses, seen[1].losses)
+    assert not np.array_equal(seen[0].losses, seen[2].losses)
+
+
 def test_callbacks_see_every_epoch_and_can_stop(data):
     train, seen = make(), []
 
@@ -338,8 +370,10 @@ def test_an_interrupt_keeps_what_was_done(data):
     np.testing.assert_array_equal(train.net.parameters, straight.net.parameters)
 
 
+@pytest.mark.parametrize("seconds", [fit_loop.CALL_SECONDS, 0.0], ids=["one call", "an update a call"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_raises(data, bad):
+def test_a_loss_that_is_not_finite_raises(data, bad, seconds, monkeypatch):
+    monkeypatch.setattr(fit_loop, "CALL_SECONDS", seconds)
     x, y = data
     y = y.copy()
     y[20] = bad
@@ -478,7 +512,7 @@ def test_progress_is_shown_when_asked_for(data, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_history_plots(data, monkeypatch):
+def test_history_plots(monkeypatch):
     history = History([1, 2], {"loss": [2.0, 1.0], "seconds": [0.1, 0.1]})
     assert repr(history) == "History(2 epochs, loss 1, seconds 0.1)"
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
@@ -518,13 +552,12 @@ def test_a_copied_trainer_goes_on_with_arrays_of_its_own(twin):
     assert trainer.steps == other.steps == 2
 
 
-def test_a_change_of_loss_or_threads_reaches_the_next_step():
+def test_a_change_of_loss_reaches_the_next_step():
     x, y = np.ones((8, 2), np.float32), np.zeros((8, 1), np.float32)
     net = fastnn.MLP([2, 1], seed=0)
     trainer = Trainer(net, optimizer=fastnn.SGD(learning_rate=0))
     trainer.step(x, y)
     trainer.loss = fastnn.losses.get("mae")
-    trainer.num_threads = 1
     assert trainer.step(x, y) == net.loss_and_gradient(x, y, loss="mae")[0]
 
 

@@ -102,6 +102,14 @@ def test_targets_of_one_output_may_be_flat():
     assert targets([[1], [2]], outputs=1).flags.c_contiguous
 
 
+def test_misaligned_targets_are_copied():
+    y = np.frombuffer(b"." + np.arange(6, dtype=np.float32).tobytes(), np.float32, offset=1).reshape(2, 3)
+    assert not y.flags.aligned
+    converted = targets(y)
+    assert converted.flags.aligned
+    np.testing.assert_array_equal(converted, y)
+
+
 @pytest.mark.parametrize("shape", [(2, 1), (2, 4), (2,), (2, 3, 1), ()])
 def test_targets_of_wrong_shape(shape):
     with pytest.raises(ValueError, match=exactly(f"y: expected shape (2, 3), got {shape}")):
@@ -157,6 +165,8 @@ def test_binary_targets_lie_between_0_and_1(bad):
 def test_poisson_targets_are_not_negative():
     with pytest.raises(ValueError, match=r"targets of poisson must be at least 0, got -1 at row 0"):
         targets([[0, -1, 1]], rows=1, loss=Loss.POISSON)
+    with pytest.raises(ValueError, match=r"targets of poisson must be at least 0, got nan at row 0"):
+        targets([[0, math.nan, 1]], rows=1, loss=Loss.POISSON)
 
 
 def test_sample_weights():
@@ -184,8 +194,20 @@ def test_results_need_the_right_memory():
     ]:
         with pytest.raises(ValueError, match=message):
             net.predict(x, out=out)
-    with pytest.raises(TypeError, match="out: expected an array, got list"):
-        net.predict(x, out=[0])
+    for out, got in ([0], "list"), (np.ma.zeros((2, 3), np.float32), "MaskedArray"):
+        with pytest.raises(TypeError, match=f"out: expected an array, got {got}"):
+            net.predict(x, out=out)
+
+
+def test_an_overlap_that_takes_long_to_find_counts_as_one(monkeypatch):
+    def shares_memory(*_, **__):
+        raise np.exceptions.TooHardError
+
+    # Of arrays of two axes NumPy seldom finds it hard.
+    monkeypatch.setattr(np, "shares_memory", shares_memory)
+    memory = np.zeros((5, 2), np.float32)
+    with pytest.raises(ValueError, match="out: expected memory of its own, got an array that overlaps x"):
+        fastnn.MLP([2, 2], seed=0).predict(memory[::4], out=memory[1:3])
 
 
 def test_numbers_name_argument_expected_and_got():
