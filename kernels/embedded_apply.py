@@ -111,8 +111,8 @@ def apply_into(network, x, out, workspace):
     network = check_arrays(network, {"out": 0}, ("out", "workspace"), x=x, out=out, workspace=workspace)
     rows = 1 if x.ndim == 1 else x.shape[0]
     batch = x.shape[:-1]
-    require_shape("x", x, (*batch, int(network.table[0, IN])), BAD_X)
-    require_shape("out", out, (*batch, int(outputs_count(network.table))), BAD_OUT)
+    require_shape("x", x, (*batch, network.table[0, IN]), BAD_X)
+    require_shape("out", out, (*batch, outputs_count(network.table)), BAD_OUT)
     require_room(workspace, _inference_size(network.table, network.parameters, rows))
     _apply_into_kernel(network, x, out, workspace)
 
@@ -208,7 +208,7 @@ def apply(network, x):
     (5, 3)
     """
     network = check_arrays(network, {"x": 0}, (), x=x)
-    require_shape("x", x, (*x.shape[:-1], int(network.table[0, IN])), BAD_X)
+    require_shape("x", x, (*x.shape[:-1], network.table[0, IN]), BAD_X)
     return _apply_kernel(network, x)
 
 

@@ -261,12 +261,14 @@ def require_here(condition, code, found=""):
 
 def require_shape(name, array, expected, code):
     """The same of an array that has not the shape expected, a tuple."""
-    require_here(array.shape == expected, code, f"; {name}: expected shape {expected}, got {array.shape}")
+    if array.shape != expected:
+        require_here(False, code, f"; {name}: expected shape {tuple(map(int, expected))}, got {array.shape}")
 
 
 def require_room(workspace, size):
     """The same of a workspace that is smaller than that."""
-    require_here(workspace.size >= size, SMALL_WORKSPACE, f"; expected {size} elements, got {workspace.size}")
+    if workspace.size < size:
+        require_here(False, SMALL_WORKSPACE, f"; expected {size} elements, got {workspace.size}")
 
 
 def check_arrays(network, dimensions, written, **arrays):

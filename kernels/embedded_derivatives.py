@@ -68,7 +68,7 @@ def _training_size(table, parameters, rows):
 def _check_here(network, x, workspace, rows=None):
     """What Python's calls check of x, and of the workspace for so many rows; returns x's shape without its columns."""
     batch = x.shape[:-1]
-    require_shape("x", x, (*batch, int(network.table[0, IN])), BAD_X)
+    require_shape("x", x, (*batch, network.table[0, IN]), BAD_X)
     size = _training_size.py_func(network.table, network.parameters, (*batch, 1)[0] if rows is None else rows)
     require_room(workspace, size)
     return batch
@@ -77,8 +77,9 @@ def _check_here(network, x, workspace, rows=None):
 def _check_gradient_here(network, batch, gradient):
     rows = (*batch, 1)[0]
     require_here(rows > 0, NO_ROWS)
-    found = f"; expected {network.parameters.size} elements, got {gradient.size}"
-    require_here(gradient.size == network.parameters.size, BAD_GRADIENT, found)
+    if gradient.size != network.parameters.size:
+        found = f"; expected {network.parameters.size} elements, got {gradient.size}"
+        require_here(False, BAD_GRADIENT, found)
     # Layers normalized over the batch need more than one row.
     require_here(rows > 1 or network.table[0, STATISTICS_SIZE] == 0, ONE_ROW)
 
@@ -165,7 +166,7 @@ def vjp(network, x, dy, dx, workspace):
     """
     network = check_arrays(network, {"dy": 0, "dx": 0}, ("dx", "workspace"), x=x, dy=dy, dx=dx, workspace=workspace)
     batch = _check_here(network, x, workspace)
-    require_shape("dy", dy, (*batch, int(outputs_count(network.table))), BAD_DY_OR_DX)
+    require_shape("dy", dy, (*batch, outputs_count(network.table)), BAD_DY_OR_DX)
     require_shape("dx", dx, x.shape, BAD_DY_OR_DX)
     _vjp_kernel(network, x, dy, dx, workspace)
 
@@ -252,7 +253,7 @@ def jacobian(network, x, out, workspace):
     """
     network = check_arrays(network, {"out": 1}, ("out", "workspace"), x=x, out=out, workspace=workspace)
     batch = _check_here(network, x, workspace, SEEDS)
-    require_shape("out", out, (*batch, int(outputs_count(network.table)), x.shape[-1]), BAD_JACOBIAN)
+    require_shape("out", out, (*batch, outputs_count(network.table), x.shape[-1]), BAD_JACOBIAN)
     _jacobian_kernel(network, x, out, workspace)
 
 
@@ -418,7 +419,7 @@ def parameter_vjp(network, x, dy, gradient, workspace):
     if gradient.ndim != 1:
         raise ValueError(f"gradient: expected 1-D, got {gradient.ndim}-D")
     batch = _check_here(network, x, workspace)
-    require_shape("dy", dy, (*batch, int(outputs_count(network.table))), BAD_DY)
+    require_shape("dy", dy, (*batch, outputs_count(network.table)), BAD_DY)
     _check_gradient_here(network, batch, gradient)
     _parameter_vjp_kernel(network, x, dy, gradient, workspace)
 
@@ -553,7 +554,7 @@ def gradient(network, x, y, loss, gradient, workspace, loss_parameter=None, samp
     code, outputs = int(loss), outputs_count(network.table)
     batch = _check_here(network, x, workspace)
     labels = y.shape == (*batch, 1) and code == SOFTMAX_CROSS_ENTROPY
-    require_shape("y", y, y.shape if labels else (*batch, int(outputs)), BAD_Y)
+    require_shape("y", y, y.shape if labels else (*batch, outputs), BAD_Y)
     require_here(_parameter_fits.py_func(code, np.atleast_1d(loss_parameter), outputs), BAD_PARAMETER)
     require_here(not np.may_share_memory(gradient, loss_parameter), GRADIENT_OVERLAPS)
     require_here(not np.may_share_memory(workspace, loss_parameter), WORKSPACE_OVERLAPS)
