@@ -6,9 +6,9 @@ import threading
 import numpy as np
 
 from .arguments import shown
-from .kernels.dense import FEW_ROWS, GRAIN, grain_of
+from .kernels.dense import GRAIN, grain_of
 from .kernels.inference import forward_driver
-from .kernels.layout import ROWS, workspace_size
+from .kernels.layout import ROWS, rows_by_columns, workspace_size
 from .kernels.normalized_inference import forward_plan
 from .kernels.table import IN, OUT
 from .kernels.threads import threads_for
@@ -64,10 +64,13 @@ class Resources:
         self._network, self._table, self._parameters = network, network.table, network.parameters
         self._size = self._parameters.size
         self._largest = int((self._table[:, IN] * self._table[:, OUT]).max())
+        size = self._parameters.itemsize
+        self._few_rows = rows_by_columns(self._table, size)
         # So many rows are never shared, whatever the limit.
-        self._serial_rows = (2 * grain_of(FEW_ROWS, self._parameters.itemsize) - 1) // self._largest
-        if self._serial_rows >= FEW_ROWS:
-            self._serial_rows = (2 * GRAIN - 1) // self._size
+        self._serial_rows = max(self._few_rows, (2 * GRAIN - 1) // self._size)
+        for rows in range(self._few_rows, 0, -1):
+            if rows * self._largest >= 2 * grain_of(rows, size):
+                self._serial_rows = rows - 1
         self.scratch = _Scratch()
 
     def threads(self, rows, most):
@@ -75,8 +78,8 @@ class Resources:
         return _limited(threads_for(rows * self._size, grain_of(rows, self._parameters.itemsize)), most)
 
     def _inference_threads(self, rows, most):
-        if rows > FEW_ROWS:
-            return self.threads(rows, most)
+        if rows > self._few_rows:
+            return min(rows, self.threads(rows, most))
         # Shared layer by layer: the largest has to be worth it.
         return _limited(threads_for(rows * self._largest, grain_of(rows, self._parameters.itemsize)), most)
 

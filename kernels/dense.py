@@ -16,7 +16,7 @@ from .gemm import linear_product, linear_scratch, narrow_layer, packs_panel, pro
 from .jit import glue, inner, kernel, locked_kernel, plain, serial_in_njit
 from .launch import run
 from .lock import let_lock_go, take_lock
-from .microkernel import one_of, panel_columns, row_tile, row_tile_columns
+from .microkernel import one_of, panel_columns, row_tile, row_tile_columns, tile_columns
 from .operand import Operand, Rows, operand, rows_of, shifted, shifted_rows, transposed
 from .optimizer import plain_rule
 from .simd import (
@@ -82,14 +82,20 @@ def new_scratch(out, m, n, k, contiguous):
     return np.empty(product_scratch(m, n, k, itemsize(p), panel_columns(p), contiguous, False), out.dtype)
 
 
-@glue
-def column_unit(p):
-    """Columns between the places where threads may cut a result like p: slivers, and lines where those are longer.
+@plain
+def column_unit_of(size):
+    """Columns between the places where threads may cut a result: slivers, and lines where those are longer.
 
     Without AVX2 a sliver of float64 is half a line, and as narrow as a layer that is summed in another way, with
     another scratch (dot.py): no piece of a wide layer may be.
     """
-    return max(panel_columns(p), 64 // itemsize(p))
+    return max(tile_columns(size), 64 // size)
+
+
+@glue
+def column_unit(p):
+    """`column_unit_of` elements like those at p."""
+    return column_unit_of(itemsize(p))
 
 
 @inner

@@ -15,9 +15,12 @@ from .epilogue import NOT_CONTESTED, contest, finish, landing, needs_whole_rows
 from .jit import glue, plain
 from .microkernel import (
     DEPTH,
+    LOW_ROWS,
     MR,
     TALL,
     fetching_tile,
+    low_columns,
+    low_tile,
     panel_columns,
     row_step,
     row_steps,
@@ -58,6 +61,12 @@ PACK_A_BYTES = 1024
 # 1.40, 256 x 1024 x 4096 5.5 and 5.1, in float64 16 x 1024 x 1024 234 and 189 us (Zen 5). A smaller one stays in L2,
 # and the hardware reads ahead in a packed one: 128 x 784 x 256 took 3 % longer with it, 512 x 2048 x 2048 as long.
 FETCH_BYTES = 1 << 20
+
+# Few rows are multiplied row by row of b (`grow_rows`), not sliver by sliver (`low_tiles`), where b comes from memory,
+# and where the rows of a sliver, so many bytes apart or a multiple of it, fall on each other in the caches and push
+# each other out. On two Zen 5 cores 2 x 4096 x 4096 took 1.52 ms by tiles and takes 1.29, 8 rows 3.9 and 2.1.
+FAR_BYTES = 12 << 20
+CONFLICT_BYTES = 8192
 
 # So few columns leave most lanes of a vector empty. Where rows of the result are columns of `a` that lie side by side,
 # as in the weight gradient of an output layer, they become the rows of one tile, TURNED columns of it at a time. In
@@ -211,25 +220,47 @@ def multiply_block(m, n, k, a, b, fetches, init, out, contested):
 
 
 @shared
-def row_product(n, k, x, x_k, b, init, out):
-    """out = init + x @ b for one row, b being Rows: memory-bound, so b is read once and in the order in which it lies.
+def low_tiles(m, n, k, a, b, init, out):
+    """`multiply_block` for as many rows as `low_columns` has columns for, and more columns than a sliver; b is Rows.
 
-    A row of no more columns than a `row_tile` has stays in registers. A wider one grows in L1 by DEPTH rows of b at a
-    time; tile after tile instead, each step of k jumped by a whole row of b: 1024-1024-1024-10 took 177 us, now 74 on
-    two threads and 109 on one (Zen 4, 77 GB/s; DEPTH 4 to 12 and prefetching were no faster; Zen 5: 2 instead of 8 took
-    3 to 17 % longer). Two threads reach 107 GB/s on halves of rows, which are half a page each, and 180 on a copy where
-    each one's columns lie together: in place, where a user may change a weight at any time, the hardware's prefetching
-    begins anew with every row.
+    All rows are one tile. Tiles are of even width: one of few sums under way waits for each of them.
     """
-    if n <= row_tile_columns(out):
-        row_tile(1, n, k, Operand(x, 0, x_k), b, Rows(init, 0), Rows(out, n))
-        return
-    copy_elements(init, out, n)
+    lanes = vector_lanes(b.pointer)
+    widest, vectors = low_columns(m, b.pointer) // lanes, (n + lanes - 1) // lanes
+    tiles = (vectors + widest - 1) // widest
+    width = (vectors + tiles - 1) // tiles * lanes
+    for first in range(0, n, width):
+        here, there = shifted_rows(init, 0, first), shifted_rows(out, 0, first)
+        low_tile(m, min(width, n - first), k, a, shifted_rows(b, 0, first), here, there)
+
+
+@shared
+def grow_rows(m, n, k, a, b, init, out):
+    """out = init + a @ b for few rows, b being Rows: it is read once, and in the order in which it lies.
+
+    The result grows in L1 by DEPTH rows of b at a time. By tiles of one row, 64 columns wide, each step of k jumped by
+    a whole row of b: 1024-1024-1024-10 took 177 us for a row, now 74 on two threads and 109 on one (Zen 4, 77 GB/s;
+    DEPTH 4 to 12 and prefetching were no faster; Zen 5: 2 instead of 8 took 3 to 17 % longer, tiles of 256 columns 9 %
+    less for 1024 x 1024 and 35 % more for 4096 x 4096). Two threads reach 107 GB/s on halves of rows, which are half a
+    page each, and 180 on a copy where each one's columns lie together: in place, where a user may change a weight at
+    any time, the hardware's prefetching begins anew with every row.
+    """
+    for i in range(m):
+        copy_elements(shifted_rows(init, i, 0).pointer, shifted_rows(out, i, 0).pointer, n)
     steps = k - k % DEPTH
     for p in range(0, steps, DEPTH):
-        row_steps(n, advance(x, p * x_k), x_k, shifted_rows(b, p, 0), out)
+        row_steps(m, n, shifted(a, 0, p), shifted_rows(b, p, 0), out)
     for p in range(steps, k):
-        row_step(n, advance(x, p * x_k), x_k, shifted_rows(b, p, 0), out)
+        row_step(m, n, shifted(a, 0, p), shifted_rows(b, p, 0), out)
+
+
+@shared
+def row_product(n, k, x, x_k, b, init, out):
+    """out = init + x @ b for one row, b being Rows. No more columns than a `row_tile` has stay in registers."""
+    if n <= row_tile_columns(out):
+        row_tile(1, n, k, Operand(x, 0, x_k), b, Rows(init, 0), Rows(out, n))
+    else:
+        grow_rows(1, n, k, Operand(x, 0, x_k), b, Rows(init, 0), Rows(out, n))
 
 
 @glue
@@ -349,6 +380,9 @@ def block_product(m, n, k, a, b, bias, has_bias, epilogue, scratch):
             store(zeros, j, constant(0.0, load(zeros, j)))
     packed = aligned(advance(packed_a, copied_row(min(m, MC), size) * min(k, KC)))
     fetches = not pack and n * k * size >= FETCH_BYTES
+    # LOW_ROWS are fewer than MC: such a block has all rows.
+    low = not pack and 1 < m <= LOW_ROWS and n > nr
+    grows = low and (n * k * size >= FAR_BYTES or b.row_stride * size % CONFLICT_BYTES == 0)
     pack_a = a.row_stride == 1 and a.column_stride * size >= PACK_A_BYTES and n > nr
     for column in range(0, n, panel):
         width = min(panel, n - column)
@@ -370,6 +404,12 @@ def block_product(m, n, k, a, b, bias, has_bias, epilogue, scratch):
                         copy_elements(shifted(left, 0, p).pointer, shifted(copied, 0, p).pointer, height)
                     left = copied
                 deeper = Slivers(advance(right.pointer, inner_first * right.row_stride), *right[1:])
-                multiply_block(height, width, depth, left, deeper, fetches, init, out, contested)
+                rows_of_b = Rows(deeper.pointer, deeper.row_stride)
+                if grows:
+                    grow_rows(m, width, depth, left, rows_of_b, init, out)
+                elif low and low_columns(m, right.pointer) > 0:
+                    low_tiles(m, width, depth, left, rows_of_b, init, out)
+                else:
+                    multiply_block(height, width, depth, left, deeper, fetches, init, out, contested)
                 init, contested = out, Rows(contested.pointer, NOT_CONTESTED)
             finish(epilogue, out, row, column, height, width)

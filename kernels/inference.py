@@ -10,10 +10,10 @@ import numpy as np
 from numba import carray, int64, intp, types
 
 from .activation import is_row_wise
-from .dense import FEW_ROWS, grain_of, linear_cell
+from .dense import grain_of, linear_cell
 from .jit import driver, glue, kernel, read_only, serial_in_njit
 from .launch import run
-from .layout import ROWS, inference_workspace, layer_scratch, threads_that_fit
+from .layout import ROWS, inference_workspace, layer_scratch, rows_by_columns, threads_that_fit
 from .lock import let_lock_go, take_lock
 from .microkernel import panel_columns
 from .operand import Operand, Rows, operand, shifted
@@ -23,11 +23,11 @@ from .table import ACTIVATION, BIAS, IN, NUMBERS, OUT, TABLE_COLUMNS, require_pl
 from .workers import call, finder, part, worker
 
 # The places of a forward plan (plan.py): addresses of workers, that of layers 0 if it is not called; arrays; the number
-# of threads, and the address of statistics or 0.
+# of threads, the address of statistics or 0, and the most rows that are the layer worker's.
 ROWS_WORKER, LAYER_WORKER = range(2)
 TABLE_AT, PARAMETERS_AT, WORKSPACE_AT = range(2, 8, 2)
-THREADS, STATISTICS_AT = 8, 9
-PLAN_SIZE = 10
+THREADS, STATISTICS_AT, LAYER_ROWS = 8, 9, 10
+PLAN_SIZE = 11
 
 
 @glue
@@ -144,7 +144,7 @@ def layer_worker(inputs, layer, index, parts):
         first, last = 0, n if index == 0 else 0
     if last > first:
         buffer = advance(p, 2 * m * width)
-        scratch = advance(buffer, width + index * layer_scratch(table, itemsize(p), nr))
+        scratch = advance(buffer, width + index * layer_scratch(table, m, itemsize(p), nr))
         forward_layer(table, layer, flat_pointer(inputs.parameters), source, m, first, last, target, buffer, scratch)
 
 
@@ -165,8 +165,8 @@ def plain_forward_plan(table, parameters, workspace, threads):
 
 def plan_of(rows_address, layer_address, table, parameters, workspace, threads, statistics):
     """The plan with these workers; without one for layers, few rows are not shared. statistics: an address."""
-    arrays = spans(table, parameters, workspace)
-    return np.array([rows_address, layer_address, *arrays, threads, statistics], np.int64)
+    arrays, few = spans(table, parameters, workspace), rows_by_columns(table, parameters.itemsize)
+    return np.array([rows_address, layer_address, *arrays, threads, statistics, few if layer_address else 0], np.int64)
 
 
 @glue
@@ -200,7 +200,7 @@ def forward_shared(plan, x, out):
     """
     numbers, inputs = _planned(plan, x, out)
     table, threads = inputs.table, numbers[THREADS]
-    by_rows = x.shape[0] > FEW_ROWS or numbers[LAYER_WORKER] == 0
+    by_rows = x.shape[0] > numbers[LAYER_ROWS]
     # One launch in the source: each one would be compiled, for a third of a second.
     for layer in range(1 if by_rows else table.shape[0]):
         work = x.shape[0] * table[layer, IN] * table[layer, OUT]

@@ -31,6 +31,12 @@ TALL = 12
 # A tile of one row may be wider. Where it takes b's rows whole, b is one stream, which the CPU reads ahead best: one
 # row through 784 x 128 took 2.8 us as rows that grow in L1, and takes 1.7 in registers.
 ROW_NV = 4 * NV
+# Few rows whose columns are many: one tile takes them all, so that b is read once, and is as wide as registers allow,
+# so that b is read in long pieces. Its widths in vectors, by its rows; for 5 and 6 rows that is `tile`. On two Zen 5
+# cores 2 x 1024 x 1024 took 45 us by `tile` and takes 29, 8 x 1000 x 1000, by two tiles of 4, 53 and 42.
+# Sixteen registers are too few for 7 and 8 rows.
+LOW_NV = {2: 8, 3: 8, 4: 6, 7: 3, 8: 3} if NV == 4 else {2: 4, 3: 4, 4: 3}
+LOW_ROWS = max(LOW_NV)
 
 # The widest tile has an unmasked twin where a masked load is slower than a plain one: not on AVX-512, where the twin
 # would only be compiled. Narrower tiles are edges.
@@ -62,13 +68,14 @@ def _keep_rolled(module, branch):
 class Emitter:
     """Emits the variants of the tile for one element type."""
 
-    def __init__(self, builder, scalar, columns):
+    def __init__(self, builder, scalar, columns, rolled=False):
         self.builder = builder
         self.element = llvm_type(scalar)
         self.align = scalar.bitwidth // 8
         self.width = VECTOR_BYTES // self.align
         self.vector = ir.VectorType(self.element, self.width)
         self.columns = columns
+        self.rolled = rolled
         self.fma = intrinsic_function(builder, "fma", Vector(scalar, self.width), 3)
 
     def splat(self, value, kind):
@@ -139,7 +146,7 @@ class Emitter:
         if ahead is not None:
             steps.append((ahead_now, ahead[0], builder.gep(ahead_now, [ahead[1]])))
         back = builder.cbranch(builder.icmp_signed("<", steps[0][2], k), loop, done)
-        if rows == 1:
+        if rows == 1 or self.rolled:
             _keep_rolled(builder.module, back)
         for i in range(rows):
             steps += zip(sums[i], start[i], following[i], strict=True)
@@ -157,14 +164,15 @@ class Emitter:
             self.store(results[i], row(out, out_row, i), mask)
 
 
-def _tile_of(heights, widths, twins_from, fetches, name, doc):
-    """An intrinsic with a variant of the tile for every height up to this one and every width of a range, in vectors.
+def _tile_of(widths, twins_from, name, doc, fetches=False, rolled=False):
+    """An intrinsic with a variant of the tile for each height, and for each the widths in vectors: {height: widths}.
 
     Widths from `twins_from` on have a twin without masks, for columns that fill their vectors. fetches: whether it has
-    `ahead`.
+    `ahead`. rolled: whether the loops are kept as they are.
     """
-
-    widest = widths[-1]
+    highest, widest = max(widths), max(map(max, widths.values()))
+    shapes = [(height, width, False) for height in widths for width in widths[height]]
+    shapes += [(height, width, True) for height, width, _ in shapes if width >= twins_from]
 
     def typed(*arguments):
         operands = arguments[3:]
@@ -175,23 +183,22 @@ def _tile_of(heights, widths, twins_from, fetches, name, doc):
         def codegen(context, builder, signature, args):
             rows, columns, k, *operands = args
             operands = k, *(cgutils.unpack_tuple(builder, operand) for operand in operands)
-            emitter = Emitter(builder, scalar, columns)
+            emitter = Emitter(builder, scalar, columns, rolled)
             width = INDEX(emitter.width)
             vectors = builder.sdiv(builder.add(columns, builder.sub(width, INDEX(1))), width)
-            shape = vectors
+            code = vectors
             if twins_from <= widest:
                 fills = builder.icmp_signed("==", columns, builder.mul(vectors, width))
                 full = builder.and_(fills, builder.icmp_signed(">=", vectors, INDEX(twins_from)))
-                shape = builder.select(full, builder.add(vectors, INDEX(widest)), vectors)
+                code = builder.select(full, builder.add(vectors, INDEX(widest)), vectors)
             finished = builder.append_basic_block("tile.finished")
-            switch = builder.switch(builder.add(builder.mul(shape, INDEX(heights + 1)), rows), finished)
-            for code in (*widths, *range(widest + twins_from, 2 * widest + 1)):
-                for height in range(1, heights + 1):
-                    block = builder.append_basic_block(f"tile.{height}x{code}")
-                    switch.add_case(INDEX(code * (heights + 1) + height), block)
-                    builder.position_at_end(block)
-                    emitter.tile(height, code - widest * (code > widest), code > widest, *operands)
-                    builder.branch(finished)
+            switch = builder.switch(builder.add(builder.mul(code, INDEX(highest + 1)), rows), finished)
+            for height, vectors, full in shapes:
+                block = builder.append_basic_block(f"tile.{height}x{vectors}")
+                switch.add_case(INDEX((vectors + widest * full) * (highest + 1) + height), block)
+                builder.position_at_end(block)
+                emitter.tile(height, vectors, full, *operands)
+                builder.branch(finished)
             builder.position_at_end(finished)
             return context.get_dummy_value()
 
@@ -212,13 +219,16 @@ def _tile_of(heights, widths, twins_from, fetches, name, doc):
     return intrinsic(tile)
 
 
+def _up_to(heights, widths):
+    """{height: widths} for every height from 1 to this one."""
+    return dict.fromkeys(range(1, heights + 1), widths)
+
+
 # Where a twin begins in a tile of NV vectors.
 TWINS = NV if MASKS_COST else NV + 1
 tile = _tile_of(
-    MR,
-    range(1, NV + 1),
+    _up_to(MR, range(1, NV + 1)),
     TWINS,
-    False,
     "tile",
     """One tile: rows x columns of out, k x columns of b, an Operand a; b, init and out are Rows.
 
@@ -228,49 +238,81 @@ tile = _tile_of(
 # A tile of its own: with the two registers that it takes in every tile, a step of 4-32-32-1 took 8 to
 # 13 % longer (Zen 5).
 fetching_tile = _tile_of(
-    MR,
-    range(NV, NV + 1),
+    _up_to(MR, [NV]),
     TWINS,
-    True,
     "fetching_tile",
     "`tile` of NV vectors. Of ahead, Rows, a line of each of k rows comes into L2 on the way.",
+    fetches=True,
 )
-tall_tile = _tile_of(
-    TALL, range(1, 2), 2, False, "tall_tile", "`tile` of up to TALL rows, for columns that fill one vector at most."
+tall_tile = _tile_of(_up_to(TALL, [1]), 2, "tall_tile", "`tile` of up to TALL rows, for columns that fill one vector.")
+# Read at the speed at which b comes, these two: see `_keep_rolled`.
+row_tile = _tile_of(
+    _up_to(1, range(1, ROW_NV + 1)), 1, "row_tile", "`tile` for one row of up to `row_tile_columns`.", rolled=True
 )
-row_tile = _tile_of(1, range(1, ROW_NV + 1), 1, False, "row_tile", "`tile` for one row of up to `row_tile_columns`.")
+low_tile = _tile_of(
+    {height: range(1, width + 1) for height, width in LOW_NV.items()},
+    ROW_NV,
+    "low_tile",
+    "`tile` for so many rows as `low_columns` has columns for, and so many of those.",
+    rolled=True,
+)
 
 
 def _row_steps_of(depth):
-    """An intrinsic: out[j] += sum over p < depth of x[p * x_k] * b[p, j], b being Rows: one chain in the order of p."""
+    """An intrinsic: out[i, j] += sum over p < depth of x[i, p] * b[p, j], m x n elements, each a chain in that order.
 
-    def row_steps(typingctx, n, x, x_k, b, out):
-        refuse_several_dtypes(x, b.types[0], out)
-        sig = types.void(*map(types.unliteral, (n, x, x_k, b, out)))
+    x is an Operand, b and out are Rows.
+    """
+
+    def row_steps(typingctx, m, n, x, b, out):
+        refuse_several_dtypes(x.types[0], b.types[0], out.types[0])
+        scalar = out.types[0].dtype
+        sig = types.void(*map(types.unliteral, (m, n, x, b, out)))
 
         def codegen(context, builder, signature, args):
-            n, x, x_k, b, out = args
-            b, b_k = cgutils.unpack_tuple(builder, b)
-            emitter = Emitter(builder, signature.args[1].dtype, n)
-            at = lambda p, stride, i: builder.gep(p, [builder.mul(stride, INDEX(i))])
-            factors = [emitter.splat(builder.load(at(x, x_k, i)), emitter.vector) for i in range(depth)]
-            rows = [at(b, b_k, i) for i in range(depth)]
+            m, n, *operands = args
+            (x, x_row, x_k), (b, b_k), (out, out_row) = (cgutils.unpack_tuple(builder, operand) for operand in operands)
+            emitter = Emitter(builder, scalar, n)
+            at = lambda p, stride, i: builder.gep(p, [builder.mul(stride, i)])
+            steps = [INDEX(i) for i in range(depth)]
 
-            def step(j, mask):
-                here = builder.gep(out, [j])
-                sums = emitter.load(here, 1, mask)
-                for factor, row in zip(factors, rows, strict=True):
-                    terms = emitter.load(builder.gep(row, [j]), 1, mask)
-                    sums = [builder.call(emitter.fma, [factor, terms[0], sums[0]])]
+            def factors_of(row):
+                return [emitter.splat(builder.load(at(at(x, x_row, row), x_k, p)), emitter.vector) for p in steps]
+
+            def add(row, factors, j, terms, mask):
+                """To a row of out, from j on, its products with terms, vectors of each row of b."""
+                here = builder.gep(at(out, out_row, row), [j])
+                sums = emitter.load(here, len(terms[0]), mask)
+                for factor, vectors in zip(factors, terms, strict=True):
+                    sums = [builder.call(emitter.fma, [factor, *pair]) for pair in zip(vectors, sums, strict=True)]
                 emitter.store(sums, here, mask)
 
-            width = INDEX(emitter.width)
-            whole = builder.sub(n, builder.srem(n, width))
-            with cgutils.for_range_slice(builder, INDEX(0), whole, width, INDEX) as (j, _):
-                step(j, None)
-            with builder.if_then(builder.icmp_signed("<", whole, n)):
-                emitter.columns = builder.sub(n, whole)
-                step(whole, emitter.mask(1))
+            def take(j, vectors, mask, factors):
+                """Columns from j on, of all rows or of the first one, whose factors are given."""
+                terms = [emitter.load(builder.gep(at(b, b_k, p), [j]), vectors, mask) for p in steps]
+                if factors:
+                    add(INDEX(0), factors, j, terms, mask)
+                else:
+                    with cgutils.for_range(builder, m, intp=INDEX) as loop:
+                        add(loop.index, factors_of(loop.index), j, terms, mask)
+
+            def columns(most, factors):
+                start = INDEX(0)
+                for vectors in dict.fromkeys((most, 1)):
+                    width = INDEX(vectors * emitter.width)
+                    end = builder.sub(n, builder.srem(n, width))
+                    with cgutils.for_range_slice(builder, start, end, width, INDEX) as (j, _):
+                        take(j, vectors, None, factors)
+                    start = end
+                with builder.if_then(builder.icmp_signed("<", start, n)):
+                    emitter.columns = builder.sub(n, start)
+                    take(start, 1, emitter.mask(1), factors)
+
+            with builder.if_else(builder.icmp_signed("==", m, INDEX(1))) as (one, several):
+                with one:
+                    columns(1, factors_of(INDEX(0)))
+                with several:
+                    columns(HELD, None)
             return context.get_dummy_value()
 
         return sig, codegen
@@ -279,10 +321,27 @@ def _row_steps_of(depth):
     return intrinsic(row_steps)
 
 
-# Rows of b that are added to a row of the result in one pass: the result, in L1, is read and written once for so many.
+# Rows of b that are added to rows of the result in one pass: the result, in L1, is read and written once for so many.
 DEPTH = 8
+# So many vectors side by side of each of them stay in registers for several rows; for one row they are read as it is
+# multiplied, one at a time: with four, 1024-1024-10 took 8 to 15 % longer (Zen 5).
+HELD = 2 if NV == 4 else 1
 row_steps = _row_steps_of(DEPTH)
 row_step = _row_steps_of(1)
+
+
+@intrinsic
+def low_columns(typingctx, rows, p):
+    """The columns of the widest `low_tile` of so many rows for the pointer's element type, 0 where there is none."""
+    lanes = VECTOR_BYTES * 8 // p.dtype.bitwidth
+
+    def codegen(context, builder, signature, args):
+        result = INDEX(0)
+        for height, width in LOW_NV.items():
+            result = builder.select(builder.icmp_signed("==", args[0], INDEX(height)), INDEX(width * lanes), result)
+        return result
+
+    return types.intp(types.intp, p), codegen
 
 
 @intrinsic

@@ -72,6 +72,7 @@ def statistics_count(table):
     return table[0, STATISTICS_SIZE] + 2 * table[0, STANDARDIZED]
 
 
+@plain
 def has_statistics(table):
     """Whether a layer is normalized or x is standardized, by numbers that are not parameters."""
     return table[0, KIND] == NORMALIZING

@@ -7,7 +7,7 @@ from conftest import assert_within, check_against_reference
 
 from fastnn import SGD, Adam, AdamW, RMSprop, kernels
 from fastnn.check import copies
-from fastnn.kernels import dense, reference
+from fastnn.kernels import dense, gemm, reference
 from fastnn.kernels.activation import (
     LOG_SOFTMAX,
     SOFTMAX,
@@ -21,7 +21,7 @@ from fastnn.kernels.activation import (
 from fastnn.kernels.catalog import CATALOG
 from fastnn.kernels.codes import NEEDS_PRE_ACTIVATION, ROW_WISE, Activation, EstimatorLoss, Loss
 from fastnn.kernels.dot import MOST_OUTPUTS
-from fastnn.kernels.microkernel import ROW_NV
+from fastnn.kernels.microkernel import DEPTH, LOW_ROWS, ROW_NV, tile_columns
 from fastnn.kernels.simd import VECTOR_BYTES, flat_pointer
 
 PRODUCTS = [row for row in CATALOG if row.name.startswith(("linear", "outer"))]
@@ -256,6 +256,31 @@ def test_same_bits_whatever_the_batch_in_linear(dtype, rng):
         for i in (0, 17, 39):
             kernels.linear(x[i : i + 1], weight, bias, activation, row)
             assert row.tobytes() == whole[i : i + 1].tobytes(), activation
+
+
+def few_rows_shapes():
+    """(inner, columns): around the widths of low tiles, rows that conflict in the caches, and a weight beyond them."""
+    widest, nr = ROW_NV * 16, tile_columns(4)
+    yield from ((inner, nr + columns) for inner in (1, 9) for columns in (1, 15, 16, 17, 65, widest - 1))
+    yield from ((inner, gemm.CONFLICT_BYTES // size) for inner in (DEPTH, 300) for size in (4, 8))
+    yield 300, gemm.FAR_BYTES // (300 * 4) + 3
+
+
+@pytest.mark.parametrize(("inner", "columns"), list(few_rows_shapes()))
+def test_same_bits_of_few_rows(inner, columns, dtype, rng):
+    most = LOW_ROWS + 2
+    x, bias = rng.standard_normal((4 * most, inner)).astype(dtype), rng.standard_normal(columns).astype(dtype)
+    weight = rng.standard_normal((inner, columns)).astype(dtype)
+    whole = np.empty((4 * most, columns), dtype)
+    dense.linear_serial(x, weight, bias, Activation.IDENTITY, whole)
+    assert_within(whole, x.astype(float) @ weight + bias, 1e-4, "whole")
+    for rows in range(1, most + 1):
+        for given in (x[:rows], np.asfortranarray(x)[:rows]):
+            memory = np.full(rows * columns + 64, np.nan, dtype)
+            out = memory[: rows * columns].reshape(rows, columns)
+            dense.linear_serial(given, weight, bias, Activation.IDENTITY, out)
+            assert out.tobytes() == whole[:rows].tobytes(), rows
+            assert np.isnan(memory[rows * columns :]).all(), rows
 
 
 @pytest.mark.parametrize("code", list(Activation), ids=lambda code: code.name.lower())

@@ -11,7 +11,7 @@ from fastnn.kernels.catalog_training import hyper_parameters
 from fastnn.kernels.codes import Activation, Loss, Optimizer
 from fastnn.kernels.dense import FEW_ROWS, grain_of
 from fastnn.kernels.loss import parameter_array
-from fastnn.kernels.microkernel import tile_columns
+from fastnn.kernels.microkernel import LOW_ROWS, tile_columns
 from fastnn.kernels.network import make_table
 from fastnn.kernels.optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS
 
@@ -178,10 +178,12 @@ def test_few_rows_share_columns_with_the_same_bits(last, dtype, rng):
         (450, 820, 333, 2100, odd), (Activation.GELU, Activation.TANH, Activation.RELU, last), dtype, rng
     )
     assert 3 * grain_of(FEW_ROWS, 4) < 450 * 820, "too small to be shared by three threads"
-    x = np.asfortranarray(rng.standard_normal((FEW_ROWS + 1, 450)).astype(dtype))
+    most = layout.rows_by_columns(net.table, np.dtype(dtype).itemsize)
+    assert most == layout.LARGE_COLUMN_ROWS > LOW_ROWS
+    x = np.asfortranarray(rng.standard_normal((most + 1, 450)).astype(dtype))
     whole = np.empty((len(x), odd), dtype)
     kernels.forward(net.table, net.parameters, x, whole, make_workspace(net, len(x), 1, dtype))
-    for rows in range(1, len(x) + 1):
+    for rows in (*range(1, LOW_ROWS + 2), most, most + 1):
         for threads in ALL_THREADS:
             size = layout.workspace_size(net.table, net.parameters, rows, threads)[0]
             memory = np.full(size + 2**17, 7, dtype)
