@@ -3,7 +3,7 @@
 The backward takes what the forward leaves: the output y where f'(z) is a function of it, the pre-activation z
 for gelu, gelu_tanh, silu and hardswish (`codes.NEEDS_PRE_ACTIVATION`).
 
-Loops go through vectors (`simd.load_vector`), branch-free; one switch stands outside each.
+Loops go through vectors (`simd.load_vector`, `stream_vector`), branch-free; one switch stands outside each.
 """
 
 import numpy as np
@@ -27,6 +27,7 @@ from .simd import (
     pointer,
     select,
     store_vector,
+    stream_vector,
 )
 from .softmax import softmax_rows, softmax_rows_backward
 from .symbols import shared
@@ -131,43 +132,43 @@ def activate_elements(activation, z, y, count):
         copy_elements(z, y, count)
     elif activation == RELU:
         for i in range(0, count, lanes_of(z)):
-            v = load_vector(z, i, count)
+            v = stream_vector(z, i, count)
             store_vector(y, i, count, select(v <= constant(0.0, v), constant(0.0, v), v))
     elif activation == LEAKY_RELU:
         for i in range(0, count, lanes_of(z)):
-            v = load_vector(z, i, count)
+            v = stream_vector(z, i, count)
             store_vector(y, i, count, _leaky(v, constant(LEAKY_SLOPE, v)))
     elif activation in (ELU, SELU):
         scale = SELU_SCALE if activation == SELU else 1.0
         slope = SELU_SLOPE if activation == SELU else 1.0
         for i in range(0, count, lanes_of(z)):
-            v = load_vector(z, i, count)
+            v = stream_vector(z, i, count)
             negative = constant(slope, v) * elementary.expm1(v)
             store_vector(y, i, count, select(v > constant(0.0, v), constant(scale, v) * v, negative))
     elif activation == SIGMOID:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, sigmoids.sigmoid(load_vector(z, i, count)))
+            store_vector(y, i, count, sigmoids.sigmoid(stream_vector(z, i, count)))
     elif activation == TANH:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, sigmoids.tanh(load_vector(z, i, count)))
+            store_vector(y, i, count, sigmoids.tanh(stream_vector(z, i, count)))
     elif activation == SOFTPLUS:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, elementary.softplus(load_vector(z, i, count)))
+            store_vector(y, i, count, elementary.softplus(stream_vector(z, i, count)))
     elif activation == GELU:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, normal.gelu(load_vector(z, i, count)))
+            store_vector(y, i, count, normal.gelu(stream_vector(z, i, count)))
     elif activation == GELU_TANH:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, sigmoids.gelu_tanh(load_vector(z, i, count)))
+            store_vector(y, i, count, sigmoids.gelu_tanh(stream_vector(z, i, count)))
     elif activation == SILU:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, sigmoids.silu(load_vector(z, i, count)))
+            store_vector(y, i, count, sigmoids.silu(stream_vector(z, i, count)))
     elif activation == HARDSIGMOID:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, _hardsigmoid(load_vector(z, i, count)))
+            store_vector(y, i, count, _hardsigmoid(stream_vector(z, i, count)))
     elif activation == HARDSWISH:
         for i in range(0, count, lanes_of(z)):
-            store_vector(y, i, count, _hardswish(load_vector(z, i, count)))
+            store_vector(y, i, count, _hardswish(stream_vector(z, i, count)))
 
 
 @shared
