@@ -22,6 +22,8 @@ LINEAR = (
     (1024, 1024, 1024),
     (4096, 256, 256),
 )
+# Rows of a small batch that comes to be predicted.
+FEW = 8
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu")
 RATES = {"sgd": 1e-3, "adam": 1e-3}
 
@@ -67,7 +69,9 @@ class Work:
 
     @property
     def group(self):
-        return f"{self.kind} {self.dtype}" if self.kind != "infer" else f"infer {'one' if self.rows == 1 else 'batch'}"
+        if self.kind == "infer":
+            return "infer " + {1: "one", FEW: "few"}.get(self.rows, "batch")
+        return f"{self.kind} {self.dtype}"
 
 
 def all_work():
@@ -76,9 +80,9 @@ def all_work():
         for sizes, activation, batch in NETWORKS.values():
             for optimizer in RATES:
                 yield Work("train", optimizer, sizes, activation, batch, dtype)
-    for rows in ("one", "batch"):
+    for rows in (1, FEW, None):
         for sizes, activation, batch in NETWORKS.values():
-            yield Work("infer", "predict", sizes, activation, 1 if rows == "one" else batch)
+            yield Work("infer", "predict", sizes, activation, rows or batch)
     for m, k, n in LINEAR:
         for activation in ("relu", "tanh"):
             yield Work("linear", "linear", (k, n), activation, m)
