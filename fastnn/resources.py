@@ -6,7 +6,7 @@ import threading
 import numpy as np
 
 from .arguments import shown
-from .kernels.dense import GRAIN, grain_of
+from .kernels.dense import FEW_ROWS, GRAIN, grain_of
 from .kernels.inference import forward_driver
 from .kernels.layout import ROWS, rows_by_columns, workspace_size
 from .kernels.normalized_inference import forward_plan
@@ -67,9 +67,10 @@ class Resources:
         size = self._parameters.itemsize
         self._few_rows = rows_by_columns(self._table, size)
         # So many rows are never shared, whatever the limit.
-        self._serial_rows = max(self._few_rows, (2 * GRAIN - 1) // self._size)
-        for rows in range(self._few_rows, 0, -1):
-            if rows * self._largest >= 2 * grain_of(rows, size):
+        last = max(self._few_rows, FEW_ROWS)
+        self._serial_rows = max(last, (2 * GRAIN - 1) // self._size)
+        for rows in range(last, 0, -1):
+            if rows * (self._largest if rows <= self._few_rows else self._size) >= 2 * grain_of(rows, size):
                 self._serial_rows = rows - 1
         self.scratch = _Scratch()
 

@@ -13,6 +13,7 @@ import pytest
 from conftest import FULL, threading_layers
 
 import fastnn
+from fastnn import resources
 from fastnn.kernels import threads
 
 CALLS = 2000 if FULL else 600
@@ -360,3 +361,15 @@ def test_kernels_release_the_interpreters_lock(rng):
         sys.setswitchinterval(interval)
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize("sizes", [(4, 32, 1), (64, 128, 128, 10), (300, 300), (784, 256, 10), (2048, 64), (930, 64)])
+@pytest.mark.parametrize("normalization", [None, "layer"])
+def test_rows_of_which_no_thread_is_asked(sizes, normalization, dtype, monkeypatch):
+    """`Resources` asks for threads from the first number of rows on that more than one of them would share."""
+    monkeypatch.setattr(resources, "threads_for", lambda work, grain: 1 if work < 2 * grain else 2)
+    found = resources.Resources(fastnn.MLP(sizes, normalization=normalization, dtype=dtype).network)
+    shared = [found._inference_threads(rows, None) > 1 for rows in range(1, 3 * resources.GRAIN // sizes[0])]
+    # A single row that columns are not shared of has no parts.
+    least = 1 if found._few_rows else 2
+    assert shared.index(True) + 1 == max(found._serial_rows + 1, least)
