@@ -335,7 +335,7 @@ def _row_steps_of(depth):
 # Rows of b that are added to rows of the result in one pass: the result, in L1, is read and written once for so many.
 DEPTH = 8
 # So many vectors side by side of each of them stay in registers for several rows; for one row they are read as it is
-# multiplied, one at a time: with four, 1024-1024-10 took 8 to 15 % longer (Zen 5).
+# multiplied, one at a time: with four, 1024-1024-10 took 3 and 1024-1024-1024-10 6 % longer (Zen 5).
 HELD = 2 if NV == 4 else 1
 row_steps = _row_steps_of(DEPTH)
 row_step = _row_steps_of(1)
