@@ -51,7 +51,7 @@ from .dropout import dropout
 from .embedded_apply import apply, apply_into, workspace
 from .embedded_derivatives import gradient, jacobian, parameter_vjp, vjp
 from .inference import forward
-from .loss import (
+from .loss_kernels import (
     binary_cross_entropy,
     binary_log_loss,
     half_poisson_deviance,

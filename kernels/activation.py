@@ -24,6 +24,7 @@ from .simd import (
     keep_alive,
     lanes_of,
     load_vector,
+    one_dtype,
     pointer,
     select,
     store_vector,
@@ -32,7 +33,7 @@ from .simd import (
 from .softmax import softmax_rows, softmax_rows_backward
 from .symbols import shared
 from .threads import threads_for
-from .workers import part, worker
+from .workers import finder, part, worker
 
 IDENTITY = int(Activation.IDENTITY)
 RELU = int(Activation.RELU)
@@ -260,8 +261,10 @@ def activate_array(activation, x, out, columns):
 def activate_array_backward(activation, dy, saved, out, columns):
     """out = dy * f'(.) for contiguous arrays, of which dy and out may be one."""
     up, kept, down, count = flat_pointer(dy), flat_pointer(saved), flat_pointer(out), out.size
-    if is_row_wise(activation):
-        # Row by row through a buffer, since out may be dy.
+    if is_row_wise(activation) and address_of(up) != address_of(down):
+        softmax_rows_backward(up, kept, down, count // max(columns, 1), columns, activation == LOG_SOFTMAX)
+    elif is_row_wise(activation):
+        # Row by row through a buffer.
         buffer = np.empty(columns, out.dtype)
         for first in range(0, count, max(columns, 1)):
             copy_elements(advance(up, first), pointer(buffer), columns)
@@ -329,10 +332,35 @@ def activate_backward_serial(dy, saved, activation, out):
     activate_array_backward(activation, dy, saved, out, out.shape[-1])
 
 
+find_activate, find_activate_backward = finder(activate_worker), finder(activate_backward_worker)
+
+
 @kernel
-def activate_backward_parallel(worker, dy, saved, activation, out, columns, threads):
-    """`activate_backward_serial` over flat arrays, rows of `columns` elements shared by threads."""
-    run(worker, (dy, saved, activation, out, columns), threads)
+def activate_parallel(x, activation, out, columns, threads):
+    """`activate_serial` with rows of `columns` elements shared by threads."""
+    one_dtype((x, out))
+    run(find_activate(out), (x.reshape(-1), activation, out.reshape(-1), columns), threads)
+
+
+@kernel
+def activate_backward_parallel(dy, saved, activation, out, columns, threads):
+    """`activate_backward_serial` with rows of `columns` elements shared by threads."""
+    one_dtype((dy, saved, out))
+    flat = dy.reshape(-1), saved.reshape(-1), activation, out.reshape(-1)
+    run(find_activate_backward(out), (*flat, columns), threads)
+
+
+def share_activate(x, activation, out, threads):
+    """`activate` on so many threads."""
+    # Compiled from here, Ctrl-C does not have to wait for the compiler.
+    activate_worker.address(out.dtype)
+    activate_parallel(x, activation, out, columns_of(activation, out), threads)
+
+
+def share_activate_backward(dy, saved, activation, out, threads):
+    """`activate_backward` on so many threads."""
+    activate_backward_worker.address(out.dtype)
+    activate_backward_parallel(dy, saved, activation, out, columns_of(activation, out), threads)
 
 
 def columns_of(activation, out):
@@ -340,9 +368,15 @@ def columns_of(activation, out):
     return max(1, out.shape[-1]) if is_row_wise(activation) else 1
 
 
-def activation_threads(activation, out):
-    """Threads that pay for an activation of so many elements as out has."""
-    return threads_for(out.size * COSTS[out.itemsize][activation], PARALLEL_COST)
+def forward_threads(activation, out):
+    """Threads that pay for an activation of so many elements as out has; 1 if they are no floats."""
+    return threads_for(out.size * COSTS[out.itemsize][activation], PARALLEL_COST) if out.dtype in FLOATS else 1
+
+
+def backward_threads(activation, out):
+    """Threads that pay for its backward: those that need no pre-activation (but softplus's) multiply what they read."""
+    cheap = activation not in NEEDS_PRE_ACTIVATION and activation != SOFTPLUS
+    return forward_threads(IDENTITY if cheap else activation, out)
 
 
 @serial_in_njit(activate_serial)
@@ -364,7 +398,7 @@ def activate(x, activation, out):
            [0.5, 2. ]])
     """
     activation = int(activation)
-    columns, threads = columns_of(activation, out), activation_threads(activation, out)
+    columns, threads = columns_of(activation, out), forward_threads(activation, out)
     address = activate_worker.address(out.dtype)
     activate_flat.ready(out.dtype)
     if not activate_flat(address, x.reshape(-1), activation, out.reshape(-1), columns, threads):
@@ -389,9 +423,8 @@ def activate_backward(dy, saved, activation, out):
     array([ 0., 20., 30.])
     """
     activation = int(activation)
-    # The backward that needs no pre-activation (but softplus's) takes a product of what it reads.
-    cheap = activation not in NEEDS_PRE_ACTIVATION and activation != SOFTPLUS
-    threads = threads_for(out.size * COSTS[out.itemsize][IDENTITY if cheap else activation], PARALLEL_COST)
-    address = activate_backward_worker.address(out.dtype)
-    flat = dy.reshape(-1), saved.reshape(-1), activation, out.reshape(-1)
-    activate_backward_parallel(address, *flat, columns_of(activation, out), threads)
+    threads = backward_threads(activation, out)
+    if threads == 1:
+        activate_backward_serial(dy, saved, activation, out)
+    else:
+        share_activate_backward(dy, saved, activation, out, threads)

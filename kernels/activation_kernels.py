@@ -3,8 +3,10 @@
 x is the input, dy the gradient of the loss with respect to the activation's output; out receives f(x), or dy f'(x).
 The arrays of a call are of one dtype.
 
-They run on the thread that calls them; `activate` and `activate_backward` (activation.py) share large work.
+Inside compiled code they run on the thread that calls them. From Python, large work is shared by threads.
 """
+
+import functools
 
 from .activation import (
     ELU,
@@ -24,11 +26,55 @@ from .activation import (
     TANH,
     activate_array,
     activate_array_backward,
+    backward_threads,
+    forward_threads,
+    share_activate,
+    share_activate_backward,
 )
-from .jit import kernel
+from .jit import kernel, serial_in_njit
 
 
-@kernel
+def _forward(activation):
+    """Make a function (x, out) a kernel; activation: the code of that which it is."""
+
+    def register(function):
+        serial = kernel(function)
+
+        @serial_in_njit(serial)
+        @functools.wraps(function)
+        def shared(x, out):
+            threads = forward_threads(activation, out)
+            if threads == 1:
+                serial(x, out)
+            else:
+                share_activate(x, activation, out, threads)
+
+        return shared
+
+    return register
+
+
+def _backward(activation):
+    """Make a function (dy, saved, out) a kernel, as `_forward` does."""
+
+    def register(function):
+        serial = kernel(function)
+
+        @serial_in_njit(serial)
+        @functools.wraps(function)
+        def shared(dy, saved, out):
+            threads = backward_threads(activation, out)
+            if threads == 1:
+                serial(dy, saved, out)
+            else:
+                share_activate_backward(dy, saved, activation, out, threads)
+
+        return shared
+
+    return register
+
+
+@_forward(IDENTITY)
 def identity(x, out):
     """out = x.
 
@@ -42,7 +88,7 @@ def identity(x, out):
     activate_array(IDENTITY, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(IDENTITY)
 def identity_backward(dy, saved, out):
     """out = dy: the backward of `identity`.
 
@@ -58,7 +104,7 @@ def identity_backward(dy, saved, out):
     activate_array_backward(IDENTITY, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(RELU)
 def relu(x, out):
     """out = max(x, 0) (Nair and Hinton 2010).
 
@@ -72,7 +118,7 @@ def relu(x, out):
     activate_array(RELU, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(RELU)
 def relu_backward(dy, saved, out):
     """out = dy where saved > 0, else 0: the backward of `relu`.
 
@@ -88,7 +134,7 @@ def relu_backward(dy, saved, out):
     activate_array_backward(RELU, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(LEAKY_RELU)
 def leaky_relu(x, out):
     """out = x if x > 0 else 0.01 x (Maas et al. 2013).
 
@@ -102,7 +148,7 @@ def leaky_relu(x, out):
     activate_array(LEAKY_RELU, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(LEAKY_RELU)
 def leaky_relu_backward(dy, saved, out):
     """out = dy where saved > 0, else 0.01 dy: the backward of `leaky_relu`.
 
@@ -118,7 +164,7 @@ def leaky_relu_backward(dy, saved, out):
     activate_array_backward(LEAKY_RELU, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(ELU)
 def elu(x, out):
     """out = x if x > 0 else exp(x) - 1 (Clevert et al. 2015).
 
@@ -132,7 +178,7 @@ def elu(x, out):
     activate_array(ELU, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(ELU)
 def elu_backward(dy, saved, out):
     """out = dy where saved > 0, else dy (saved + 1): the backward of `elu`.
 
@@ -148,7 +194,7 @@ def elu_backward(dy, saved, out):
     activate_array_backward(ELU, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(SELU)
 def selu(x, out):
     """out = c (x if x > 0 else a (exp(x) - 1)), c = 1.0507..., a = 1.6733... (Klambauer et al. 2017).
 
@@ -162,7 +208,7 @@ def selu(x, out):
     activate_array(SELU, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(SELU)
 def selu_backward(dy, saved, out):
     """out = c dy where saved > 0, else dy (saved + c a): the backward of `selu`.
 
@@ -178,7 +224,7 @@ def selu_backward(dy, saved, out):
     activate_array_backward(SELU, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(SIGMOID)
 def sigmoid(x, out):
     """out = 1 / (1 + exp(-x)), the logistic function.
 
@@ -192,7 +238,7 @@ def sigmoid(x, out):
     activate_array(SIGMOID, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(SIGMOID)
 def sigmoid_backward(dy, saved, out):
     """out = dy saved (1 - saved): the backward of `sigmoid`.
 
@@ -208,7 +254,7 @@ def sigmoid_backward(dy, saved, out):
     activate_array_backward(SIGMOID, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(TANH)
 def tanh(x, out):
     """out = tanh(x).
 
@@ -222,7 +268,7 @@ def tanh(x, out):
     activate_array(TANH, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(TANH)
 def tanh_backward(dy, saved, out):
     """out = dy (1 - saved^2): the backward of `tanh`.
 
@@ -238,7 +284,7 @@ def tanh_backward(dy, saved, out):
     activate_array_backward(TANH, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(SOFTPLUS)
 def softplus(x, out):
     """out = log(1 + exp(x)) (Dugas et al. 2001).
 
@@ -252,7 +298,7 @@ def softplus(x, out):
     activate_array(SOFTPLUS, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(SOFTPLUS)
 def softplus_backward(dy, saved, out):
     """out = dy (1 - exp(-saved)): the backward of `softplus`.
 
@@ -268,7 +314,7 @@ def softplus_backward(dy, saved, out):
     activate_array_backward(SOFTPLUS, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(GELU)
 def gelu(x, out):
     """out = x Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016).
 
@@ -282,7 +328,7 @@ def gelu(x, out):
     activate_array(GELU, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(GELU)
 def gelu_backward(dy, saved, out):
     """out = dy (Phi(saved) + saved phi(saved)), phi the normal density: the backward of `gelu`.
 
@@ -297,7 +343,7 @@ def gelu_backward(dy, saved, out):
     activate_array_backward(GELU, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(GELU_TANH)
 def gelu_tanh(x, out):
     """out = x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), near gelu (Hendrycks and Gimpel 2016).
 
@@ -311,7 +357,7 @@ def gelu_tanh(x, out):
     activate_array(GELU_TANH, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(GELU_TANH)
 def gelu_tanh_backward(dy, saved, out):
     """out = dy (s + 2 saved s (1 - s) u'), u as in `gelu_tanh`, s = sigmoid(2 u): the backward of `gelu_tanh`.
 
@@ -326,7 +372,7 @@ def gelu_tanh_backward(dy, saved, out):
     activate_array_backward(GELU_TANH, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(SILU)
 def silu(x, out):
     """out = x sigmoid(x), also called swish (Elfwing et al. 2017).
 
@@ -340,7 +386,7 @@ def silu(x, out):
     activate_array(SILU, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(SILU)
 def silu_backward(dy, saved, out):
     """out = dy s (1 + saved (1 - s)), s = sigmoid(saved): the backward of `silu`.
 
@@ -355,7 +401,7 @@ def silu_backward(dy, saved, out):
     activate_array_backward(SILU, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(HARDSIGMOID)
 def hardsigmoid(x, out):
     """out = min(max(x / 6 + 1/2, 0), 1) (Courbariaux et al. 2015, with the slope of Howard et al. 2019).
 
@@ -369,7 +415,7 @@ def hardsigmoid(x, out):
     activate_array(HARDSIGMOID, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(HARDSIGMOID)
 def hardsigmoid_backward(dy, saved, out):
     """out = dy / 6 where 0 < saved < 1, else 0: the backward of `hardsigmoid`.
 
@@ -385,7 +431,7 @@ def hardsigmoid_backward(dy, saved, out):
     activate_array_backward(HARDSIGMOID, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(HARDSWISH)
 def hardswish(x, out):
     """out = x hardsigmoid(x) (Howard et al. 2019).
 
@@ -399,7 +445,7 @@ def hardswish(x, out):
     activate_array(HARDSWISH, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(HARDSWISH)
 def hardswish_backward(dy, saved, out):
     """out = 0 where saved <= -3, dy where saved >= 3, else dy (saved / 3 + 1/2): the backward of `hardswish`.
 
@@ -414,7 +460,7 @@ def hardswish_backward(dy, saved, out):
     activate_array_backward(HARDSWISH, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(SOFTMAX)
 def softmax(x, out):
     """out = exp(x) / sum(exp(x)) along the last axis (Bridle 1990).
 
@@ -428,7 +474,7 @@ def softmax(x, out):
     activate_array(SOFTMAX, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(SOFTMAX)
 def softmax_backward(dy, saved, out):
     """out = saved (dy - sum(dy saved)) along the last axis: the backward of `softmax`.
 
@@ -444,7 +490,7 @@ def softmax_backward(dy, saved, out):
     activate_array_backward(SOFTMAX, dy, saved, out, out.shape[-1])
 
 
-@kernel
+@_forward(LOG_SOFTMAX)
 def log_softmax(x, out):
     """out = x - log(sum(exp(x))) along the last axis, the logarithm of softmax.
 
@@ -458,7 +504,7 @@ def log_softmax(x, out):
     activate_array(LOG_SOFTMAX, x, out, out.shape[-1])
 
 
-@kernel
+@_backward(LOG_SOFTMAX)
 def log_softmax_backward(dy, saved, out):
     """out = dy - exp(saved) sum(dy) along the last axis: the backward of `log_softmax`.
 

@@ -120,7 +120,7 @@ def serial_in_njit(serial):
     """
 
     def register(function):
-        overload(function, strict=False, jit_options=dict(OPTIONS))(lambda *arguments: serial.py_func)
+        overload(function, strict=False, jit_options=dict(OPTIONS))(lambda *arguments, **named: serial.py_func)
         function.serial = serial
         return function
 

@@ -14,13 +14,16 @@ v and m are 0 where they would be subnormal. Those of a unit that has died, whos
 stay: 0.9 times the smallest number rounds to that number. On subnormal numbers the CPU takes 2.6 times as long.
 """
 
+import functools
 import math
 from collections import namedtuple
 
 import numpy as np
+from numba import float64, intp
 
 from .codes import Optimizer
-from .jit import inner, kernel
+from .jit import inner, kernel, serial_in_njit
+from .launch import run
 from .reductions import lane_sum_of_squares
 from .simd import (
     advance,
@@ -31,10 +34,13 @@ from .simd import (
     lanes_of,
     load,
     load_vector,
+    one_dtype,
     select,
     store,
     store_vector,
 )
+from .threads import threads_for
+from .workers import finder, part, worker
 
 SGD = int(Optimizer.SGD)
 RMSPROP = int(Optimizer.RMSPROP)
@@ -63,6 +69,10 @@ ADAMW = int(Optimizer.ADAMW)
     PENALTY_IN_LOSS,
 ) = range(12)
 HYPER_SIZE = 12
+
+# Bytes of parameters from which another thread pays. On one Zen 5 core and on two 65,536 of float32 took 5.4 and 5.1 us
+# by sgd, 9.2 and 6.6 by adam, 32,768 of float64 5.6 and 4.5, 13.2 and 7.8.
+SPAN_BYTES = 1 << 17
 
 # The smallest normal numbers.
 TINY32, TINY64 = 2.0**-126, 2.0**-1022
@@ -222,7 +232,54 @@ def _update(optimizer, parameters, gradient, state1, state2, step, hyper):
     )
 
 
+@worker(lambda t: (intp, t[::1], t[::1], t[::1], t[::1], intp, float64[::1], intp, intp))
+def span_worker(optimizer, parameters, gradient, state1, state2, step, hyper, index, parts):
+    """One thread's part of an update of parameters that lie end to end."""
+    first, last = part(parameters.size, index, parts), part(parameters.size, index + 1, parts)
+    # A state that is not used may be empty; its pointer is moved along but never followed.
+    update_elements(
+        make_rule(optimizer, hyper, step),
+        advance(flat_pointer(parameters), first),
+        advance(flat_pointer(gradient), first),
+        advance(flat_pointer(state1), first),
+        advance(flat_pointer(state2), first),
+        last - first,
+    )
+
+
+find_span = finder(span_worker)
+
+
 @kernel
+def update_parallel(optimizer, parameters, gradient, state1, state2, step, hyper, threads):
+    """An update by the optimizer of this code, shared by threads."""
+    one_dtype((parameters, gradient, state1, state2))
+    arguments = optimizer, parameters, gradient, state1, state2, step, hyper
+    run(find_span(parameters), arguments, threads)
+
+
+def _optimizer(code):
+    """Make a function a kernel: itself in compiled code; from Python, many parameters are shared by threads."""
+
+    def register(function):
+        serial = kernel(function)
+
+        @serial_in_njit(serial)
+        @functools.wraps(function)
+        def shared(parameters, gradient, state1, state2, step, hyper):
+            threads = threads_for(parameters.nbytes, SPAN_BYTES)
+            if threads == 1:
+                serial(parameters, gradient, state1, state2, step, hyper)
+            else:
+                span_worker.address(parameters.dtype)
+                update_parallel(code, parameters, gradient, state1, state2, step, hyper, threads)
+
+        return shared
+
+    return register
+
+
+@_optimizer(SGD)
 def sgd(parameters, gradient, state1, state2, step, hyper):
     """g += decay p; v = momentum v + g; p -= rate v, or rate (g + momentum v) with nesterov: torch.optim.SGD's.
 
@@ -244,7 +301,7 @@ def sgd(parameters, gradient, state1, state2, step, hyper):
     _update(SGD, parameters, gradient, state1, state2, step, hyper)
 
 
-@kernel
+@_optimizer(RMSPROP)
 def rmsprop(parameters, gradient, state1, state2, step, hyper):
     """g += decay p; s = alpha s + (1 - alpha) g^2; d = g / (sqrt(s) + eps); p -= rate d (Tieleman and Hinton 2012).
 
@@ -267,7 +324,7 @@ def rmsprop(parameters, gradient, state1, state2, step, hyper):
     _update(RMSPROP, parameters, gradient, state1, state2, step, hyper)
 
 
-@kernel
+@_optimizer(ADAGRAD)
 def adagrad(parameters, gradient, state1, state2, step, hyper):
     """g += decay p; s += g^2; p -= rate g / (sqrt(s) + eps) (Duchi et al. 2011).
 
@@ -289,7 +346,7 @@ def adagrad(parameters, gradient, state1, state2, step, hyper):
     _update(ADAGRAD, parameters, gradient, state1, state2, step, hyper)
 
 
-@kernel
+@_optimizer(ADAM)
 def adam(parameters, gradient, state1, state2, step, hyper):
     """p -= rate m^ / (sqrt(s^) + eps) with bias-corrected moments (Kingma and Ba 2014), as torch.optim.Adam.
 
@@ -314,7 +371,7 @@ def adam(parameters, gradient, state1, state2, step, hyper):
     _update(ADAM, parameters, gradient, state1, state2, step, hyper)
 
 
-@kernel
+@_optimizer(ADAMW)
 def adamw(parameters, gradient, state1, state2, step, hyper):
     """p *= 1 - rate decay, then `adam` without decay (Loshchilov and Hutter 2017).
 

@@ -23,7 +23,6 @@ from fastnn import kernels, resources, sequential
 from fastnn.kernels import dense
 from fastnn.kernels.activation import (
     activate_backward_parallel,
-    activate_backward_worker,
     activate_flat,
     activate_worker,
 )
@@ -118,7 +117,7 @@ def activations(run):
     by_name = {row.name: row for row in CATALOG}
     for code, dtype in itertools.product(Activation, DTYPES):
         forward, backward = by_name[code.name.lower()], by_name[f"{code.name.lower()}_backward"]
-        addresses = activate_worker.address(np.dtype(dtype)), activate_backward_worker.address(np.dtype(dtype))
+        address = activate_worker.address(np.dtype(dtype))
         shapes = [(n,) for n in range(LARGEST + 1)]
         if code in ROW_WISE:
             shapes = [(m, n) for m in ((0, 1, 2, 7) if not FULL else range(9)) for n in range(1, LARGEST + 1)]
@@ -129,12 +128,12 @@ def activations(run):
             threads = 1 + run.cases % 3
             columns = shape[-1] if code in ROW_WISE else 1
 
-            def flat(*arrays, row=row, code=code, columns=columns, threads=threads, addresses=addresses):
+            def flat(*arrays, row=row, code=code, columns=columns, threads=threads, address=address):
                 *arrays, out = (array.reshape(-1) for array in arrays)
                 if row.name.endswith("_backward"):
-                    activate_backward_parallel(addresses[1], *arrays, int(code), out, columns, threads)
+                    activate_backward_parallel(*arrays, int(code), out, columns, threads)
                 else:
-                    activate_flat(addresses[0], *arrays, int(code), out, columns, threads)
+                    activate_flat(address, *arrays, int(code), out, columns, threads)
 
             run.begin(row.name, np.dtype(dtype), shape, side, "threads", threads)
             run.against_reference(row, inputs, flat, side)

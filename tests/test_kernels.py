@@ -14,7 +14,6 @@ from fastnn.kernels.activation import (
     activate,
     activate_backward,
     activate_backward_parallel,
-    activate_backward_worker,
     activate_flat,
     activate_worker,
 )
@@ -300,8 +299,7 @@ def test_activation_in_place_parallel_and_alone_agree(code, dtype, rng):
     dz, in_place, parallel = np.empty_like(x), dy.copy(), np.empty_like(x)
     activate_backward(dy, saved, code, dz)
     activate_backward(in_place, saved, code, in_place)
-    address = activate_backward_worker.address(x.dtype)
-    activate_backward_parallel(address, dy.ravel(), saved.ravel(), int(code), parallel.ravel(), columns, 3)
+    activate_backward_parallel(dy, saved, int(code), parallel, columns, 3)
     assert dz.tobytes() == in_place.tobytes() == parallel.tobytes()
 
 
