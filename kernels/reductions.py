@@ -12,22 +12,34 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .simd import LANES, Place
-from .vector import Vector, llvm_type
+from .vector import Vector, llvm_type, splat
 
 
-def _lane_reduction(builder, p, count, scalar, accumulator, neutral, combine, prepare=lambda v: v):
-    """LANES partial results, lane i of the elements i, i + LANES, ..., then halves combined: one order everywhere."""
+def _lane_reduction(builder, spans, count, scalar, accumulator, neutral, combine, prepare=lambda v: v):
+    """LANES partial results, lane i of the elements i, i + LANES, ..., then halves combined: one order everywhere.
+
+    What is combined is prepare(vector of each span), widened to the accumulator's type if it is not.
+    """
     index, wide = ir.IntType(64), ir.VectorType(accumulator, LANES)
-    widen = lambda v: prepare(v if v.type == wide else builder.fpext(v, wide))
     kind = Vector(scalar, LANES)
     whole = builder.and_(count, index(-LANES))
     sums = cgutils.alloca_once_value(builder, ir.Constant(wide, [neutral] * LANES))
     builder.store(ir.Constant(wide, [neutral] * LANES), sums)
+
+    def take(vectors):
+        value = prepare(*vectors)
+        return combine(builder.load(sums), value if value.type == wide else builder.fpext(value, wide))
+
     with cgutils.for_range_slice(builder, index(0), whole, index(LANES), index) as (i, _):
-        here = Place(builder, p, i, count, kind)
-        builder.store(combine(builder.load(sums), widen(builder.load(here.where, align=here.align))), sums)
-    rest = Place(builder, p, whole, count, kind).part(neutral)
-    return _halved(builder, combine(builder.load(sums), widen(rest)), combine)
+        here = [Place(builder, p, i, count, kind) for p in spans]
+        builder.store(take([builder.load(place.where, align=place.align) for place in here]), sums)
+    rest = [Place(builder, p, whole, count, kind).part(neutral) for p in spans]
+    return _halved(builder, take(rest), combine)
+
+
+def _widened(builder, v):
+    wide = ir.VectorType(ir.DoubleType(), v.type.count)
+    return v if v.type == wide else builder.fpext(v, wide)
 
 
 def halves(builder, value):
@@ -72,9 +84,41 @@ def lane_sum(typingctx, p, count):
 
     def codegen(context, builder, signature, args):
         scalar = signature.args[0].dtype
-        return _lane_reduction(builder, args[0], args[1], scalar, ir.DoubleType(), 0.0, builder.fadd)
+        return _lane_reduction(builder, args[:1], args[1], scalar, ir.DoubleType(), 0.0, builder.fadd)
 
     return types.float64(p, types.intp), codegen
+
+
+@intrinsic
+def lane_sum_of_products(typingctx, p, q, count):
+    """`lane_sum` of the products of the elements of two spans, each rounded to their dtype."""
+
+    def codegen(context, builder, signature, args):
+        scalar = signature.args[0].dtype
+        return _lane_reduction(builder, args[:2], args[2], scalar, ir.DoubleType(), 0.0, builder.fadd, builder.fmul)
+
+    return types.float64(p, p, types.intp), codegen
+
+
+def _shares(builder, target, below):
+    """The products in float64, 0 where the target is."""
+    zero = ir.Constant(target.type, None)
+    product = builder.fmul(_widened(builder, target), _widened(builder, below))
+    return builder.select(builder.fcmp_ordered("==", target, zero), ir.Constant(product.type, None), product)
+
+
+@intrinsic
+def lane_sum_of_shares(typingctx, target, p, largest, count):
+    """The sum of target (p - largest) in float64, of which those count nothing whose target is 0; see `lane_sum`."""
+
+    def codegen(context, builder, signature, args):
+        target, p, largest, count = args
+        scalar = signature.args[0].dtype
+        most = splat(builder, largest, Vector(scalar, LANES))
+        share = lambda t, v: _shares(builder, t, builder.fsub(v, most))
+        return _lane_reduction(builder, [target, p], count, scalar, ir.DoubleType(), 0.0, builder.fadd, share)
+
+    return types.float64(target, p, p.dtype, types.intp), codegen
 
 
 @intrinsic
@@ -83,8 +127,8 @@ def lane_sum_of_squares(typingctx, p, count):
 
     def codegen(context, builder, signature, args):
         scalar = signature.args[0].dtype
-        square = lambda v: builder.fmul(v, v)
-        return _lane_reduction(builder, args[0], args[1], scalar, ir.DoubleType(), 0.0, builder.fadd, square)
+        square = lambda v: builder.fmul(*[_widened(builder, v)] * 2)
+        return _lane_reduction(builder, args[:1], args[1], scalar, ir.DoubleType(), 0.0, builder.fadd, square)
 
     return types.float64(p, types.intp), codegen
 
@@ -100,7 +144,7 @@ def lane_sum_of_sizes(typingctx, p, count):
     def codegen(context, builder, signature, args):
         scalar = signature.args[0].dtype
         each = lambda v: size(builder, v)
-        return _lane_reduction(builder, args[0], args[1], scalar, ir.DoubleType(), 0.0, builder.fadd, each)
+        return _lane_reduction(builder, args[:1], args[1], scalar, ir.DoubleType(), 0.0, builder.fadd, each)
 
     return types.float64(p, types.intp), codegen
 
@@ -112,7 +156,7 @@ def lane_max(typingctx, p, count):
     def codegen(context, builder, signature, args):
         scalar = signature.args[0].dtype
         larger = functools.partial(_larger, builder)
-        return _lane_reduction(builder, args[0], args[1], scalar, llvm_type(scalar), float("-inf"), larger)
+        return _lane_reduction(builder, args[:1], args[1], scalar, llvm_type(scalar), float("-inf"), larger)
 
     return p.dtype(p, types.intp), codegen
 
@@ -184,6 +228,16 @@ def row_sum(typingctx, row):
         return _halved(builder, value, builder.fadd)
 
     return types.float64(row), codegen
+
+
+@intrinsic
+def row_sum_of_shares(typingctx, target, below):
+    """`lane_sum_of_shares` of Vectors of LANES: the sum of target below."""
+
+    def codegen(context, builder, signature, args):
+        return _halved(builder, _shares(builder, *args), builder.fadd)
+
+    return types.float64(target, below), codegen
 
 
 @intrinsic

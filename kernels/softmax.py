@@ -12,7 +12,18 @@ import numpy as np
 
 from . import elementary
 from .jit import glue, inner
-from .reductions import lane_max, lane_numbers, lane_sum, load_row, row_max, row_sum, store_row
+from .reductions import (
+    lane_max,
+    lane_numbers,
+    lane_sum,
+    lane_sum_of_products,
+    lane_sum_of_shares,
+    load_row,
+    row_max,
+    row_sum,
+    row_sum_of_shares,
+    store_row,
+)
 from .simd import LANES, advance, by_type, constant, fma, lanes_of, load, load_vector, select, store, store_vector
 from .symbols import shared
 
@@ -56,14 +67,32 @@ def _exp_row(z, count):
 
 
 @inner
-def _short_rows(y, rows, columns, log):
+def _short_rows(y, rows, columns, log, buffer):
+    if log:
+        _short_rows_log(y, rows, columns, buffer)
+        return
     for i in range(rows):
         row = advance(y, i * columns)
-        largest, below, e, total = _exp_row(load_row(row, columns), columns)
-        if log:
-            store_row(row, columns, below - constant(elementary.log(constant(total, largest)), below))
-        else:
-            store_row(row, columns, e * constant(1.0 / total, e))
+        _, _, e, total = _exp_row(load_row(row, columns), columns)
+        store_row(row, columns, e * constant(1.0 / total, e))
+
+
+@inner
+def _short_rows_log(y, rows, columns, buffer):
+    """As many rows at a time as the buffer has room for sums, whose logarithms are then a vector too.
+
+    100,000 rows of 10 took 1.95 ms with a logarithm for each, 2.85 in float64, and take 1.2 and 2.2 (Zen 5).
+    """
+    for first in range(0, rows, columns):
+        count = min(columns, rows - first)
+        for i in range(count):
+            largest, _, _, total = _exp_row(load_row(advance(y, (first + i) * columns), columns), columns)
+            store(buffer, i, constant(total, largest))
+        store_row(buffer, count, elementary.log(load_row(buffer, count)))
+        for i in range(count):
+            row = advance(y, (first + i) * columns)
+            z = load_row(row, columns)
+            store_row(row, columns, _log_softmax(z, _row_max(row, columns), load(buffer, i)))
 
 
 @shared
@@ -95,7 +124,7 @@ def _log_softmax(v, largest, logarithm):
 def softmax_rows(y, rows, columns, log, buffer):
     """In place: y = softmax(z), or its logarithm, for each row; buffer holds one row."""
     if columns <= LANES:
-        _short_rows(y, rows, columns, log)
+        _short_rows(y, rows, columns, log, buffer)
     else:
         _long_rows(y, rows, columns, log, buffer)
 
@@ -119,10 +148,7 @@ def softmax_rows_backward(dy, y, dz, rows, columns, log):
                 v = _load(saved, j)
                 _store(down, j, fma(-elementary.exp(v), constant(total, v), _load(up, j)))
         else:
-            for i in range(0, columns, LANES):
-                j = _window(i, columns)
-                _store(down, j, _load(up, j) * _load(saved, j))
-            total = lane_sum(down, columns)
+            total = lane_sum_of_products(up, saved, columns)
             for i in range(0, columns, LANES):
                 j = _window(i, columns)
                 v = _load(up, j)
@@ -166,14 +192,15 @@ def _row_slopes(prediction, target, labelled, n, gradient, slope):
     target: n numbers, or one label.
     """
     label = load(target, 0)
-    mass = 1.0 if labelled else lane_sum(target, n)
     if n <= LANES:
         z = load_row(prediction, n)
         _, _, e, total = _exp_row(z, n)
         wanted = _hits(lane_numbers(z), label) if labelled else load_row(target, n)
+        mass = 1.0 if labelled else row_sum(wanted)
         store_row(gradient, n, _slopes(e, mass / total, wanted, slope))
         # One element and zeros.
         return total, row_sum(e * wanted)
+    mass = 1.0 if labelled else lane_sum(target, n)
     exp_elements(prediction, lane_max(prediction, n), gradient, n)
     total = lane_sum(gradient, n)
     at_label = np.float64(load(gradient, int(label) if labelled and _is_class(label, n) else 0))
@@ -204,20 +231,26 @@ def _row_max(row, n):
 
 
 @elementary.scalar
-def _row_loss(prediction, target, labelled, n, log_total):
-    """Loss of a row from log(sum(exp(p - max p)))."""
+def _label_loss(prediction, target, n, log_total):
+    """Loss of a row with a label, from log(sum(exp(p - max p)))."""
+    label = load(target, 0)
+    if not _is_class(label, n):
+        return np.nan
+    return log_total - np.float64(load(prediction, int(label)) - _row_max(prediction, n))
+
+
+@elementary.scalar
+def _target_loss(prediction, target, n, log_total):
+    """Loss of a row with n targets, from log(sum(exp(p - max p))): a target of 0 counts nothing even at a p of -inf.
+
+    sum of t (log - (p - max p)), taken apart so that it is two sums of vectors: 1,000 rows of 1,024 took 1.13 ms with
+    one term at a time, and take 0.47, 100,000 of 10 2.1 and 1.7 (Zen 5). Where no target is negative, nothing cancels.
+    """
     largest = _row_max(prediction, n)
-    if labelled:
-        label = load(target, 0)
-        return log_total - np.float64(load(prediction, int(label)) - largest) if _is_class(label, n) else np.nan
-    # Not 0.0: of a row with NaN or inf there is no loss, wherever its targets are.
-    loss = 0.0 * log_total
-    for j in range(n):
-        t = load(target, j)
-        # A target of 0 counts nothing even where the logit is -inf.
-        if t != constant(0.0, t):
-            loss += np.float64(t) * (log_total - np.float64(load(prediction, j) - largest))
-    return loss
+    if n <= LANES:
+        t, z = load_row(target, n), load_row(prediction, n)
+        return row_sum(t) * log_total - row_sum_of_shares(t, z - constant(largest, z))
+    return lane_sum(target, n) * log_total - lane_sum_of_shares(target, prediction, largest, n)
 
 
 @shared
@@ -241,6 +274,8 @@ def cross_entropy_rows(clips, prediction, batch, gradient, terms, rows, n, scale
         logarithm = np.float64(load(terms, i))
         if clips:
             loss = -logarithm if _is_class(load(t, 0), n) else np.nan
+        elif labelled:
+            loss = _label_loss(p, t, n, logarithm)
         else:
-            loss = _row_loss(p, t, labelled, n, logarithm)
+            loss = _target_loss(p, t, n, logarithm)
         store(terms, i, constant(weight * loss, load(p, 0)))
