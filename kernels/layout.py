@@ -23,7 +23,18 @@ from .gemm import linear_scratch, product_scratch, product_scratch_up_to
 from .jit import glue, plain
 from .microkernel import MR, tile_columns
 from .simd import LINE, advance, aligned, flat_pointer
-from .table import ACTIVATION, EXTRA_SIZE, IN, OUT, STATISTICS_SIZE, has_statistics, outputs_count, record_sizes, widest
+from .table import (
+    ACTIVATION,
+    EXTRA_SIZE,
+    IN,
+    NORMALIZATION,
+    OUT,
+    STATISTICS_SIZE,
+    has_statistics,
+    outputs_count,
+    record_sizes,
+    widest,
+)
 from .threads import threads_for
 
 # Rows that go through the layers together, so that their activations stay in cache from layer to layer.
@@ -63,6 +74,9 @@ def training_scratch(table, rows, size, nr):
     for layer in range(table.shape[0]):
         n, k = table[layer, OUT], table[layer, IN]
         most = max(most, product_scratch_up_to(k, n, rows, size, nr))
+        if table[layer, NORMALIZATION] != 0:
+            # Gradients of scale and shift, and the sums that they are made of (`normalization.parameter_sums`).
+            most = max(most, 6 * n)
         # Through the first layer only the gradient with respect to the input goes back.
         whole_rows = layer > 0 and is_row_wise(table[layer - 1, ACTIVATION])
         most = max(most, product_scratch(min(rows, ROWS), k, n, size, nr, False, whole_rows))

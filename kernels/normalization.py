@@ -18,6 +18,7 @@ import math
 
 import numpy as np
 
+from .activation import copy_elements
 from .codes import Normalization
 from .jit import glue, inner, kernel
 from .reductions import lane_sum, lane_sum_of_squares
@@ -41,6 +42,11 @@ BATCH = int(Normalization.BATCH)
 # Both as PyTorch's defaults: running = (1 - MOMENTUM) running + MOMENTUM batch.
 EPS = 1e-5
 MOMENTUM = 0.1
+# Rows of which some columns are summed before the next columns are; sums are kept in memory meanwhile. A strip of all
+# rows, one vector wide, is a piece of each of a thousand pages, where the hardware does not read ahead, and where rows
+# are 4 KB long all pieces have the same place in L1: `batch_norm` of 1,024 x 1,024 numbers took 1.10 ms, its backward
+# 1.85, and take 0.34 and 0.64 (float32, Zen 5). More than 12 rows of 4 KB do not stay in L1 to be read again.
+SUMMED_ROWS, COPIED_ROWS = 32, 8
 
 
 @inner
@@ -107,21 +113,42 @@ def _factor(variance):
 
 
 @inner
+def _fill(values, first, last):
+    """values[first..last] = 0"""
+    for j in range(first, last, lanes_of(values)):
+        store_vector(values, j, last, constant(0.0, load_vector(values, 0, 0)))
+
+
+@inner
 def column_statistics(z, rows, n, first, last, mean, factor, variance):
     """Mean, 1 / sqrt(variance + eps) and biased variance of columns first..last, at these places of the results."""
+    _fill(mean, first, last)
+    _fill(factor, first, last)
+    for row in range(0, rows, SUMMED_ROWS):
+        for j in range(first, last, lanes_of(z)):
+            total, lost = load_vector(mean, j, last), load_vector(factor, j, last)
+            for i in range(row, min(rows, row + SUMMED_ROWS)):
+                total, lost = added(total, lost, load_vector(advance(z, i * n), j, last))
+            store_vector(mean, j, last, total)
+            store_vector(factor, j, last, lost)
     for j in range(first, last, lanes_of(z)):
-        zero = constant(0.0, load_vector(z, 0, 0))
-        total, lost = zero, zero
-        for i in range(rows):
-            total, lost = added(total, lost, load_vector(advance(z, i * n), j, last))
-        centre = (total + lost) / constant(float(rows), zero)
-        total, lost = zero, zero
-        for i in range(rows):
-            d = load_vector(advance(z, i * n), j, last) - centre
-            total, lost = added(total, lost, d * d)
+        total, lost = load_vector(mean, j, last), load_vector(factor, j, last)
+        store_vector(mean, j, last, (total + lost) / constant(float(rows), total))
+    _fill(variance, first, last)
+    _fill(factor, first, last)
+    for row in range(0, rows, SUMMED_ROWS):
+        for j in range(first, last, lanes_of(z)):
+            total, lost = load_vector(variance, j, last), load_vector(factor, j, last)
+            centre = load_vector(mean, j, last)
+            for i in range(row, min(rows, row + SUMMED_ROWS)):
+                d = load_vector(advance(z, i * n), j, last) - centre
+                total, lost = added(total, lost, d * d)
+            store_vector(variance, j, last, total)
+            store_vector(factor, j, last, lost)
+    for j in range(first, last, lanes_of(z)):
+        total, lost = load_vector(variance, j, last), load_vector(factor, j, last)
         # Of deviations whose squares overflow inf, and their factor 0, as in PyTorch.
-        spread = whole(total, lost) / constant(float(rows), zero)
-        store_vector(mean, j, last, centre)
+        spread = whole(total, lost) / constant(float(rows), total)
         store_vector(variance, j, last, spread)
         store_vector(factor, j, last, _factor(spread))
 
@@ -151,36 +178,69 @@ def unbiased(rows):
 @inner
 def normalize_columns(z, rows, n, mean, factor):
     """z becomes x^ by a mean and a factor for each column."""
-    for j in range(0, n, lanes_of(z)):
-        centre, slope = load_vector(mean, j, n), load_vector(factor, j, n)
-        for i in range(rows):
-            row = advance(z, i * n)
-            store_vector(row, j, n, (load_vector(row, j, n) - centre) * slope)
+    for i in range(rows):
+        row = advance(z, i * n)
+        for j in range(0, n, lanes_of(z)):
+            d = load_vector(row, j, n) - load_vector(mean, j, n)
+            store_vector(row, j, n, d * load_vector(factor, j, n))
 
 
 @inner
 def apply_running(z, rows, n, mean, variance, scale, shift):
     """z becomes scale (z - mean) / sqrt(variance + eps) + shift."""
-    for j in range(0, n, lanes_of(z)):
-        centre, factor = load_vector(mean, j, n), _factor(load_vector(variance, j, n))
-        slope, start = load_vector(scale, j, n), load_vector(shift, j, n)
-        for i in range(rows):
-            row = advance(z, i * n)
-            store_vector(row, j, n, fma((load_vector(row, j, n) - centre) * factor, slope, start))
+    for first in range(0, rows, COPIED_ROWS):
+        for j in range(0, n, lanes_of(z)):
+            centre, factor = load_vector(mean, j, n), _factor(load_vector(variance, j, n))
+            slope, start = load_vector(scale, j, n), load_vector(shift, j, n)
+            for i in range(first, min(rows, first + COPIED_ROWS)):
+                row = advance(z, i * n)
+                store_vector(row, j, n, fma((load_vector(row, j, n) - centre) * factor, slope, start))
+
+
+@glue
+def _begin_sums(sums, count):
+    """Zeros: sums of du x^, what rounding took from them, sums of du, what rounding took from those."""
+    _fill(sums, 0, 4 * count)
 
 
 @inner
-def parameter_sums(du, normalized, rows, n, first, last, dscale, dshift):
-    """Sums over rows of du x^ and of du for columns first..last, to dscale[0 ...] and dshift[0 ...]."""
-    for j in range(first, last, lanes_of(du)):
-        zero = constant(0.0, load_vector(du, 0, 0))
-        slope, slope_lost, total, lost = zero, zero, zero, zero
-        for i in range(rows):
-            up = load_vector(advance(du, i * n), j, last)
-            total, lost = added(total, lost, up)
-            slope, slope_lost = added(slope, slope_lost, up * load_vector(advance(normalized, i * n), j, last))
-        store_vector(dscale, j - first, last - first, slope + slope_lost)
-        store_vector(dshift, j - first, last - first, total + lost)
+def _add_rows(du, normalized, rows, n, sums, count):
+    """Add rows of `count` columns, n elements apart, to the sums."""
+    slopes, lost_slopes = sums, advance(sums, count)
+    totals, lost_totals = advance(sums, 2 * count), advance(sums, 3 * count)
+    for row in range(0, rows, SUMMED_ROWS):
+        for j in range(0, count, lanes_of(du)):
+            slope, lost_slope = load_vector(slopes, j, count), load_vector(lost_slopes, j, count)
+            total, lost = load_vector(totals, j, count), load_vector(lost_totals, j, count)
+            for i in range(row, min(rows, row + SUMMED_ROWS)):
+                d = load_vector(advance(du, i * n), j, count)
+                total, lost = added(total, lost, d)
+                slope, lost_slope = added(slope, lost_slope, d * load_vector(advance(normalized, i * n), j, count))
+            store_vector(slopes, j, count, slope)
+            store_vector(lost_slopes, j, count, lost_slope)
+            store_vector(totals, j, count, total)
+            store_vector(lost_totals, j, count, lost)
+
+
+@inner
+def _end_sums(sums, count, dscale, dshift):
+    """The sums to where they belong."""
+    for j in range(0, count, lanes_of(sums)):
+        slope, lost_slope = load_vector(sums, j, count), load_vector(advance(sums, count), j, count)
+        total, lost = load_vector(advance(sums, 2 * count), j, count), load_vector(advance(sums, 3 * count), j, count)
+        store_vector(dscale, j, count, slope + lost_slope)
+        store_vector(dshift, j, count, total + lost)
+
+
+@inner
+def parameter_sums(du, normalized, rows, n, first, last, dscale, dshift, scratch):
+    """Sums over rows of du x^ and of du for columns first..last, to dscale[0 ...] and dshift[0 ...].
+
+    scratch: 4 (last - first) elements.
+    """
+    _begin_sums(scratch, last - first)
+    _add_rows(advance(du, first), advance(normalized, first), rows, n, scratch, last - first)
+    _end_sums(scratch, last - first, dscale, dshift)
 
 
 @inner
@@ -194,13 +254,21 @@ def divide(values, count, by):
 @inner
 def normalize_columns_backward(du, normalized, factor, scale, slopes, means, dz, rows, n, stride):
     """dz of du, with the means over the batch of du x^ and of du; a stride of 0: one normalized row for all."""
-    for j in range(0, n, lanes_of(du)):
-        slope, mean = load_vector(slopes, j, n), load_vector(means, j, n)
-        down = load_vector(factor, j, n) * load_vector(scale, j, n)
-        for i in range(rows):
-            kept = load_vector(advance(normalized, i * stride), j, n)
-            d = load_vector(advance(du, i * n), j, n) - mean
-            store_vector(advance(dz, i * n), j, n, fma(-kept, slope, d) * down)
+    for i in range(rows):
+        up, kept, target = advance(du, i * n), advance(normalized, i * stride), advance(dz, i * n)
+        for j in range(0, n, lanes_of(du)):
+            d = load_vector(up, j, n) - load_vector(means, j, n)
+            down = load_vector(factor, j, n) * load_vector(scale, j, n)
+            store_vector(target, j, n, fma(-load_vector(kept, j, n), load_vector(slopes, j, n), d) * down)
+
+
+@glue
+def _copied(x, first, out, row):
+    """(where, how many) up to COPIED_ROWS rows of x from `first` on are, copied to `row` and behind of out."""
+    count, n = min(COPIED_ROWS, x.shape[0] - first), x.shape[1]
+    target = advance(out, row * n)
+    copy_elements(advance(flat_pointer(x), first * n), target, count * n)
+    return target, count
 
 
 @kernel
@@ -221,11 +289,11 @@ def layer_norm(x, scale, shift, out):
            [-1., 11.]])
     """
     rows, n = x.shape
-    out[...] = x
-    factors = np.empty(rows, x.dtype)
-    y = flat_pointer(out)
-    normalize_rows(y, rows, n, pointer(factors))
-    scale_and_shift(y, flat_pointer(scale), flat_pointer(shift), y, rows, n)
+    factors = np.empty(COPIED_ROWS, x.dtype)
+    for first in range(0, rows, COPIED_ROWS):
+        y, m = _copied(x, first, flat_pointer(out), first)
+        normalize_rows(y, m, n, pointer(factors))
+        scale_and_shift(y, flat_pointer(scale), flat_pointer(shift), y, m, n)
     keep_alive(factors)
 
 
@@ -248,21 +316,21 @@ def layer_norm_backward(dy, x, scale, dx, dscale, dshift):
     (array([[ 0.1763, -0.2204,  0.0441]]), array([-0.9258,  0.    ,  0.    ]), array([1., 0., 0.]))
     """
     rows, n = x.shape
-    normalized, factors, buffer = x.copy(), np.empty(rows, x.dtype), np.empty(n, x.dtype)
-    up, kept, down = flat_pointer(dy), pointer(normalized), flat_pointer(dx)
-    normalize_rows(kept, rows, n, pointer(factors))
-    parameter_sums(up, kept, rows, n, 0, n, flat_pointer(dscale), flat_pointer(dshift))
-    normalize_rows_backward(up, kept, pointer(factors), flat_pointer(scale), down, rows, n, n, pointer(buffer))
-    keep_alive(normalized)
-    keep_alive(factors)
-    keep_alive(buffer)
-
-
-@glue
-def _normalize_batch(z, rows, n, mean):
-    """z becomes x^; mean, factor and variance of the columns go to three rows from `mean` on."""
-    column_statistics(z, rows, n, 0, n, mean, advance(mean, n), advance(mean, 2 * n))
-    normalize_columns(z, rows, n, mean, advance(mean, n))
+    # Some rows at a time: memory for all x^ takes the system longer to give than x^ takes to be worked out.
+    scratch = np.empty((COPIED_ROWS + 5) * n + COPIED_ROWS, x.dtype)
+    normalized = pointer(scratch)
+    sums = advance(normalized, COPIED_ROWS * n)
+    buffer = advance(sums, 4 * n)
+    factors = advance(buffer, n)
+    _begin_sums(sums, n)
+    for first in range(0, rows, COPIED_ROWS):
+        up, down = advance(flat_pointer(dy), first * n), advance(flat_pointer(dx), first * n)
+        kept, m = _copied(x, first, normalized, 0)
+        normalize_rows(kept, m, n, factors)
+        normalize_rows_backward(up, kept, factors, flat_pointer(scale), down, m, n, n, buffer)
+        _add_rows(up, kept, m, n, sums, n)
+    _end_sums(sums, n, flat_pointer(dscale), flat_pointer(dshift))
+    keep_alive(scratch)
 
 
 @kernel
@@ -287,13 +355,15 @@ def batch_norm(x, scale, shift, running_mean, running_variance, out):
     (array([0.15, 0.55]), array([0.95, 2.15]))
     """
     rows, n = x.shape
-    out[...] = x
     statistics = np.empty(3 * n, x.dtype)
-    y, mean = flat_pointer(out), pointer(statistics)
-    _normalize_batch(y, rows, n, mean)
-    scale_and_shift(y, flat_pointer(scale), flat_pointer(shift), y, rows, n)
+    mean, factor, variance = pointer(statistics), pointer(statistics[n:]), pointer(statistics[2 * n :])
+    column_statistics(flat_pointer(x), rows, n, 0, n, mean, factor, variance)
+    for first in range(0, rows, COPIED_ROWS):
+        y, m = _copied(x, first, flat_pointer(out), first)
+        normalize_columns(y, m, n, mean, factor)
+        scale_and_shift(y, flat_pointer(scale), flat_pointer(shift), y, m, n)
     update_running(flat_pointer(running_mean), mean, 0, n, 1.0)
-    update_running(flat_pointer(running_variance), advance(mean, 2 * n), 0, n, unbiased(rows))
+    update_running(flat_pointer(running_variance), variance, 0, n, unbiased(rows))
     keep_alive(statistics)
 
 
@@ -316,16 +386,27 @@ def batch_norm_backward(dy, x, scale, dx, dscale, dshift):
     (array([ 0.1763, -0.2204,  0.0441]), array([-0.9258]), array([1.]))
     """
     rows, n = x.shape
-    normalized, statistics = x.copy(), np.empty(5 * n, x.dtype)
-    up, kept, down, mean = flat_pointer(dy), pointer(normalized), flat_pointer(dx), pointer(statistics)
-    _normalize_batch(kept, rows, n, mean)
-    slopes, means = advance(mean, 3 * n), advance(mean, 4 * n)
-    parameter_sums(up, kept, rows, n, 0, n, flat_pointer(dscale), flat_pointer(dshift))
-    parameter_sums(up, kept, rows, n, 0, n, slopes, means)
+    scratch = np.empty((COPIED_ROWS + 9) * n, x.dtype)
+    normalized = pointer(scratch)
+    mean = advance(normalized, COPIED_ROWS * n)
+    factor, variance = advance(mean, n), advance(mean, 2 * n)
+    slopes, means, sums = advance(mean, 3 * n), advance(mean, 4 * n), advance(mean, 5 * n)
+    column_statistics(flat_pointer(x), rows, n, 0, n, mean, factor, variance)
+    _begin_sums(sums, n)
+    for first in range(0, rows, COPIED_ROWS):
+        kept, m = _copied(x, first, normalized, 0)
+        normalize_columns(kept, m, n, mean, factor)
+        _add_rows(advance(flat_pointer(dy), first * n), kept, m, n, sums, n)
+    _end_sums(sums, n, flat_pointer(dscale), flat_pointer(dshift))
+    copy_elements(flat_pointer(dscale), slopes, n)
+    copy_elements(flat_pointer(dshift), means, n)
     divide(slopes, 2 * n, float(rows))
-    normalize_columns_backward(up, kept, advance(mean, n), flat_pointer(scale), slopes, means, down, rows, n, n)
-    keep_alive(normalized)
-    keep_alive(statistics)
+    for first in range(0, rows, COPIED_ROWS):
+        up, down = advance(flat_pointer(dy), first * n), advance(flat_pointer(dx), first * n)
+        kept, m = _copied(x, first, normalized, 0)
+        normalize_columns(kept, m, n, mean, factor)
+        normalize_columns_backward(up, kept, factor, flat_pointer(scale), slopes, means, down, m, n, n)
+    keep_alive(scratch)
 
 
 @kernel
@@ -343,7 +424,7 @@ def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
     array([[0. , 0. ],
            [1. , 2.5]])
     """
-    rows, n = x.shape
-    out[...] = x
     mean, variance = flat_pointer(running_mean), flat_pointer(running_variance)
-    apply_running(flat_pointer(out), rows, n, mean, variance, flat_pointer(scale), flat_pointer(shift))
+    for first in range(0, x.shape[0], COPIED_ROWS):
+        y, m = _copied(x, first, flat_pointer(out), first)
+        apply_running(y, m, x.shape[1], mean, variance, flat_pointer(scale), flat_pointer(shift))

@@ -89,7 +89,8 @@ def columns_worker(given, layer, backward, index, parts):
             update_running(advance(running, n), sums, begin, end, unbiased(rows))
     else:
         slopes, means = advance(sums, begin), advance(sums, n + begin)
-        parameter_sums(extra_at(step, regular, layer, DU, 0), normalized, rows, n, begin, end, slopes, means)
+        du, scratch = extra_at(step, regular, layer, DU, 0), scratch_of(step, index)
+        parameter_sums(du, normalized, rows, n, begin, end, slopes, means, scratch)
         divide(slopes, end - begin, float(rows))
         divide(means, end - begin, float(rows))
 
@@ -144,7 +145,8 @@ def _sweep_scales(step, regular, sink, index, parts, scratch):
             dshift = landing(shifts, advance(scratch, n), n, 0, 0)
             du = extra_at(step, regular, layer, DU, 0)
             normalized = extra_at(step, regular, layer, NORMALIZED, 0)
-            parameter_sums(du, normalized, step.rows, n, begin, end, dscale.pointer, dshift.pointer)
+            lost = advance(scratch, 2 * n)
+            parameter_sums(du, normalized, step.rows, n, begin, end, dscale.pointer, dshift.pointer, lost)
             finish(scales, dscale, 0, 0, 1, end - begin)
             finish(shifts, dshift, 0, 0, 1, end - begin)
 
