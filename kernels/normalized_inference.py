@@ -12,7 +12,7 @@ from .epilogue import activate_rows
 from .inference import forward_driver, inputs_type, operand_of, plain_forward_plan, plan_of, pointers_of
 from .jit import glue, kernel, serial_in_njit
 from .layout import ROWS, inference_workspace, threads_that_fit
-from .normalization import LAYER, apply_running, normalize_rows, scale_and_shift
+from .normalization import AT_ONCE, LAYER, apply_running, normalize_rows, scale_and_shift
 from .operand import Operand, Rows, operand, shifted
 from .simd import advance, flat_pointer, pointer_to
 from .standardization import standardized_rows
@@ -66,8 +66,9 @@ def normalized_forward_rows(table, parameters, statistics, x, first, last, out, 
                 scale = advance(parameters, table[layer, SCALE])
                 shift = advance(scale, n)
                 if normalization == LAYER:
-                    for i in range(m):
-                        normalize_rows(advance(target, i * n), 1, n, buffer)
+                    for i in range(0, m, AT_ONCE):
+                        # Scratch has room for so many factors, which nobody takes.
+                        normalize_rows(advance(target, i * n), min(AT_ONCE, m - i), n, scratch)
                     scale_and_shift(target, scale, shift, target, m, n)
                 else:
                     mean = advance(statistics, table[layer, STATISTICS])
