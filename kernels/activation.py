@@ -15,6 +15,7 @@ from .codes import NEEDS_PRE_ACTIVATION, Activation
 from .jit import driver, inner, kernel, plain, read_only, serial_in_njit
 from .launch import run
 from .lock import let_lock_go, take_lock
+from .sharing import FLOATS, are_plain
 from .simd import (
     address_of,
     advance,
@@ -58,8 +59,6 @@ SELU_SLOPE = 1.75809934084737685994021752081  # their product; that of the round
 SQRT_2_OVER_PI = 0.79788456080286535588
 GELU_CUBIC = sigmoids.GELU_CUBIC
 SIXTH = 1.0 / 6.0
-
-FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
 # Picoseconds an element by its bytes, on one Zen 4 core (on Zen 5 0.6 of that), in the order of the codes; and those
 # from which another thread pays. On one Zen 5 core and on two 8,192 tanh take 1.02 and 1.14 us, 16,384 1.87 and 1.62;
@@ -350,33 +349,40 @@ def activate_backward_parallel(dy, saved, activation, out, columns, threads):
     run(find_activate_backward(out), (*flat, columns), threads)
 
 
-def share_activate(x, activation, out, threads):
-    """`activate` on so many threads."""
-    # Compiled from here, Ctrl-C does not have to wait for the compiler.
-    activate_worker.address(out.dtype)
-    activate_parallel(x, activation, out, columns_of(activation, out), threads)
-
-
-def share_activate_backward(dy, saved, activation, out, threads):
-    """`activate_backward` on so many threads."""
-    activate_backward_worker.address(out.dtype)
-    activate_backward_parallel(dy, saved, activation, out, columns_of(activation, out), threads)
-
-
 def columns_of(activation, out):
     """Elements that stay together: a row for the softmax family, one element for the others."""
     return max(1, out.shape[-1]) if is_row_wise(activation) else 1
 
 
 def forward_threads(activation, out):
-    """Threads that pay for an activation of so many elements as out has; 1 if they are no floats."""
-    return threads_for(out.size * COSTS[out.itemsize][activation], PARALLEL_COST) if out.dtype in FLOATS else 1
+    """Threads that pay for an activation of so many elements as out has."""
+    return threads_for(out.size * COSTS[out.itemsize][activation], PARALLEL_COST)
 
 
-def backward_threads(activation, out):
-    """Threads that pay for its backward: those that need no pre-activation (but softplus's) multiply what they read."""
-    cheap = activation not in NEEDS_PRE_ACTIVATION and activation != SOFTPLUS
-    return forward_threads(IDENTITY if cheap else activation, out)
+def _threads_of(activation, out):
+    """`forward_threads` of what may be no array of floats: then one."""
+    return forward_threads(activation, out) if type(out) is np.ndarray and out.dtype in FLOATS else 1
+
+
+def share_activation(activation, x, out):
+    """out = f(x) on threads, for `shares_large_work`."""
+    threads = _threads_of(activation, out)
+    if threads == 1 or not are_plain(out.dtype, (x, out), [out.ndim] * 2):
+        return NotImplemented
+    # Compiled from here, Ctrl-C does not have to wait for the compiler.
+    activate_worker.address(out.dtype)
+    return activate_parallel(x, activation, out, columns_of(activation, out), threads)
+
+
+def share_activation_backward(activation, dy, saved, out):
+    """out = dy f'(.) on threads, for `shares_large_work`."""
+    # Those that need no pre-activation take a product of what they read, but for these two.
+    cheap = activation not in NEEDS_PRE_ACTIVATION and activation not in (SOFTPLUS, LOG_SOFTMAX)
+    threads = _threads_of(IDENTITY if cheap else activation, out)
+    if threads == 1 or not are_plain(out.dtype, (dy, saved, out), [out.ndim] * 3):
+        return NotImplemented
+    activate_backward_worker.address(out.dtype)
+    return activate_backward_parallel(dy, saved, activation, out, columns_of(activation, out), threads)
 
 
 @serial_in_njit(activate_serial)
@@ -423,8 +429,5 @@ def activate_backward(dy, saved, activation, out):
     array([ 0., 20., 30.])
     """
     activation = int(activation)
-    threads = backward_threads(activation, out)
-    if threads == 1:
+    if share_activation_backward(activation, dy, saved, out) is NotImplemented:
         activate_backward_serial(dy, saved, activation, out)
-    else:
-        share_activate_backward(dy, saved, activation, out, threads)

@@ -26,52 +26,20 @@ from .activation import (
     TANH,
     activate_array,
     activate_array_backward,
-    backward_threads,
-    forward_threads,
-    share_activate,
-    share_activate_backward,
+    share_activation,
+    share_activation_backward,
 )
-from .jit import kernel, serial_in_njit
+from .sharing import shares_large_work
 
 
 def _forward(activation):
-    """Make a function (x, out) a kernel; activation: the code of that which it is."""
-
-    def register(function):
-        serial = kernel(function)
-
-        @serial_in_njit(serial)
-        @functools.wraps(function)
-        def shared(x, out):
-            threads = forward_threads(activation, out)
-            if threads == 1:
-                serial(x, out)
-            else:
-                share_activate(x, activation, out, threads)
-
-        return shared
-
-    return register
+    """Make a function (x, out) the kernel of an activation, given by its code."""
+    return shares_large_work(functools.partial(share_activation, activation))
 
 
 def _backward(activation):
-    """Make a function (dy, saved, out) a kernel, as `_forward` does."""
-
-    def register(function):
-        serial = kernel(function)
-
-        @serial_in_njit(serial)
-        @functools.wraps(function)
-        def shared(dy, saved, out):
-            threads = backward_threads(activation, out)
-            if threads == 1:
-                serial(dy, saved, out)
-            else:
-                share_activate_backward(dy, saved, activation, out, threads)
-
-        return shared
-
-    return register
+    """Make a function (dy, saved, out) the kernel of an activation's backward."""
+    return shares_large_work(functools.partial(share_activation_backward, activation))
 
 
 @_forward(IDENTITY)

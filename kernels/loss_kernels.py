@@ -4,13 +4,10 @@ Inside compiled code they run on the thread that calls them. From Python, large 
 the sum of the same terms in the same order.
 """
 
-import functools
-import inspect
-
 import numpy as np
 from numba import float64, intp
 
-from .jit import inner, kernel, read_only, serial_in_njit
+from .jit import inner, kernel, read_only
 from .launch import run
 from .loss import (
     BINARY_CROSS_ENTROPY,
@@ -34,6 +31,7 @@ from .loss import (
     value_scale,
 )
 from .reductions import lane_sum
+from .sharing import are_plain, shares_large_work
 from .simd import advance, flat_pointer, keep_alive, one_dtype, pointer
 from .threads import threads_for
 from .workers import finder, part, worker
@@ -115,6 +113,7 @@ find_loss = finder(loss_worker)
 @inner
 def _value(loss, parameter, prediction, target, sample_weight, gradient):
     """The loss, on this thread; fills gradient."""
+    one_dtype((prediction, target, gradient))
     rows, n = prediction.shape
     weight, scale = _scale(loss, target, sample_weight, rows, n)
     terms = np.empty(rows * n, prediction.dtype)
@@ -146,29 +145,42 @@ def loss_parallel(loss, parameter, prediction, target, sample_weight, gradient, 
     return _value_of(loss, terms, weight, rows, n)
 
 
+def _share_loss(code, prediction, target, sample_weight, gradient, parameter):
+    """The loss on threads, for `shares_large_work`; parameter: huber's or quantile's."""
+    size = gradient.size if type(gradient) is np.ndarray else 0
+    threads = threads_for(size * COSTS[code][gradient.itemsize > 4] if size > 0 else 0, PARALLEL_COST)
+    if threads == 1:
+        return NotImplemented
+    dtype = gradient.dtype
+    if np.size(sample_weight) == 0:
+        # np.empty(0), for which its dtype says nothing.
+        sample_weight = np.empty(0, dtype)
+    if not (
+        are_plain(dtype, (prediction, target, sample_weight, gradient), (2, 2, 1, 2))
+        and (parameter is None or type(parameter) in (int, float) or are_plain(np.dtype(np.float64), (parameter,), [1]))
+    ):
+        return NotImplemented
+    # Compiled from here, Ctrl-C does not have to wait for the compiler.
+    loss_worker.address(dtype)
+    arrays = prediction, target, sample_weight, gradient
+    return loss_parallel(code, parameter_array(code, parameter), *arrays, min(threads, len(gradient)))
+
+
 def _loss(code):
-    """Make a function (prediction, target, sample_weight, gradient), perhaps with a parameter, a kernel."""
+    """Make a function (prediction, target, sample_weight, gradient) the kernel of the loss with this code."""
 
-    def register(function):
-        serial, signature, costs = kernel(function), inspect.signature(function), COSTS[code]
+    def share(prediction, target, sample_weight, gradient):
+        return _share_loss(code, prediction, target, sample_weight, gradient, None)
 
-        @serial_in_njit(serial)
-        @functools.wraps(function)
-        def shared(prediction, target, sample_weight, gradient, *rest, **named):
-            arrays = prediction, target, sample_weight, gradient
-            if not rest and not named:
-                # Numba may take 37 us to find out which type a default has.
-                rest = function.__defaults__ or ()
-            threads = threads_for(gradient.size * costs[gradient.itemsize > 4], PARALLEL_COST)
-            if threads == 1:
-                return serial(*arrays, *rest, **named)
-            given = (*signature.bind(*arrays, *rest, **named).arguments.values(), None)[len(arrays)]
-            loss_worker.address(gradient.dtype)
-            return loss_parallel(code, parameter_array(code, given), *arrays, threads)
+    return shares_large_work(share)
 
-        return shared
 
-    return register
+def _share_huber(prediction, target, sample_weight, gradient, delta=1.0):
+    return _share_loss(HUBER, prediction, target, sample_weight, gradient, delta)
+
+
+def _share_quantile(prediction, target, sample_weight, gradient, q=0.5):
+    return _share_loss(QUANTILE, prediction, target, sample_weight, gradient, q)
 
 
 @_loss(MSE)
@@ -208,7 +220,7 @@ def mae(prediction, target, sample_weight, gradient):
     return _value(MAE, 0.0, prediction, target, sample_weight, gradient)
 
 
-@_loss(HUBER)
+@shares_large_work(_share_huber)
 def huber(prediction, target, sample_weight, gradient, delta=1.0):
     """Mean of d^2 / 2 inside |d| < delta, delta (|d| - delta / 2) outside (Huber 1964), with d = p - t.
 
@@ -292,7 +304,7 @@ def softmax_cross_entropy(prediction, target, sample_weight, gradient):
     return _value(SOFTMAX_CROSS_ENTROPY, 0.0, prediction, target, sample_weight, gradient)
 
 
-@_loss(QUANTILE)
+@shares_large_work(_share_quantile)
 def quantile(prediction, target, sample_weight, gradient, q=0.5):
     """Mean of (1 - q) d where d = p - t > 0, else -q d, least at the quantile q (Koenker and Bassett 1978).
 

@@ -78,8 +78,8 @@ def normalize_rows(z, rows, n, factors):
 
 
 @inner
-def normalize_rows_backward(du, normalized, factors, scale, dz, rows, n, stride, buffer):
-    """dz of du, which it may overwrite; a stride of 0: one normalized row for all. buffer holds a row."""
+def normalize_rows_backward(du, normalized, factors, scale, dz, rows, n, stride):
+    """dz of du, which it may overwrite; a stride of 0: one normalized row for all."""
     for i in range(rows):
         up, kept, down = advance(du, i * n), advance(normalized, i * stride), advance(dz, i * n)
         for j in range(0, n, lanes_of(up)):
@@ -123,7 +123,7 @@ def _factor(variance):
 
 
 @inner
-def _fill(values, first, last):
+def _clear(values, first, last):
     """values[first..last] = 0"""
     for j in range(first, last, lanes_of(values)):
         store_vector(values, j, last, constant(0.0, load_vector(values, 0, 0)))
@@ -132,8 +132,8 @@ def _fill(values, first, last):
 @inner
 def column_statistics(z, rows, n, first, last, mean, factor, variance):
     """Mean, 1 / sqrt(variance + eps) and biased variance of columns first..last, at these places of the results."""
-    _fill(mean, first, last)
-    _fill(factor, first, last)
+    _clear(mean, first, last)
+    _clear(factor, first, last)
     for row in range(0, rows, SUMMED_ROWS):
         for j in range(first, last, lanes_of(z)):
             total, lost = load_vector(mean, j, last), load_vector(factor, j, last)
@@ -144,8 +144,8 @@ def column_statistics(z, rows, n, first, last, mean, factor, variance):
     for j in range(first, last, lanes_of(z)):
         total, lost = load_vector(mean, j, last), load_vector(factor, j, last)
         store_vector(mean, j, last, (total + lost) / constant(float(rows), total))
-    _fill(variance, first, last)
-    _fill(factor, first, last)
+    _clear(variance, first, last)
+    _clear(factor, first, last)
     for row in range(0, rows, SUMMED_ROWS):
         for j in range(first, last, lanes_of(z)):
             total, lost = load_vector(variance, j, last), load_vector(factor, j, last)
@@ -210,7 +210,7 @@ def apply_running(z, rows, n, mean, variance, scale, shift):
 @glue
 def _begin_sums(sums, count):
     """Zeros: sums of du x^, what rounding took from them, sums of du, what rounding took from those."""
-    _fill(sums, 0, 4 * count)
+    _clear(sums, 0, 4 * count)
 
 
 @inner
@@ -273,6 +273,12 @@ def normalize_columns_backward(du, normalized, factor, scale, slopes, means, dz,
 
 
 @glue
+def _require_shape(x, out):
+    if out.shape != x.shape:
+        raise ValueError("out: expected the shape of x")
+
+
+@glue
 def _copied(x, first, out, row):
     """(where, how many) up to COPIED_ROWS rows of x from `first` on are, copied to `row` and behind of out."""
     count, n = min(COPIED_ROWS, x.shape[0] - first), x.shape[1]
@@ -298,6 +304,7 @@ def layer_norm(x, scale, shift, out):
     array([[-1., 11.],
            [-1., 11.]])
     """
+    _require_shape(x, out)
     rows, n = x.shape
     factors = np.empty(COPIED_ROWS, x.dtype)
     for first in range(0, rows, COPIED_ROWS):
@@ -327,18 +334,17 @@ def layer_norm_backward(dy, x, scale, dx, dscale, dshift):
     """
     rows, n = x.shape
     # Some rows at a time: memory for all x^ takes the system longer to give than x^ takes to be worked out.
-    scratch = np.empty((COPIED_ROWS + 5) * n + COPIED_ROWS, x.dtype)
+    scratch = np.empty((COPIED_ROWS + 4) * n + COPIED_ROWS, x.dtype)
     normalized = pointer(scratch)
     sums = advance(normalized, COPIED_ROWS * n)
-    buffer = advance(sums, 4 * n)
-    factors = advance(buffer, n)
+    factors = advance(sums, 4 * n)
     _begin_sums(sums, n)
     for first in range(0, rows, COPIED_ROWS):
         up, down = advance(flat_pointer(dy), first * n), advance(flat_pointer(dx), first * n)
         kept, m = _copied(x, first, normalized, 0)
         normalize_rows(kept, m, n, factors)
-        normalize_rows_backward(up, kept, factors, flat_pointer(scale), down, m, n, n, buffer)
         _add_rows(up, kept, m, n, sums, n)
+        normalize_rows_backward(up, kept, factors, flat_pointer(scale), down, m, n, n)
     _end_sums(sums, n, flat_pointer(dscale), flat_pointer(dshift))
     keep_alive(scratch)
 
@@ -364,9 +370,11 @@ def batch_norm(x, scale, shift, running_mean, running_variance, out):
     >>> mean, variance
     (array([0.15, 0.55]), array([0.95, 2.15]))
     """
+    _require_shape(x, out)
     rows, n = x.shape
     statistics = np.empty(3 * n, x.dtype)
-    mean, factor, variance = pointer(statistics), pointer(statistics[n:]), pointer(statistics[2 * n :])
+    mean = pointer(statistics)
+    factor, variance = advance(mean, n), advance(mean, 2 * n)
     column_statistics(flat_pointer(x), rows, n, 0, n, mean, factor, variance)
     for first in range(0, rows, COPIED_ROWS):
         y, m = _copied(x, first, flat_pointer(out), first)
@@ -434,6 +442,7 @@ def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
     array([[0. , 0. ],
            [1. , 2.5]])
     """
+    _require_shape(x, out)
     mean, variance = flat_pointer(running_mean), flat_pointer(running_variance)
     for first in range(0, x.shape[0], COPIED_ROWS):
         y, m = _copied(x, first, flat_pointer(out), first)

@@ -22,9 +22,10 @@ import numpy as np
 from numba import float64, intp
 
 from .codes import Optimizer
-from .jit import inner, kernel, serial_in_njit
+from .jit import inner, kernel
 from .launch import run
 from .reductions import lane_sum_of_squares
+from .sharing import are_plain, shares_large_work
 from .simd import (
     advance,
     by_type,
@@ -258,25 +259,25 @@ def update_parallel(optimizer, parameters, gradient, state1, state2, step, hyper
     run(find_span(parameters), arguments, threads)
 
 
+def _share_update(code, parameters, gradient, state1, state2, step, hyper):
+    """An update on threads, for `shares_large_work`."""
+    size = parameters.nbytes if type(parameters) is np.ndarray else 0
+    threads = threads_for(size, SPAN_BYTES)
+    if (
+        threads == 1
+        or not are_plain(parameters.dtype, (parameters, gradient, state1, state2), [1] * 4)
+        or not are_plain(np.dtype(np.float64), (hyper,), [1])
+        or not isinstance(step, (int, np.integer))
+    ):
+        return NotImplemented
+    # Compiled from here, Ctrl-C does not have to wait for the compiler.
+    span_worker.address(parameters.dtype)
+    return update_parallel(code, parameters, gradient, state1, state2, int(step), hyper, threads)
+
+
 def _optimizer(code):
-    """Make a function a kernel: itself in compiled code; from Python, many parameters are shared by threads."""
-
-    def register(function):
-        serial = kernel(function)
-
-        @serial_in_njit(serial)
-        @functools.wraps(function)
-        def shared(parameters, gradient, state1, state2, step, hyper):
-            threads = threads_for(parameters.nbytes, SPAN_BYTES)
-            if threads == 1:
-                serial(parameters, gradient, state1, state2, step, hyper)
-            else:
-                span_worker.address(parameters.dtype)
-                update_parallel(code, parameters, gradient, state1, state2, step, hyper, threads)
-
-        return shared
-
-    return register
+    """Make a function a kernel, the update of the optimizer with this code."""
+    return shares_large_work(functools.partial(_share_update, code))
 
 
 @_optimizer(SGD)

@@ -113,7 +113,6 @@ def _begin_backward(step, regular, layer, row, m, saved_per_row, buffer):
             m,
             n,
             stride,
-            buffer,
         )
 
 

@@ -1,0 +1,50 @@
+"""Kernels that Python's calls share among threads if their work is large, and that are serial in compiled code."""
+
+import functools
+
+import numpy as np
+
+from .jit import kernel, serial_in_njit
+
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def are_plain(dtype, arrays, dimensions):
+    """Whether these are NumPy's own arrays of a dtype of floats and of so many dimensions, C-contiguous and aligned.
+
+    A worker is called by address: what is not so it would read as if it were.
+    """
+    return dtype in FLOATS and all(
+        type(array) is np.ndarray
+        and array.dtype == dtype
+        and array.ndim == count
+        and array.flags.c_contiguous
+        and array.flags.aligned
+        for array, count in zip(arrays, dimensions, strict=True)
+    )
+
+
+def shares_large_work(share):
+    """Make a function a kernel that Python's calls have threads share where `share` does so.
+
+    share: takes the kernel's arguments. It returns NotImplemented, with nothing done, for work that does not pay for
+        threads and for whatever is not just as workers take it: the serial kernel does that, or refuses it, so that
+        what is refused depends on no size.
+    """
+
+    def register(function):
+        serial, defaults = kernel(function), function.__defaults__ or ()
+        required = function.__code__.co_argcount - len(defaults)
+
+        @serial_in_njit(serial)
+        @functools.wraps(function)
+        def shared(*arguments, **named):
+            if defaults and not named and len(arguments) == required:
+                # Numba may take 37 us to find the type of a default.
+                arguments += defaults
+            result = share(*arguments, **named)
+            return serial(*arguments, **named) if result is NotImplemented else result
+
+        return shared
+
+    return register
