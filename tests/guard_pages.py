@@ -8,6 +8,7 @@ twenty minutes on one core; all triples would take hours and say nothing new, fo
 """
 
 import faulthandler
+import functools
 import itertools
 import os
 import sys
@@ -33,9 +34,10 @@ from fastnn.kernels.dropout import rate_threshold
 from fastnn.kernels.inference import forward_driver, plain_forward_plan
 from fastnn.kernels.layout import ROWS, workspace_size
 from fastnn.kernels.loss import parameter_array
+from fastnn.kernels.loss_kernels import loss_parallel
 from fastnn.kernels.network import Network, NormalizedNetwork, make_table
 from fastnn.kernels.normalized_inference import forward_plan
-from fastnn.kernels.optimizer import CLIP_NORM, CLIP_VALUE, MOMENTUM
+from fastnn.kernels.optimizer import CLIP_NORM, CLIP_VALUE, MOMENTUM, update_parallel
 from fastnn.kernels.regularized_training import begin_updates, training_plan
 from fastnn.kernels.sensitivity import SEEDS
 from fastnn.kernels.sweeps import Optimization, gradient_worker, rows_worker
@@ -218,13 +220,28 @@ def products(run):
                 run.against_reference(row, inputs, serial, side)
 
 
+def loss_in_threads(code, threads):
+    """The loss of this code with its rows shared, a kernel like those by name."""
+
+    def shared(prediction, target, sample_weight, gradient, parameter=None):
+        numbers = parameter_array(code, parameter)
+        return loss_parallel(int(code), numbers, prediction, target, sample_weight, gradient, threads)
+
+    return shared
+
+
 def losses(run):
     rng = np.random.default_rng(3)
     rows = (1, 2, 3, 8, 70) if not FULL else range(1, LARGEST + 1)
     for row, dtype in itertools.product(rows_named(*(loss.name.lower() for loss in Loss)), DTYPES):
         for m, n, side in itertools.product(rows, range(1, LARGEST + 1), SIDES):
             run.begin(row.name, np.dtype(dtype), (m, n), side)
-            run.against_reference(row, row.inputs((m, n), dtype, rng), getattr(kernels, row.name), side)
+            inputs = row.inputs((m, n), dtype, rng)
+            run.against_reference(row, inputs, getattr(kernels, row.name), side)
+            if run.cases % 4 == 0:
+                threads = 1 + run.cases // 4 % 3
+                run.begin(row.name, np.dtype(dtype), (m, n), side, "threads", threads)
+                run.against_reference(row, inputs, loss_in_threads(Loss[row.name.upper()], threads), side)
 
 
 def optimizers(run):
@@ -235,6 +252,11 @@ def optimizers(run):
             inputs = row.inputs((n,), dtype, rng)
             run.begin(row.name, np.dtype(dtype), n, side)
             run.against_reference(row, inputs, getattr(kernels, row.name), side)
+            if row.name in names:
+                threads = 1 + run.cases % 3
+                shared = functools.partial(update_parallel, int(Optimizer[row.name.upper()]))
+                run.begin(row.name, np.dtype(dtype), n, side, "threads", threads)
+                run.against_reference(row, inputs, in_threads(shared, threads), side)
         if row.name in names:
             # Without momentum nothing is read of the states that are not used.
             inputs["hyper"][MOMENTUM] = 0
