@@ -31,15 +31,18 @@ from .activation import (
 )
 from .sharing import shares_large_work
 
+# Fewer elements of the costliest activation pay for no second thread.
+LEAST = 1024
+
 
 def _forward(activation):
     """Make a function (x, out) the kernel of an activation, given by its code."""
-    return shares_large_work(functools.partial(share_activation, activation))
+    return shares_large_work(functools.partial(share_activation, activation), 1, LEAST)
 
 
 def _backward(activation):
     """Make a function (dy, saved, out) the kernel of an activation's backward."""
-    return shares_large_work(functools.partial(share_activation_backward, activation))
+    return shares_large_work(functools.partial(share_activation_backward, activation), 2, LEAST)
 
 
 @_forward(IDENTITY)

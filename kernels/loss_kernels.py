@@ -53,6 +53,8 @@ COSTS = {
     LOG_LOSS: (1200, 1600),
 }
 PARALLEL_COST = 8_000_000
+# The gradient's place among the arguments; fewer elements of the costliest loss pay for no second thread.
+GRADIENT, LEAST = 3, 4096
 
 
 @inner
@@ -172,7 +174,7 @@ def _loss(code):
     def share(prediction, target, sample_weight, gradient):
         return _share_loss(code, prediction, target, sample_weight, gradient, None)
 
-    return shares_large_work(share)
+    return shares_large_work(share, GRADIENT, LEAST)
 
 
 def _share_huber(prediction, target, sample_weight, gradient, delta=1.0):
@@ -220,7 +222,7 @@ def mae(prediction, target, sample_weight, gradient):
     return _value(MAE, 0.0, prediction, target, sample_weight, gradient)
 
 
-@shares_large_work(_share_huber)
+@shares_large_work(_share_huber, GRADIENT, LEAST)
 def huber(prediction, target, sample_weight, gradient, delta=1.0):
     """Mean of d^2 / 2 inside |d| < delta, delta (|d| - delta / 2) outside (Huber 1964), with d = p - t.
 
@@ -304,7 +306,7 @@ def softmax_cross_entropy(prediction, target, sample_weight, gradient):
     return _value(SOFTMAX_CROSS_ENTROPY, 0.0, prediction, target, sample_weight, gradient)
 
 
-@shares_large_work(_share_quantile)
+@shares_large_work(_share_quantile, GRADIENT, LEAST)
 def quantile(prediction, target, sample_weight, gradient, q=0.5):
     """Mean of (1 - q) d where d = p - t > 0, else -q d, least at the quantile q (Koenker and Bassett 1978).
 

@@ -277,7 +277,7 @@ def _share_update(code, parameters, gradient, state1, state2, step, hyper):
 
 def _optimizer(code):
     """Make a function a kernel, the update of the optimizer with this code."""
-    return shares_large_work(functools.partial(_share_update, code))
+    return shares_large_work(functools.partial(_share_update, code), 0, 2 * SPAN_BYTES // 8)
 
 
 @_optimizer(SGD)

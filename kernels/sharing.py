@@ -24,9 +24,11 @@ def are_plain(dtype, arrays, dimensions):
     )
 
 
-def shares_large_work(share):
+def shares_large_work(share, place, least):
     """Make a function a kernel that Python's calls have threads share where `share` does so.
 
+    place, least: the array at this place of the arguments, and the size below which `share` need not be asked, which
+        takes as long as relu of 16 numbers.
     share: takes the kernel's arguments. It returns NotImplemented, with nothing done, for work that does not pay for
         threads and for whatever is not just as workers take it: the serial kernel does that, or refuses it, so that
         what is refused depends on no size.
@@ -42,8 +44,11 @@ def shares_large_work(share):
             if defaults and not named and len(arguments) == required:
                 # Numba may take 37 us to find the type of a default.
                 arguments += defaults
-            result = share(*arguments, **named)
-            return serial(*arguments, **named) if result is NotImplemented else result
+            if named or len(arguments) <= place or getattr(arguments[place], "size", least) >= least:
+                result = share(*arguments, **named)
+                if result is not NotImplemented:
+                    return result
+            return serial(*arguments, **named)
 
         return shared
 

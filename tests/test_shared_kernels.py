@@ -115,7 +115,8 @@ def test_what_is_refused_does_not_depend_on_size(three_threads):
             if type(one) is np.ndarray:
                 assert one.tobytes() == other.tobytes(), name
     assert 8 < refused < len(calls[0]) - 8
-    assert set(three_threads) == {1, 3}
+    # Of small ones nobody asks.
+    assert set(three_threads) == {3}
 
 
 def test_few_rows_have_no_more_threads(dtype, rng, three_threads):
