@@ -17,9 +17,9 @@ from . import activations, kernels, losses
 from .arguments import shape_text, wrong_shape
 from .estimator_parameters import activation_codes
 from .initializers import zeros
-from .kernels.activation import FLOATS
 from .kernels.codes import Activation, EstimatorLoss
 from .kernels.loss import parameter_array
+from .kernels.workers import FLOATS
 from .layer import Dense
 from .sequential import Sequential
 from .sparse_rows import dense_rows, output_of, pieces

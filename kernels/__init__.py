@@ -1,8 +1,9 @@
 """Numba kernels of dense networks; those of the catalog, which `fastnn check` lists, have a NumPy twin in `reference`.
 
-Kernels trust their caller: they follow raw pointers and check no shape, but for those that take a `net.network`.
-`fastnn`'s layers, models and activations are the door that checks; who calls a kernel directly vouches for shapes,
-dtypes and overlaps as its docstring gives them. Arrays of floats are all of one dtype, float32 or float64.
+Arrays of floats are all of one dtype, float32 or float64. Kernels follow raw pointers, so they refuse dtypes, layouts,
+shapes and read-only results that do not fit, and have then written nothing. They do not look for results that overlap
+inputs where their docstrings forbid it, nor at the numbers in a `net.table`: `fastnn`'s layers, models and activations
+do.
 
 Examples in docstrings take three lines as read:
 

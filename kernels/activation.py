@@ -10,12 +10,13 @@ import numpy as np
 from numba import intp
 
 from . import elementary, normal, sigmoids
+from .argument_checks import require, require_arrays
 from .borrowed import flat, layout_is_known
 from .codes import NEEDS_PRE_ACTIVATION, Activation
-from .jit import driver, inner, kernel, plain, read_only, serial_in_njit
+from .jit import driver, glue, inner, kernel, plain, read_only, serial_in_njit
 from .launch import run
 from .lock import let_lock_go, take_lock
-from .sharing import FLOATS, are_plain
+from .sharing import are_plain
 from .simd import (
     address_of,
     advance,
@@ -25,7 +26,6 @@ from .simd import (
     keep_alive,
     lanes_of,
     load_vector,
-    one_dtype,
     pointer,
     select,
     store_vector,
@@ -34,7 +34,7 @@ from .simd import (
 from .softmax import softmax_rows, softmax_rows_backward
 from .symbols import shared
 from .threads import threads_for
-from .workers import finder, part, worker
+from .workers import FLOATS, finder, part, worker
 
 IDENTITY = int(Activation.IDENTITY)
 RELU = int(Activation.RELU)
@@ -51,6 +51,7 @@ HARDSIGMOID = int(Activation.HARDSIGMOID)
 HARDSWISH = int(Activation.HARDSWISH)
 SOFTMAX = int(Activation.SOFTMAX)
 LOG_SOFTMAX = int(Activation.LOG_SOFTMAX)
+ACTIVATIONS = len(Activation)
 
 LEAKY_SLOPE = 0.01
 SELU_SCALE = 1.0507009873554804934193349852946  # Klambauer et al. 2017
@@ -282,10 +283,28 @@ def activate_worker(x, activation, out, columns, index, parts):
     activate_array(activation, x[first:last], out[first:last], columns)
 
 
+@glue
+def activate_checked(activation, x, out):
+    """`activate_array` for arrays that may not fit; their last axis is a row."""
+    require_arrays("flat x, result out", (x, out))
+    require(x.shape == out.shape, "x: expected the shape of out")
+    activate_array(activation, x, out, out.shape[-1])
+
+
+@glue
+def activate_backward_checked(activation, dy, saved, out):
+    """`activate_array_backward` for arrays that may not fit; their last axis is a row."""
+    require_arrays("flat dy, flat saved, result out", (dy, saved, out))
+    fits = (dy.shape == out.shape) & (saved.shape == out.shape)
+    require(fits, "dy and saved: expected the shape of out")
+    activate_array_backward(activation, dy, saved, out, out.shape[-1])
+
+
 @kernel
 def activate_serial(x, activation, out):
     """out = f(x) on this thread; arrays as `activate` takes them."""
-    activate_array(activation, x, out, out.shape[-1])
+    require(0 <= activation < ACTIVATIONS, "activation: expected an Activation")
+    activate_checked(activation, x, out)
 
 
 @driver(lambda t: (intp, flat(read_only(t, 1, "A")), intp, flat(t[::1]), intp, intp), nogil=False)
@@ -328,7 +347,8 @@ def activate_backward_worker(dy, saved, activation, out, columns, index, parts):
 @kernel
 def activate_backward_serial(dy, saved, activation, out):
     """out = dy * f'(.) on this thread; arrays as `activate_backward` takes them."""
-    activate_array_backward(activation, dy, saved, out, out.shape[-1])
+    require(0 <= activation < ACTIVATIONS, "activation: expected an Activation")
+    activate_backward_checked(activation, dy, saved, out)
 
 
 find_activate, find_activate_backward = finder(activate_worker), finder(activate_backward_worker)
@@ -337,14 +357,14 @@ find_activate, find_activate_backward = finder(activate_worker), finder(activate
 @kernel
 def activate_parallel(x, activation, out, columns, threads):
     """`activate_serial` with rows of `columns` elements shared by threads."""
-    one_dtype((x, out))
+    require_arrays("flat x, result out", (x, out))
     run(find_activate(out), (x.reshape(-1), activation, out.reshape(-1), columns), threads)
 
 
 @kernel
 def activate_backward_parallel(dy, saved, activation, out, columns, threads):
     """`activate_backward_serial` with rows of `columns` elements shared by threads."""
-    one_dtype((dy, saved, out))
+    require_arrays("flat dy, flat saved, result out", (dy, saved, out))
     flat = dy.reshape(-1), saved.reshape(-1), activation, out.reshape(-1)
     run(find_activate_backward(out), (*flat, columns), threads)
 
@@ -367,7 +387,7 @@ def _threads_of(activation, out):
 def share_activation(activation, x, out):
     """out = f(x) on threads, for `shares_large_work`."""
     threads = _threads_of(activation, out)
-    if threads == 1 or not are_plain(out.dtype, (x, out), [out.ndim] * 2):
+    if threads == 1 or not are_plain(out.dtype, (x, out), [out.shape] * 2, 1):
         return NotImplemented
     # Compiled from here, Ctrl-C does not have to wait for the compiler.
     activate_worker.address(out.dtype)
@@ -379,7 +399,7 @@ def share_activation_backward(activation, dy, saved, out):
     # Those that need no pre-activation take a product of what they read, but for these two.
     cheap = activation not in NEEDS_PRE_ACTIVATION and activation not in (SOFTPLUS, LOG_SOFTMAX)
     threads = _threads_of(IDENTITY if cheap else activation, out)
-    if threads == 1 or not are_plain(out.dtype, (dy, saved, out), [out.ndim] * 3):
+    if threads == 1 or not are_plain(out.dtype, (dy, saved, out), [out.shape] * 3, 1):
         return NotImplemented
     activate_backward_worker.address(out.dtype)
     return activate_backward_parallel(dy, saved, activation, out, columns_of(activation, out), threads)
@@ -395,7 +415,7 @@ def activate(x, activation, out):
         out: C-contiguous array of x's shape and dtype; may be x itself, must not overlap it otherwise.
 
     Raises:
-        ValueError: x does not fit out, or overlaps it; from Python alone, compiled code trusts.
+        ValueError: x does not fit out; from Python also if it overlaps it.
 
     >>> x, out = np.array([[-1.0, 0.0], [0.5, 2.0]]), np.empty((2, 2))
     >>> kernels.activate(x, kernels.Activation.RELU, out)
@@ -404,11 +424,15 @@ def activate(x, activation, out):
            [0.5, 2. ]])
     """
     activation = int(activation)
-    columns, threads = columns_of(activation, out), forward_threads(activation, out)
+    if not 0 <= activation < ACTIVATIONS:
+        raise ValueError(f"activation: expected an Activation, got {activation}")
+    if x.shape != out.shape or not out.flags.c_contiguous:
+        raise ValueError(f"out: expected the shape of x, {x.shape}, and C-contiguous, got {out.shape}, {out.strides}")
     address = activate_worker.address(out.dtype)
+    columns, threads = columns_of(activation, out), forward_threads(activation, out)
     activate_flat.ready(out.dtype)
     if not activate_flat(address, x.reshape(-1), activation, out.reshape(-1), columns, threads):
-        raise ValueError("x: expected as many elements as out, and out itself or memory of its own")
+        raise ValueError("x: expected memory apart from out, or out itself")
 
 
 @serial_in_njit(activate_backward_serial)
@@ -429,5 +453,5 @@ def activate_backward(dy, saved, activation, out):
     array([ 0., 20., 30.])
     """
     activation = int(activation)
-    if share_activation_backward(activation, dy, saved, out) is NotImplemented:
+    if not 0 <= activation < ACTIVATIONS or share_activation_backward(activation, dy, saved, out) is NotImplemented:
         activate_backward_serial(dy, saved, activation, out)

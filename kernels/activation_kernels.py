@@ -24,8 +24,8 @@ from .activation import (
     SOFTMAX,
     SOFTPLUS,
     TANH,
-    activate_array,
-    activate_array_backward,
+    activate_backward_checked,
+    activate_checked,
     share_activation,
     share_activation_backward,
 )
@@ -56,7 +56,7 @@ def identity(x, out):
     >>> out
     array([-2.,  0.,  3.])
     """
-    activate_array(IDENTITY, x, out, out.shape[-1])
+    activate_checked(IDENTITY, x, out)
 
 
 @_backward(IDENTITY)
@@ -72,7 +72,7 @@ def identity_backward(dy, saved, out):
     >>> dx
     array([10., 10., 10.])
     """
-    activate_array_backward(IDENTITY, dy, saved, out, out.shape[-1])
+    activate_backward_checked(IDENTITY, dy, saved, out)
 
 
 @_forward(RELU)
@@ -86,7 +86,7 @@ def relu(x, out):
     >>> out
     array([0., 0., 3.])
     """
-    activate_array(RELU, x, out, out.shape[-1])
+    activate_checked(RELU, x, out)
 
 
 @_backward(RELU)
@@ -102,7 +102,7 @@ def relu_backward(dy, saved, out):
     >>> dx
     array([ 0.,  0., 10.])
     """
-    activate_array_backward(RELU, dy, saved, out, out.shape[-1])
+    activate_backward_checked(RELU, dy, saved, out)
 
 
 @_forward(LEAKY_RELU)
@@ -116,7 +116,7 @@ def leaky_relu(x, out):
     >>> out
     array([-0.02,  0.  ,  3.  ])
     """
-    activate_array(LEAKY_RELU, x, out, out.shape[-1])
+    activate_checked(LEAKY_RELU, x, out)
 
 
 @_backward(LEAKY_RELU)
@@ -132,7 +132,7 @@ def leaky_relu_backward(dy, saved, out):
     >>> dx
     array([ 0.1,  0.1, 10. ])
     """
-    activate_array_backward(LEAKY_RELU, dy, saved, out, out.shape[-1])
+    activate_backward_checked(LEAKY_RELU, dy, saved, out)
 
 
 @_forward(ELU)
@@ -146,7 +146,7 @@ def elu(x, out):
     >>> out.round(4)
     array([-0.8647,  0.    ,  3.    ])
     """
-    activate_array(ELU, x, out, out.shape[-1])
+    activate_checked(ELU, x, out)
 
 
 @_backward(ELU)
@@ -162,7 +162,7 @@ def elu_backward(dy, saved, out):
     >>> dx.round(4)
     array([ 1.3534, 10.    , 10.    ])
     """
-    activate_array_backward(ELU, dy, saved, out, out.shape[-1])
+    activate_backward_checked(ELU, dy, saved, out)
 
 
 @_forward(SELU)
@@ -176,7 +176,7 @@ def selu(x, out):
     >>> out.round(4)
     array([-1.5202,  0.    ,  3.1521])
     """
-    activate_array(SELU, x, out, out.shape[-1])
+    activate_checked(SELU, x, out)
 
 
 @_backward(SELU)
@@ -192,7 +192,7 @@ def selu_backward(dy, saved, out):
     >>> dx.round(4)
     array([ 2.3793, 17.581 , 10.507 ])
     """
-    activate_array_backward(SELU, dy, saved, out, out.shape[-1])
+    activate_backward_checked(SELU, dy, saved, out)
 
 
 @_forward(SIGMOID)
@@ -206,7 +206,7 @@ def sigmoid(x, out):
     >>> out.round(4)
     array([0.1192, 0.5   , 0.9526])
     """
-    activate_array(SIGMOID, x, out, out.shape[-1])
+    activate_checked(SIGMOID, x, out)
 
 
 @_backward(SIGMOID)
@@ -222,7 +222,7 @@ def sigmoid_backward(dy, saved, out):
     >>> dx.round(4)
     array([1.0499, 2.5   , 0.4518])
     """
-    activate_array_backward(SIGMOID, dy, saved, out, out.shape[-1])
+    activate_backward_checked(SIGMOID, dy, saved, out)
 
 
 @_forward(TANH)
@@ -236,7 +236,7 @@ def tanh(x, out):
     >>> out.round(4)
     array([-0.964 ,  0.    ,  0.9951])
     """
-    activate_array(TANH, x, out, out.shape[-1])
+    activate_checked(TANH, x, out)
 
 
 @_backward(TANH)
@@ -252,7 +252,7 @@ def tanh_backward(dy, saved, out):
     >>> dx.round(4)
     array([ 0.7065, 10.    ,  0.0987])
     """
-    activate_array_backward(TANH, dy, saved, out, out.shape[-1])
+    activate_backward_checked(TANH, dy, saved, out)
 
 
 @_forward(SOFTPLUS)
@@ -266,7 +266,7 @@ def softplus(x, out):
     >>> out.round(4)
     array([0.1269, 0.6931, 3.0486])
     """
-    activate_array(SOFTPLUS, x, out, out.shape[-1])
+    activate_checked(SOFTPLUS, x, out)
 
 
 @_backward(SOFTPLUS)
@@ -282,7 +282,7 @@ def softplus_backward(dy, saved, out):
     >>> dx.round(4)
     array([1.192 , 5.    , 9.5257])
     """
-    activate_array_backward(SOFTPLUS, dy, saved, out, out.shape[-1])
+    activate_backward_checked(SOFTPLUS, dy, saved, out)
 
 
 @_forward(GELU)
@@ -296,7 +296,7 @@ def gelu(x, out):
     >>> out.round(4)
     array([-0.0455,  0.    ,  2.996 ])
     """
-    activate_array(GELU, x, out, out.shape[-1])
+    activate_checked(GELU, x, out)
 
 
 @_backward(GELU)
@@ -311,7 +311,7 @@ def gelu_backward(dy, saved, out):
     >>> dx.round(4)
     array([-0.8523,  5.    , 10.1195])
     """
-    activate_array_backward(GELU, dy, saved, out, out.shape[-1])
+    activate_backward_checked(GELU, dy, saved, out)
 
 
 @_forward(GELU_TANH)
@@ -325,7 +325,7 @@ def gelu_tanh(x, out):
     >>> out.round(4)
     array([-0.0454,  0.    ,  2.9964])
     """
-    activate_array(GELU_TANH, x, out, out.shape[-1])
+    activate_checked(GELU_TANH, x, out)
 
 
 @_backward(GELU_TANH)
@@ -340,7 +340,7 @@ def gelu_tanh_backward(dy, saved, out):
     >>> dx.round(4)
     array([-0.861 ,  5.    , 10.1158])
     """
-    activate_array_backward(GELU_TANH, dy, saved, out, out.shape[-1])
+    activate_backward_checked(GELU_TANH, dy, saved, out)
 
 
 @_forward(SILU)
@@ -354,7 +354,7 @@ def silu(x, out):
     >>> out.round(4)
     array([-0.2384,  0.    ,  2.8577])
     """
-    activate_array(SILU, x, out, out.shape[-1])
+    activate_checked(SILU, x, out)
 
 
 @_backward(SILU)
@@ -369,7 +369,7 @@ def silu_backward(dy, saved, out):
     >>> dx.round(4)
     array([-0.9078,  5.    , 10.881 ])
     """
-    activate_array_backward(SILU, dy, saved, out, out.shape[-1])
+    activate_backward_checked(SILU, dy, saved, out)
 
 
 @_forward(HARDSIGMOID)
@@ -383,7 +383,7 @@ def hardsigmoid(x, out):
     >>> out.round(4)
     array([0.  , 0.5 , 0.75])
     """
-    activate_array(HARDSIGMOID, x, out, out.shape[-1])
+    activate_checked(HARDSIGMOID, x, out)
 
 
 @_backward(HARDSIGMOID)
@@ -399,7 +399,7 @@ def hardsigmoid_backward(dy, saved, out):
     >>> dx.round(4)
     array([0.    , 1.6667, 1.6667])
     """
-    activate_array_backward(HARDSIGMOID, dy, saved, out, out.shape[-1])
+    activate_backward_checked(HARDSIGMOID, dy, saved, out)
 
 
 @_forward(HARDSWISH)
@@ -413,7 +413,7 @@ def hardswish(x, out):
     >>> out.round(4)
     array([0.   , 0.   , 1.125])
     """
-    activate_array(HARDSWISH, x, out, out.shape[-1])
+    activate_checked(HARDSWISH, x, out)
 
 
 @_backward(HARDSWISH)
@@ -428,7 +428,7 @@ def hardswish_backward(dy, saved, out):
     >>> dx.round(4)
     array([ 0.,  5., 10.])
     """
-    activate_array_backward(HARDSWISH, dy, saved, out, out.shape[-1])
+    activate_backward_checked(HARDSWISH, dy, saved, out)
 
 
 @_forward(SOFTMAX)
@@ -442,7 +442,7 @@ def softmax(x, out):
     >>> out.round(4)
     array([[0.09  , 0.2447, 0.6652]])
     """
-    activate_array(SOFTMAX, x, out, out.shape[-1])
+    activate_checked(SOFTMAX, x, out)
 
 
 @_backward(SOFTMAX)
@@ -458,7 +458,7 @@ def softmax_backward(dy, saved, out):
     >>> dx.round(4)
     array([[ 0.8193, -0.2203, -0.5989]])
     """
-    activate_array_backward(SOFTMAX, dy, saved, out, out.shape[-1])
+    activate_backward_checked(SOFTMAX, dy, saved, out)
 
 
 @_forward(LOG_SOFTMAX)
@@ -472,7 +472,7 @@ def log_softmax(x, out):
     >>> out.round(4)
     array([[-2.4076, -1.4076, -0.4076]])
     """
-    activate_array(LOG_SOFTMAX, x, out, out.shape[-1])
+    activate_checked(LOG_SOFTMAX, x, out)
 
 
 @_backward(LOG_SOFTMAX)
@@ -488,4 +488,4 @@ def log_softmax_backward(dy, saved, out):
     >>> dx.round(4)
     array([[ 9.0997, -2.4473, -6.6524]])
     """
-    activate_array_backward(LOG_SOFTMAX, dy, saved, out, out.shape[-1])
+    activate_backward_checked(LOG_SOFTMAX, dy, saved, out)

@@ -9,7 +9,8 @@ outer_update                 weight -= rate x.T @ dz, bias -= rate (sum of dz ov
 import numpy as np
 from numba import float64, intp
 
-from .activation import is_row_wise
+from .activation import ACTIVATIONS, is_row_wise
+from .argument_checks import require_all, require_arrays
 from .dot import is_narrow
 from .epilogue import Activate, Store, finish, landing, make_update, moved
 from .gemm import linear_product, linear_scratch, narrow_layer, packs_panel, product, product_scratch, row_product
@@ -27,7 +28,6 @@ from .simd import (
     keep_alive,
     lanes_of,
     load_vector,
-    one_dtype,
     pointer,
     store_vector,
 )
@@ -147,7 +147,6 @@ def linear_cell(m, n, k, x, weight, bias, activation, out, buffer, scratch):
 @glue
 def linear_part(x, weight, bias, activation, out, index, parts):
     """One thread's rectangle of `linear`, with scratch of its own."""
-    one_dtype((x, weight, bias, out))
     m, k = x.shape
     n = out.shape[1]
     whole_rows = is_row_wise(activation)
@@ -175,6 +174,21 @@ def linear_part(x, weight, bias, activation, out, index, parts):
         keep_alive(scratch)
 
 
+@glue
+def _require_linear(x, weight, bias, activation, out):
+    require_arrays("strided x 2, strided weight 2, flat bias 1, result out 2", (x, weight, bias, out))
+    k, n = weight.shape
+    require_all(
+        (x.shape == (out.shape[0], k), bias.shape == (n,), out.shape == (x.shape[0], n), 0 <= activation < ACTIVATIONS),
+        (
+            "x: expected the rows of out and a column for each row of weight",
+            "bias: expected a number for each column of weight",
+            "out: expected a column for each of weight",
+            "activation: expected an Activation",
+        ),
+    )
+
+
 @worker(lambda t: (t[:, :], t[:, :], t[::1], intp, t[:, ::1], intp, intp))
 def linear_worker(x, weight, bias, activation, out, index, parts):
     linear_part(x, weight, bias, activation, out, index, parts)
@@ -183,6 +197,7 @@ def linear_worker(x, weight, bias, activation, out, index, parts):
 @kernel
 def linear_serial(x, weight, bias, activation, out):
     """out = f(x @ weight + bias) on this thread; arrays as `linear` takes them."""
+    _require_linear(x, weight, bias, activation, out)
     linear_part(x, weight, bias, activation, out, 0, 1)
 
 
@@ -192,7 +207,7 @@ find_linear = finder(linear_worker)
 @locked_kernel
 def linear_parallel(x, weight, bias, activation, out, threads):
     """`linear_serial` with the result cut into one rectangle for each thread."""
-    one_dtype((x, weight, bias, out))
+    _require_linear(x, weight, bias, activation, out)
     worker = find_linear(out)
     state = let_lock_go(out.size + x.shape[0] * weight.size)
     run(worker, (x, weight, bias, activation, out), threads)
@@ -229,8 +244,17 @@ def linear(x, weight, bias, activation, out):
 
 
 @glue
+def _require_backward_input(dz, weight, out):
+    require_arrays("strided dz 2, strided weight 2, result out 2", (dz, weight, out))
+    k, n = weight.shape
+    require_all(
+        (dz.shape == (out.shape[0], n), out.shape == (dz.shape[0], k)),
+        ("dz: expected the rows of out and the columns of weight", "out: expected a column for each row of weight"),
+    )
+
+
+@glue
 def backward_input_part(dz, weight, out, index, parts):
-    one_dtype((dz, weight, out))
     m, n = out.shape
     k = dz.shape[1]
     p = flat_pointer(out)
@@ -251,6 +275,7 @@ def backward_input_worker(dz, weight, out, index, parts):
 @kernel
 def linear_backward_input_serial(dz, weight, out):
     """out = dz @ weight.T on this thread; arrays as `linear_backward_input` takes them."""
+    _require_backward_input(dz, weight, out)
     backward_input_part(dz, weight, out, 0, 1)
 
 
@@ -260,7 +285,7 @@ find_backward_input = finder(backward_input_worker)
 @locked_kernel
 def linear_backward_input_parallel(dz, weight, out, threads):
     """`linear_backward_input_serial` with the result cut into one rectangle for each thread."""
-    one_dtype((dz, weight, out))
+    _require_backward_input(dz, weight, out)
     worker = find_backward_input(out)
     state = let_lock_go(dz.shape[0] * weight.size)
     run(worker, (dz, weight, out), threads)
@@ -324,8 +349,22 @@ def sweep_cell_allocating(x, dz, like, weight, bias, index, parts):
 
 
 @glue
+def _require_sweep(x, dz, weight, bias):
+    """For gradients of weight and bias as for themselves."""
+    require_arrays("strided x 2, flat dz 2, result weight 2, result bias 1", (x, dz, weight, bias))
+    k, n = weight.shape
+    require_all(
+        (x.shape == (dz.shape[0], k), dz.shape == (x.shape[0], n), bias.shape == (n,)),
+        (
+            "x: expected the rows of dz and a column for each row of the weight",
+            "dz: expected a column for each of the weight",
+            "bias: expected a number for each column of the weight",
+        ),
+    )
+
+
+@glue
 def backward_parameters_part(x, dz, dweight, dbias, index, parts):
-    one_dtype((x, dz, dweight, dbias))
     weight, bias = Store(flat_pointer(dweight), dweight.shape[1]), Store(flat_pointer(dbias), dbias.size)
     sweep_cell_allocating(x, dz, dweight, weight, bias, index, parts)
 
@@ -338,6 +377,7 @@ def backward_parameters_worker(x, dz, dweight, dbias, index, parts):
 @kernel
 def linear_backward_parameters_serial(x, dz, dweight, dbias):
     """dweight = x.T @ dz, dbias = dz.sum(0) on this thread; arrays as `linear_backward_parameters` takes them."""
+    _require_sweep(x, dz, dweight, dbias)
     backward_parameters_part(x, dz, dweight, dbias, 0, 1)
 
 
@@ -347,7 +387,7 @@ find_backward_parameters = finder(backward_parameters_worker)
 @locked_kernel
 def linear_backward_parameters_parallel(x, dz, dweight, dbias, threads):
     """`linear_backward_parameters_serial` with [weight; bias] shared by threads."""
-    one_dtype((x, dz, dweight, dbias))
+    _require_sweep(x, dz, dweight, dbias)
     worker = find_backward_parameters(dweight)
     state = let_lock_go(dz.shape[0] * dweight.size)
     run(worker, (x, dz, dweight, dbias), threads)
@@ -376,7 +416,6 @@ def linear_backward_parameters(x, dz, dweight, dbias):
 
 @glue
 def outer_update_part(x, dz, learning_rate, weight, bias, index, parts):
-    one_dtype((x, dz, weight, bias))
     n = weight.shape[1]
     rule = plain_rule(learning_rate)
     p, q = flat_pointer(weight), flat_pointer(bias)
@@ -392,6 +431,7 @@ def outer_update_worker(x, dz, learning_rate, weight, bias, index, parts):
 @kernel
 def outer_update_serial(x, dz, learning_rate, weight, bias):
     """weight -= rate x.T @ dz, bias -= rate dz.sum(0) on this thread; arrays as `outer_update` takes them."""
+    _require_sweep(x, dz, weight, bias)
     outer_update_part(x, dz, learning_rate, weight, bias, 0, 1)
 
 
@@ -401,7 +441,7 @@ find_outer_update = finder(outer_update_worker)
 @locked_kernel
 def outer_update_parallel(x, dz, learning_rate, weight, bias, threads):
     """`outer_update_serial` with [weight; bias] shared by threads."""
-    one_dtype((x, dz, weight, bias))
+    _require_sweep(x, dz, weight, bias)
     worker = find_outer_update(weight)
     state = let_lock_go(dz.shape[0] * weight.size)
     run(worker, (x, dz, learning_rate, weight, bias), threads)

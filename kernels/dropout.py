@@ -17,6 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .argument_checks import require_all, require_arrays
 from .jit import inner, kernel, plain
 from .simd import LANES, flat_pointer
 from .vector import Vector, llvm_type, masked_load, masked_store, splat
@@ -157,5 +158,10 @@ def dropout(x, rate, seed, update, layer, out):
     array([[2., 2., 2., 0.],
            [2., 2., 0., 0.]])
     """
+    require_arrays("flat x 2, result out 2", (x, out))
+    require_all(
+        (x.shape == out.shape, 0.0 <= rate < 1.0),
+        ("out: expected the shape of x", "rate: expected at least 0 and less than 1"),
+    )
     mask = Mask(rate_threshold(rate), seed, update, layer)
     drop_elements(flat_pointer(x), flat_pointer(out), 0, x.size, mask)

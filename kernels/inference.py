@@ -10,12 +10,14 @@ import numpy as np
 from numba import carray, int64, intp, types
 
 from .activation import is_row_wise
+from .argument_checks import require_arrays
 from .dense import grain_of, linear_cell
 from .jit import driver, glue, kernel, read_only, serial_in_njit
 from .launch import run
 from .layout import ROWS, inference_workspace, layer_scratch, rows_by_columns, threads_that_fit
 from .lock import let_lock_go, take_lock
 from .microkernel import panel_columns
+from .network_checks import require_forward, require_plain_arrays
 from .operand import Operand, Rows, operand, shifted
 from .plan import planned_array, planned_table, spans
 from .simd import address_of, advance, flat_pointer, itemsize, pointer_to
@@ -28,6 +30,8 @@ ROWS_WORKER, LAYER_WORKER = range(2)
 TABLE_AT, PARAMETERS_AT, WORKSPACE_AT = range(2, 8, 2)
 THREADS, STATISTICS_AT, LAYER_ROWS = 8, 9, 10
 PLAN_SIZE = 11
+# What the serial kernels take, as `require_arrays` has it.
+FORWARD_ARRAYS = "flat parameters 1, strided x 2, result out 2, result workspace 1"
 
 
 @glue
@@ -152,6 +156,8 @@ def layer_worker(inputs, layer, index, parts):
 def forward_serial(table, parameters, x, out, workspace):
     """out = network(x) on this thread; arrays as `forward` takes them."""
     require_plain(table)
+    require_arrays(FORWARD_ARRAYS, (parameters, x, out, workspace))
+    require_forward(table, parameters, x, out, workspace)
     forward_rows(table, flat_pointer(parameters), operand(x), 0, x.shape[0], flat_pointer(out), flat_pointer(workspace))
 
 
@@ -235,7 +241,9 @@ def forward(table, parameters, x, out, workspace):
     >>> out.ravel()
     array([5.5, 3.5])
     """
+    require_plain_arrays(table, (parameters, workspace), (x, out))
     require_plain(table)
+    require_forward(table, parameters, x, out, workspace)
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, inference_workspace)
     plan = plain_forward_plan(table, parameters, workspace, threads)
     forward_driver(threads, parameters.dtype)(plan.ctypes.data, x, out)

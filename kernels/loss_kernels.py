@@ -7,7 +7,8 @@ the sum of the same terms in the same order.
 import numpy as np
 from numba import float64, intp
 
-from .jit import inner, kernel, read_only
+from .argument_checks import require_all, require_arrays
+from .jit import glue, inner, kernel, read_only
 from .launch import run
 from .loss import (
     BINARY_CROSS_ENTROPY,
@@ -32,7 +33,7 @@ from .loss import (
 )
 from .reductions import lane_sum
 from .sharing import are_plain, shares_large_work
-from .simd import advance, flat_pointer, keep_alive, one_dtype, pointer
+from .simd import advance, flat_pointer, keep_alive, pointer
 from .threads import threads_for
 from .workers import finder, part, worker
 
@@ -112,16 +113,39 @@ def loss_worker(loss, parameter, prediction, target, sample_weight, gradient, te
 find_loss = finder(loss_worker)
 
 
+@glue
+def _require_loss(loss, parameter, prediction, target, sample_weight, gradient):
+    require_arrays("flat prediction 2, flat target 2, result gradient 2", (prediction, target, gradient))
+    require_arrays("flat sample_weight 1", (sample_weight,))
+    rows, n = prediction.shape
+    labels = loss == LOG_LOSS or (loss == SOFTMAX_CROSS_ENTROPY and target.shape[1] == 1)
+    require_all(
+        (
+            gradient.shape == prediction.shape,
+            target.shape == (rows, 1 if labels else n),
+            (sample_weight.shape == (rows,)) | (sample_weight.size == 0),
+            (loss != QUANTILE) | (parameter.size == 1) | (parameter.size == n),
+        ),
+        (
+            "gradient: expected the shape of prediction",
+            "target: expected the shape of prediction, or labels (m, 1)",
+            "sample_weight: expected one for each row",
+            "q: expected a number, or one for each column of prediction",
+        ),
+    )
+
+
 @inner
 def _value(loss, parameter, prediction, target, sample_weight, gradient):
     """The loss, on this thread; fills gradient."""
-    one_dtype((prediction, target, gradient))
+    given = parameter_array(loss, parameter)
+    _require_loss(loss, given, prediction, target, sample_weight, gradient)
     rows, n = prediction.shape
     weight, scale = _scale(loss, target, sample_weight, rows, n)
     terms = np.empty(rows * n, prediction.dtype)
     loss_rows(
         loss,
-        parameter_array(loss, parameter),
+        given,
         flat_pointer(prediction),
         _batch(target, sample_weight, 0),
         flat_pointer(gradient),
@@ -138,13 +162,15 @@ def _value(loss, parameter, prediction, target, sample_weight, gradient):
 @kernel
 def loss_parallel(loss, parameter, prediction, target, sample_weight, gradient, threads):
     """The loss of this code, with rows shared by threads; parameter: from `parameter_array`."""
-    one_dtype((prediction, target, sample_weight, gradient))
+    _require_loss(loss, parameter, prediction, target, sample_weight, gradient)
     rows, n = prediction.shape
     weight, scale = _scale(loss, target, sample_weight, rows, n)
     terms = np.empty(rows * n, prediction.dtype)
     arrays = prediction, target, sample_weight, gradient, terms
     run(find_loss(gradient), (loss, parameter, *arrays, scale), threads)
-    return _value_of(loss, terms, weight, rows, n)
+    value = _value_of(loss, terms, weight, rows, n)
+    keep_alive(terms)
+    return value
 
 
 def _share_loss(code, prediction, target, sample_weight, gradient, parameter):
@@ -153,19 +179,26 @@ def _share_loss(code, prediction, target, sample_weight, gradient, parameter):
     threads = threads_for(size * COSTS[code][gradient.itemsize > 4] if size > 0 else 0, PARALLEL_COST)
     if threads == 1:
         return NotImplemented
-    dtype = gradient.dtype
+    dtype, shape, rows = gradient.dtype, gradient.shape, len(gradient)
     if np.size(sample_weight) == 0:
         # np.empty(0), for which its dtype says nothing.
         sample_weight = np.empty(0, dtype)
-    if not (
-        are_plain(dtype, (prediction, target, sample_weight, gradient), (2, 2, 1, 2))
-        and (parameter is None or type(parameter) in (int, float) or are_plain(np.dtype(np.float64), (parameter,), [1]))
+    labels = code == LOG_LOSS or (code == SOFTMAX_CROSS_ENTROPY and np.shape(target)[1:] == (1,))
+    arrays = prediction, target, sample_weight, gradient
+    shapes = shape, (rows, 1) if labels else shape, (rows if np.size(sample_weight) > 0 else 0,), shape
+    if (
+        gradient.ndim != 2
+        or not are_plain(dtype, arrays, shapes, 1)
+        or not (
+            parameter is None
+            or type(parameter) in (int, float)
+            or are_plain(np.dtype(np.float64), (parameter,), [shape[1:]], 0)
+        )
     ):
         return NotImplemented
     # Compiled from here, Ctrl-C does not have to wait for the compiler.
     loss_worker.address(dtype)
-    arrays = prediction, target, sample_weight, gradient
-    return loss_parallel(code, parameter_array(code, parameter), *arrays, min(threads, len(gradient)))
+    return loss_parallel(code, parameter_array(code, parameter), *arrays, min(threads, rows))
 
 
 def _loss(code):

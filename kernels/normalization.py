@@ -19,6 +19,7 @@ import math
 import numpy as np
 
 from .activation import copy_elements
+from .argument_checks import require_all, require_arrays
 from .codes import Normalization
 from .jit import glue, inner, kernel
 from .reductions import lane_sum, lane_sum_of_products, lane_sum_of_squares
@@ -273,9 +274,50 @@ def normalize_columns_backward(du, normalized, factor, scale, slopes, means, dz,
 
 
 @glue
-def _require_shape(x, out):
-    if out.shape != x.shape:
-        raise ValueError("out: expected the shape of x")
+def _require_forward(x, scale, shift, out):
+    require_arrays("flat x 2, flat scale 1, flat shift 1, result out 2", (x, scale, shift, out))
+    require_all(
+        (out.shape == x.shape, scale.shape == x.shape[1:], shift.shape == x.shape[1:]),
+        (
+            "out: expected the shape of x",
+            "scale: expected a number for each column of x",
+            "shift: expected a number for each column of x",
+        ),
+    )
+
+
+@glue
+def _require_running(x, running_mean, running_variance):
+    require_arrays("flat x 2, flat running_mean 1, flat running_variance 1", (x, running_mean, running_variance))
+    require_all(
+        (running_mean.shape == x.shape[1:], running_variance.shape == x.shape[1:]),
+        (
+            "running_mean: expected a number for each column of x",
+            "running_variance: expected a number for each column of x",
+        ),
+    )
+
+
+@glue
+def _require_backward(dy, x, scale, dx, dscale, dshift):
+    kinds = "flat dy 2, flat x 2, flat scale 1, result dx 2, result dscale 1, result dshift 1"
+    require_arrays(kinds, (dy, x, scale, dx, dscale, dshift))
+    require_all(
+        (
+            dy.shape == x.shape,
+            dx.shape == x.shape,
+            scale.shape == x.shape[1:],
+            dscale.shape == x.shape[1:],
+            dshift.shape == x.shape[1:],
+        ),
+        (
+            "dy: expected the shape of x",
+            "dx: expected the shape of x",
+            "scale: expected a number for each column of x",
+            "dscale: expected a number for each column of x",
+            "dshift: expected a number for each column of x",
+        ),
+    )
 
 
 @glue
@@ -304,7 +346,7 @@ def layer_norm(x, scale, shift, out):
     array([[-1., 11.],
            [-1., 11.]])
     """
-    _require_shape(x, out)
+    _require_forward(x, scale, shift, out)
     rows, n = x.shape
     factors = np.empty(COPIED_ROWS, x.dtype)
     for first in range(0, rows, COPIED_ROWS):
@@ -332,6 +374,7 @@ def layer_norm_backward(dy, x, scale, dx, dscale, dshift):
     >>> dx.round(4), dscale.round(4), dshift
     (array([[ 0.1763, -0.2204,  0.0441]]), array([-0.9258,  0.    ,  0.    ]), array([1., 0., 0.]))
     """
+    _require_backward(dy, x, scale, dx, dscale, dshift)
     rows, n = x.shape
     # Some rows at a time: memory for all x^ takes the system longer to give than x^ takes to be worked out.
     scratch = np.empty((COPIED_ROWS + 4) * n + COPIED_ROWS, x.dtype)
@@ -370,7 +413,9 @@ def batch_norm(x, scale, shift, running_mean, running_variance, out):
     >>> mean, variance
     (array([0.15, 0.55]), array([0.95, 2.15]))
     """
-    _require_shape(x, out)
+    _require_forward(x, scale, shift, out)
+    _require_running(x, running_mean, running_variance)
+    require_arrays("result running_mean, result running_variance", (running_mean, running_variance))
     rows, n = x.shape
     statistics = np.empty(3 * n, x.dtype)
     mean = pointer(statistics)
@@ -403,6 +448,7 @@ def batch_norm_backward(dy, x, scale, dx, dscale, dshift):
     >>> dx.ravel().round(4), dscale.round(4), dshift
     (array([ 0.1763, -0.2204,  0.0441]), array([-0.9258]), array([1.]))
     """
+    _require_backward(dy, x, scale, dx, dscale, dshift)
     rows, n = x.shape
     scratch = np.empty((COPIED_ROWS + 9) * n, x.dtype)
     normalized = pointer(scratch)
@@ -442,7 +488,8 @@ def batch_norm_running(x, scale, shift, running_mean, running_variance, out):
     array([[0. , 0. ],
            [1. , 2.5]])
     """
-    _require_shape(x, out)
+    _require_forward(x, scale, shift, out)
+    _require_running(x, running_mean, running_variance)
     mean, variance = flat_pointer(running_mean), flat_pointer(running_variance)
     for first in range(0, x.shape[0], COPIED_ROWS):
         y, m = _copied(x, first, flat_pointer(out), first)

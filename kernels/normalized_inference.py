@@ -7,11 +7,13 @@ their own, so that the code for this is compiled for such networks alone.
 from numba import carray, intp, types
 
 from .activation import IDENTITY
+from .argument_checks import require_arrays
 from .dense import linear_cell
 from .epilogue import activate_rows
-from .inference import forward_driver, inputs_type, operand_of, plain_forward_plan, plan_of, pointers_of
+from .inference import FORWARD_ARRAYS, forward_driver, inputs_type, operand_of, plain_forward_plan, plan_of, pointers_of
 from .jit import glue, kernel, serial_in_njit
 from .layout import ROWS, inference_workspace, threads_that_fit
+from .network_checks import require_forward, require_plain_arrays, require_statistics
 from .normalization import AT_ONCE, LAYER, apply_running, normalize_rows, scale_and_shift
 from .operand import Operand, Rows, operand, shifted
 from .simd import advance, flat_pointer, pointer_to
@@ -118,6 +120,10 @@ def forward_plan(network, workspace, threads):
 @kernel
 def normalized_forward_serial(table, parameters, statistics, x, out, workspace):
     """out = network(x) on this thread; arrays as `normalized_forward` takes them."""
+    require_arrays(FORWARD_ARRAYS, (parameters, x, out, workspace))
+    require_arrays("flat parameters 1, flat statistics 1", (parameters, statistics))
+    require_forward(table, parameters, x, out, workspace)
+    require_statistics(table, statistics)
     normalized_forward_rows(
         table,
         flat_pointer(parameters),
@@ -154,6 +160,9 @@ def normalized_forward(table, parameters, statistics, x, out, workspace):
     >>> out.ravel()
     array([1.5, 2.5])
     """
+    require_plain_arrays(table, (parameters, statistics, workspace), (x, out))
+    require_forward(table, parameters, x, out, workspace)
+    require_statistics(table, statistics)
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, inference_workspace)
     address = normalized_forward_worker.address(parameters.dtype)
     plan = plan_of(address, 0, table, parameters, workspace, threads, statistics.ctypes.data)

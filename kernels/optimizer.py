@@ -19,10 +19,12 @@ import math
 from collections import namedtuple
 
 import numpy as np
-from numba import float64, intp
+from numba import float64, intp, types
+from numba.extending import overload
 
+from .argument_checks import require_all, require_arrays
 from .codes import Optimizer
-from .jit import inner, kernel
+from .jit import OPTIONS, glue, inner, kernel
 from .launch import run
 from .reductions import lane_sum_of_squares
 from .sharing import are_plain, shares_large_work
@@ -35,7 +37,6 @@ from .simd import (
     lanes_of,
     load,
     load_vector,
-    one_dtype,
     select,
     store,
     store_vector,
@@ -221,14 +222,48 @@ def update_elements(rule, parameters, gradient, state1, state2, count):
     update_rows(rule, parameters, gradient, state1, state2, 1, count, count, count)
 
 
-@inner
+def _state_of(state, parameters):
+    """A state; or an empty one of the dtype of parameters in the place of one of another dtype, as np.empty(0) is."""
+    raise NotImplementedError("called from compiled code only")
+
+
+@overload(_state_of, strict=False, inline="always", jit_options=OPTIONS)
+def _choose_state(state, parameters):
+    if getattr(state, "dtype", None) in (types.float32, types.float64) and state.dtype != parameters.dtype:
+        return lambda state, parameters: parameters[:0]
+    return lambda state, parameters: state
+
+
+@glue
+def _require_update(optimizer, parameters, gradient, state1, state2, hyper):
+    kinds = "result parameters 1, flat gradient 1, result state1 1, result state2 1"
+    require_arrays(kinds, (parameters, gradient, state1, state2))
+    n = parameters.size
+    whole = len(hyper) == HYPER_SIZE
+    keeps_velocity = (optimizer <= RMSPROP) & ((hyper[MOMENTUM] if whole else 0.0) != 0.0)
+    keeps_first = (optimizer != SGD) | keeps_velocity
+    keeps_second = (optimizer >= ADAM) | ((optimizer == RMSPROP) & keeps_velocity)
+    require_all(
+        (whole, gradient.size == n, (state1.size == n) | (not keeps_first), (state2.size == n) | (not keeps_second)),
+        (
+            "hyper: expected twelve numbers",
+            "gradient: expected the size of parameters",
+            "state1: expected the size and the dtype of parameters",
+            "state2: expected the size and the dtype of parameters",
+        ),
+    )
+
+
+@glue
 def _update(optimizer, parameters, gradient, state1, state2, step, hyper):
+    first, second = _state_of(state1, parameters), _state_of(state2, parameters)
+    _require_update(optimizer, parameters, gradient, first, second, hyper)
     update_elements(
         make_rule(optimizer, hyper, step),
         flat_pointer(parameters),
         flat_pointer(gradient),
-        flat_pointer(state1),
-        flat_pointer(state2),
+        flat_pointer(first),
+        flat_pointer(second),
         parameters.size,
     )
 
@@ -254,7 +289,7 @@ find_span = finder(span_worker)
 @kernel
 def update_parallel(optimizer, parameters, gradient, state1, state2, step, hyper, threads):
     """An update by the optimizer of this code, shared by threads."""
-    one_dtype((parameters, gradient, state1, state2))
+    _require_update(optimizer, parameters, gradient, state1, state2, hyper)
     arguments = optimizer, parameters, gradient, state1, state2, step, hyper
     run(find_span(parameters), arguments, threads)
 
@@ -263,16 +298,20 @@ def _share_update(code, parameters, gradient, state1, state2, step, hyper):
     """An update on threads, for `shares_large_work`."""
     size = parameters.nbytes if type(parameters) is np.ndarray else 0
     threads = threads_for(size, SPAN_BYTES)
+    if threads == 1:
+        return NotImplemented
+    # A state that is not used may be empty, and then of any dtype.
+    arrays = gradient, parameters, *(parameters[:0] if np.shape(state) == (0,) else state for state in (state1, state2))
     if (
-        threads == 1
-        or not are_plain(parameters.dtype, (parameters, gradient, state1, state2), [1] * 4)
-        or not are_plain(np.dtype(np.float64), (hyper,), [1])
+        parameters.ndim != 1
+        or not are_plain(parameters.dtype, arrays, [parameters.shape] * 2 + [(np.size(a),) for a in arrays[2:]], 3)
+        or not are_plain(np.dtype(np.float64), (hyper,), [(HYPER_SIZE,)], 0)
         or not isinstance(step, (int, np.integer))
     ):
         return NotImplemented
     # Compiled from here, Ctrl-C does not have to wait for the compiler.
     span_worker.address(parameters.dtype)
-    return update_parallel(code, parameters, gradient, state1, state2, int(step), hyper, threads)
+    return update_parallel(code, parameters, gradient, *arrays[2:], int(step), hyper, threads)
 
 
 def _optimizer(code):
@@ -438,6 +477,7 @@ def clip_by_norm(gradient, limit):
     >>> g
     array([0.6, 0.8])
     """
+    require_arrays("result gradient 1", (gradient,))
     return clip_elements_by_norm(flat_pointer(gradient), limit, gradient.size)
 
 
@@ -452,6 +492,7 @@ def clip_by_value(gradient, limit):
     >>> g
     array([ 1. , -1. ,  0.5])
     """
+    require_arrays("result gradient 1", (gradient,))
     p = flat_pointer(gradient)
     for i in range(0, gradient.size, lanes_of(p)):
         g = load_vector(p, i, gradient.size)

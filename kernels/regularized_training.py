@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from .argument_checks import require_arrays
 from .jit import kernel, serial_in_njit
 from .layout import threads_that_fit, training_workspace
 from .loss import parameter_array
+from .network_checks import require_batch, require_plain_arrays
 from .regularized_step import CONTEXT_SIZE, RUNNING, SEED, THREADS, TRAINS, UPDATE
 from .regularized_sweeps import (
     columns_worker,
@@ -17,7 +19,14 @@ from .regularized_sweeps import (
 )
 from .sweeps import gradient_worker, rows_worker
 from .table import CONTEXT, TABLE_COLUMNS, has_statistics, is_regularized
-from .training import TABLE_AT, by_both_sweeps, loss_and_gradient_parallel, plain_training_plan, whole_batch
+from .training import (
+    BATCH_ARRAYS,
+    TABLE_AT,
+    by_both_sweeps,
+    loss_and_gradient_parallel,
+    plain_training_plan,
+    whole_batch,
+)
 
 
 def _with_context(numbers, table, threads, running):
@@ -86,6 +95,9 @@ def normalized_loss_and_gradient_serial(
 ):
     """The loss and its gradient, on this thread; arrays as `normalized_loss_and_gradient` takes them."""
     parameter = parameter_array(loss, loss_parameter)
+    require_arrays(BATCH_ARRAYS, (parameters, x, y, gradient, workspace))
+    require_arrays("flat sample_weight 1", (sample_weight,))
+    require_batch(table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, parameter)
     given = whole_batch(table, parameters, x, y, sample_weight, workspace, np.int64(loss), parameter)
     return by_both_sweeps(find_conductor(parameters), find_regularized_gradient(parameters), given, gradient)
 
@@ -113,6 +125,9 @@ def normalized_loss_and_gradient(
     >>> gradient[2:].round(4)
     array([6., 1.])
     """
+    require_plain_arrays(table, (parameters, gradient, workspace), (x, y))
+    parameter = parameter_array(loss, loss_parameter)
+    require_batch(table, parameters, x, y, sample_weight, loss, gradient, workspace, parameter)
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, training_workspace)
     loss_and_gradient_parallel.ready(parameters.dtype)
     rows_address, gradient_address, table = gradient_sweeps(table, parameters.dtype, threads)
@@ -125,7 +140,7 @@ def normalized_loss_and_gradient(
         y,
         sample_weight,
         int(loss),
-        parameter_array(loss, loss_parameter),
+        parameter,
         gradient,
         workspace,
         threads,

@@ -5,22 +5,24 @@ import functools
 import numpy as np
 
 from .jit import kernel, serial_in_njit
+from .workers import FLOATS
 
-FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
+def are_plain(dtype, arrays, shapes, results):
+    """Whether these are NumPy's own arrays of a dtype of floats and of these shapes, C-contiguous and aligned.
 
-def are_plain(dtype, arrays, dimensions):
-    """Whether these are NumPy's own arrays of a dtype of floats and of so many dimensions, C-contiguous and aligned.
-
-    A worker is called by address: what is not so it would read as if it were.
+    A worker is called by address: what is not so it would read as if it were. results: those that it fills, at the
+    end, are so many.
     """
+    first_result = len(arrays) - results
     return dtype in FLOATS and all(
         type(array) is np.ndarray
         and array.dtype == dtype
-        and array.ndim == count
+        and array.shape == shape
         and array.flags.c_contiguous
         and array.flags.aligned
-        for array, count in zip(arrays, dimensions, strict=True)
+        and (place < first_result or array.flags.writeable)
+        for place, (array, shape) in enumerate(zip(arrays, shapes, strict=True))
     )
 
 

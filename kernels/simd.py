@@ -97,13 +97,6 @@ def refuse_several_dtypes(*kinds):
 
 
 @intrinsic
-def one_dtype(typingctx, arrays):
-    """Refuse, when compiling, a tuple of arrays of several dtypes: a worker would read some as what they are not."""
-    refuse_several_dtypes(*arrays)
-    return types.void(arrays), lambda context, builder, signature, args: context.get_dummy_value()
-
-
-@intrinsic
 def advance(typingctx, p, count):
     """The pointer `count` elements further."""
     sig = p(p, types.intp)

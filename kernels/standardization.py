@@ -17,6 +17,7 @@ import math
 import numpy as np
 from numba import intp
 
+from .argument_checks import require_all, require_arrays
 from .jit import glue, inner, kernel
 from .normalization import added
 from .operand import Operand, operand
@@ -85,6 +86,15 @@ def standardize(x, mean, scale, out):
     array([[-1.,  1.],
            [ 1., -1.]])
     """
+    require_arrays("strided x 2, flat mean 1, flat scale 1, result out 2", (x, mean, scale, out))
+    require_all(
+        (out.shape == x.shape, mean.shape == x.shape[1:], scale.shape == x.shape[1:]),
+        (
+            "out: expected the shape of x",
+            "mean: expected a number for each column of x",
+            "scale: expected a number for each column of x",
+        ),
+    )
     rows, n = x.shape
     standardize_rows(operand(x), flat_pointer(mean), flat_pointer(scale), flat_pointer(out), rows, n)
 
@@ -103,6 +113,11 @@ def standardize_backward(dy, scale, out):
     >>> dx
     array([[1.  , 0.01]])
     """
+    require_arrays("flat dy 2, flat scale 1, result out 2", (dy, scale, out))
+    require_all(
+        (out.shape == dy.shape, scale.shape == dy.shape[1:]),
+        ("out: expected the shape of dy", "scale: expected a number for each column of dy"),
+    )
     rows, n = dy.shape
     unstandardize_rows(flat_pointer(dy), flat_pointer(scale), flat_pointer(out), rows, n)
 
@@ -132,6 +147,21 @@ def standardization(x, sample_weight, mean, scale):
     >>> mean, scale
     (array([  2., 200.,   7.]), array([  1., 100.,   1.]))
     """
+    require_arrays("strided x 2", (x,))
+    require_arrays("result mean 1, result scale 1", (mean, scale))
+    require_arrays("strided sample_weight 1", (sample_weight,))
+    require_all(
+        (
+            sample_weight.shape == x.shape[:1] or sample_weight.size == 0,
+            mean.shape == x.shape[1:],
+            scale.shape == x.shape[1:],
+        ),
+        (
+            "sample_weight: expected one for each row",
+            "mean: expected a number for each column of x",
+            "scale: expected a number for each column of x",
+        ),
+    )
     rows, n = x.shape
     heaviest = 0.0
     for i in range(sample_weight.size):

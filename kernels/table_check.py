@@ -39,12 +39,12 @@ from .table import (
     layer_row,
     statistics_count,
 )
+from .workers import FLOATS
 
 ACTIVATIONS, NORMALIZATIONS = len(Activation), len(Normalization)
 SAVES = np.array([code in NEEDS_PRE_ACTIVATION for code in Activation])
 # More parameters than any memory holds; sums and products of so many stay within 64 bits.
 MOST = 2**56
-FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 # Of no table is this the number of parameters.
 BAD_TABLE = 0
 

@@ -6,10 +6,12 @@ They know workers (sweeps.py, or regularized_sweeps.py for networks that are not
 import numpy as np
 from numba import carray, float64, int64, intp
 
+from .argument_checks import require_arrays
 from .jit import driver, glue, inner, kernel, read_only, serial_in_njit
 from .launch import run
 from .layout import threads_that_fit, training_workspace
 from .loss import parameter_array
+from .network_checks import require_batch, require_plain_arrays
 from .optimizer import CLIP_NORM, L1, L2, LEARNING_RATE, PENALTY_IN_LOSS, clip_elements_by_norm
 from .plan import planned_array, planned_table, spans
 from .reductions import lane_sum_of_sizes, lane_sum_of_squares
@@ -36,6 +38,8 @@ OPTIMIZER, LOSS, THREADS = range(19, 22)
 # updates: an array costs an update 8 bytes to read, a call for each of them a microsecond and more.
 RATES = 22
 PLAN_SIZE = 23
+# What the serial kernels take, as `require_arrays` has it.
+BATCH_ARRAYS = "flat parameters 1, strided x 2, flat y 2, result gradient 1, result workspace 1"
 
 
 @inner
@@ -74,6 +78,9 @@ def loss_and_gradient_serial(table, parameters, x, y, sample_weight, loss, gradi
     """The loss and its gradient, on this thread; arrays as `loss_and_gradient` takes them."""
     require_plain(table)
     parameter = parameter_array(loss, loss_parameter)
+    require_arrays(BATCH_ARRAYS, (parameters, x, y, gradient, workspace))
+    require_arrays("flat sample_weight 1", (sample_weight,))
+    require_batch(table, parameters, x, y, sample_weight, np.int64(loss), gradient, workspace, parameter)
     given = whole_batch(table, parameters, x, y, sample_weight, workspace, np.int64(loss), parameter)
     return by_both_sweeps(find_rows(parameters), find_gradient(parameters), given, gradient)
 
@@ -155,7 +162,10 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
     >>> gradient
     array([0.5, 0. , 0. ])
     """
+    require_plain_arrays(table, (parameters, gradient, workspace), (x, y))
     require_plain(table)
+    parameter = parameter_array(loss, loss_parameter)
+    require_batch(table, parameters, x, y, sample_weight, loss, gradient, workspace, parameter)
     threads = threads_that_fit(table, parameters, x.shape[0], workspace, training_workspace)
     dtype = parameters.dtype
     loss_and_gradient_parallel.ready(dtype)
@@ -168,7 +178,7 @@ def loss_and_gradient(table, parameters, x, y, sample_weight, loss, gradient, wo
         y,
         sample_weight,
         int(loss),
-        parameter_array(loss, loss_parameter),
+        parameter,
         gradient,
         workspace,
         threads,

@@ -11,6 +11,8 @@ from .jit import glue, inner
 from .requirement import PROVIDERS, Requirement, note_requirement
 from .slots import fill_slot, look_up, take_slots
 
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+
 
 class Worker:
     """A function with a fixed signature for each dtype, compiled once and called by the address of its machine code.
@@ -52,6 +54,8 @@ class Worker:
         return context.get_constant(types.intp, self.slots[dtype])
 
     def _compile_for(self, dtype):
+        if dtype not in FLOATS:
+            raise TypeError(f"expected arrays of float32 or float64, got {dtype}")
         arguments = self._signature(numba.from_dtype(dtype))
         with without_collector():
             self._compiled.compile(arguments)
