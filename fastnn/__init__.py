@@ -80,6 +80,9 @@ __all__ = [
 _EXTRAS = ("onnx", "sklearn")
 
 if TYPE_CHECKING:
+    from . import onnx as onnx
+    from . import sklearn as sklearn
+
     __version__: str
 else:
     # Type checkers would take it that every name is there.
@@ -103,4 +106,5 @@ def _is_installed(package):
 
 def __dir__():
     # pydoc asks for each of them: one that is not installed would be all that help(fastnn) says.
-    return sorted({*globals(), "__version__", *filter(_is_installed, _EXTRAS)})
+    own = [name for name in globals() if name.startswith("__")]
+    return sorted({*own, *__all__, "__version__", *filter(_is_installed, _EXTRAS)})

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from . import __getattr__ as attribute  # type: ignore[attr-defined]
+import fastnn
 
 
 def main(arguments=None):
@@ -52,7 +52,7 @@ def _at_least(least):
 
 def _run(arguments):
     parser = argparse.ArgumentParser(prog="fastnn", description="Dense neural networks as Numba kernels.")
-    parser.add_argument("--version", action="version", version=f"fastnn {attribute('__version__')}")
+    parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="train a classifier on scanned digits and draw what it learned")
     demo.add_argument("--output", default="fastnn-demo.png", help="where the picture goes (%(default)s)")

@@ -72,7 +72,7 @@ def _apply(activation, x, out):
     # The kernel may work in place, but only element on element.
     result = result_array(out, array.shape, dtype, None if out is x else array)
     if array.size:
-        kernel.activate(np.ascontiguousarray(converted(array, dtype)), activation, result)
+        kernel.activate(np.asarray(converted(array, dtype), order="C"), activation, result)
     return result if out is not None or array.ndim else result[()]
 
 

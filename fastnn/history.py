@@ -30,7 +30,7 @@ class History:
     >>> history = History(seed=1)
     >>> history.append(1, {"loss": 0.5, "seconds": 0.25})
     >>> history, history.metrics["loss"]
-    (History(1 epoch, loss 0.5, seconds 0.25), [0.5])
+    (History(1 epoch, loss 0.5), [0.5])
     """
 
     epochs: list[int] = field(default_factory=list)
@@ -121,5 +121,7 @@ class History:
         return ax
 
     def __repr__(self):
-        last = "".join(f", {name} {numbers[-1]:.6g}" for name, numbers in self.metrics.items() if numbers)
+        # "seconds" are those of one epoch, and would be read as those of the fit.
+        numbers = {name: numbers[-1] for name, numbers in self.metrics.items() if numbers and name != "seconds"}
+        last = "".join(f", {name} {number:.6g}" for name, number in numbers.items())
         return f"History({len(self.epochs)} {'epoch' if len(self.epochs) == 1 else 'epochs'}{last})"

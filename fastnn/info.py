@@ -8,7 +8,8 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 
-from . import __getattr__ as attribute  # type: ignore[attr-defined]
+import fastnn
+
 from .kernels import microkernel, simd
 from .kernels.cache import CACHE_DIRECTORY
 from .kernels.threads import container_quota, get_num_threads, physical_cores
@@ -44,7 +45,7 @@ def facts():
     """(name, value) pairs."""
     columns = {np.dtype(t).name: microkernel.tile_columns(np.dtype(t).itemsize) for t in (np.float32, np.float64)}
     return [
-        ("fastnn", attribute("__version__")),
+        ("fastnn", fastnn.__version__),
         ("Python", f"{sys.version.split()[0]} ({platform.system()} {platform.machine()})"),
         ("NumPy", np.__version__),
         ("Numba", f"{numba.__version__} (llvmlite {llvmlite.__version__})"),

@@ -270,7 +270,8 @@ class Dense(RefusesElsewhere):
             x: (rows, in_features) or (in_features,), any real dtype.
 
         Returns:
-            (y, context): y (rows, out_features) or (out_features,).
+            (y, context): y (rows, out_features) or (out_features,). The context refers to x, which has to stay as it
+                is until `backward`, and to nothing else of the caller's.
 
         Raises:
             ValueError, TypeError: x has another shape, or is not an array of real numbers; or the layer has
@@ -290,8 +291,9 @@ class Dense(RefusesElsewhere):
             linear(x, self.weight, self.bias, Activation.IDENTITY, saved)
             activate(saved, self.activation, y)
         else:
-            saved = y
             linear(x, self.weight, self.bias, self.activation, y)
+            # y is the caller's, who may go on in place, as in y -= target.
+            saved = y.copy()
         return (y[0] if single else y), Context(x, saved, single)
 
     def backward(self, dy: ArrayLike, context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -299,7 +301,7 @@ class Dense(RefusesElsewhere):
 
         Args:
             dy: of y's shape, any real dtype.
-            context: from the `forward` that made y; the weight must not have changed since.
+            context: from the `forward` that made y; neither x nor the weight may have changed since.
 
         Returns:
             (dx, dweight, dbias), of the shapes of x, weight and bias.

@@ -22,6 +22,8 @@ from .kernels.normalization import EPS
 # Gelu has a kernel of its own there since 1.18.
 OPSET, IR_VERSION = 20, 9
 DOMAIN, DOMAIN_VERSION = "fastnn", 1
+# The metadata of a model whose `Standardize` has learned.
+ADAPTED = {"fastnn.standardize": "adapted"}
 # The limit of x s(x), s a sigmoid, at minus infinity comes out if x stops here, where s is 0.
 FAR = 1000.0
 

@@ -17,7 +17,7 @@ from .kernels.normalization import EPS
 from .layer import Dense
 from .onnx_expressions import FORMS, X
 from .onnx_file import FLOATS, attributes, described, tensor_array, type_name
-from .onnx_forms import DOMAIN, FUNCTIONS
+from .onnx_forms import ADAPTED, DOMAIN, FUNCTIONS
 from .onnx_layers import normalized, unchanged
 from .onnx_numbers import settled
 from .onnx_operators import OPERATORS
@@ -46,6 +46,7 @@ class _Graph:
     def __init__(self, model, size, output):
         self._graph = model.graph
         self._functions = _own_functions(model)
+        self._adapted = {entry.key: entry.value for entry in model.metadata_props}.items() >= ADAPTED.items()
         self._room, self._unchanged = MOST_SHARING * size, MOST_UNCHANGED
         self._tensors = {tensor.name: tensor for tensor in self._graph.initializer}
         if len(self._tensors) != len(self._graph.initializer):
@@ -194,7 +195,7 @@ class _Graph:
         while isinstance(base, Linear):
             linears.append((base, activation))
             base, activation = base.source, base.activation
-        return _sequential(base, linears[::-1])
+        return _sequential(base, linears[::-1], self._adapted)
 
 
 def _own_functions(model):
@@ -206,7 +207,8 @@ def _own_functions(model):
     return {name for name, bodies in found.items() if bodies == [FUNCTIONS[name][1]]}
 
 
-def _sequential(source, linears):
+def _sequential(source, linears, adapted):
+    """adapted: what the file says of a `Standardize` that would be a new one by its numbers."""
     dtype = linears[0][0].weight.dtype
     layers = [
         Dense(*linear.weight.shape, activation, normalization=linear.normalization, weight_initializer="zeros")
@@ -216,10 +218,10 @@ def _sequential(source, linears):
         layers.insert(0, Standardize(source.features))
     result = Sequential(layers, dtype=dtype)
     if result.standardize is not None:
-        # A file does not tell whether 0 and 1 are learned; whatever else is there, was.
+        # Whether 0 and 1 are learned other writers do not tell; whatever else is there, was.
         start = np.zeros(1, dtype), np.ones(1, dtype)
         given = (value if found is None else found for value, found in zip(start, source[1:3], strict=True))
-        result.standardize._assign(*(np.broadcast_to(array, source.features) for array in given), adapted=False)
+        result.standardize._assign(*(np.broadcast_to(array, source.features) for array in given), adapted=adapted)
     for layer, (linear, _) in zip(result.layers[-len(linears) :], linears, strict=True):
         layer.weight = linear.weight
         terms = [term for term in (linear.bias, linear.offset) if term is not None]

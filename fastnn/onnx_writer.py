@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from .kernels.codes import Normalization
-from .onnx_forms import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, Formula, add_activation, add_normalization
+from .onnx_forms import ADAPTED, DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, Formula, add_activation, add_normalization
 from .standardize import Standardize
 
 # A protobuf message ends at 2 GiB; 16 MiB are for all but the tensors.
@@ -38,7 +38,7 @@ def model(network):
     domains = [helper.make_opsetid("", OPSET)]
     if writer.functions:
         domains.append(helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
-    return helper.make_model(
+    made = helper.make_model(
         graph,
         opset_imports=domains,
         ir_version=IR_VERSION,
@@ -46,6 +46,10 @@ def model(network):
         producer_version=version("fastnn"),
         functions=list(writer.functions.values()),
     )
+    if network.standardize is not None and network.adapted:
+        # Mean 0 and scale 1 alone would not tell.
+        helper.set_model_props(made, ADAPTED)
+    return made
 
 
 class _Writer:

@@ -1,6 +1,7 @@
 """How parameters move. g is the gradient, p a parameter, t counts updates from 1.
 
-Formulas and defaults are PyTorch's, but for SGD's learning rate, which is Keras'.
+Formulas and defaults are PyTorch's, but for SGD's learning rate, which is Keras', and for clip_norm: PyTorch adds 1e-6
+to the norm.
 
 Arguments are real numbers, and keywords but for the first, the learning rate:
 

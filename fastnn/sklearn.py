@@ -36,6 +36,10 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 
 # What these classes replace in scikit-learn's. Were a name to change there, its own code would run unseen.
 _REPLACED = {
+    "_fit": "X y sample_weight incremental",
+    "_init_coef": "fan_in fan_out dtype",
+    "_score": "X y sample_weight",
+    "_update_no_improvement_count": "early_stopping X y sample_weight",
     "_backprop": "X y sample_weight activations deltas coef_grads intercept_grads",
     "_fit_lbfgs": "X y sample_weight activations deltas coef_grads intercept_grads layer_units",
     "_fit_stochastic": "X y sample_weight activations deltas coef_grads intercept_grads layer_units incremental",

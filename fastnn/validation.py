@@ -42,6 +42,12 @@ def _from_columns(value, name):
     return np.stack(arrays, axis=1)
 
 
+def _has_times(value):
+    """Whether a frame has columns of dates, times or durations: beside numbers polars makes numbers of them."""
+    kinds = getattr(value, "dtypes", ()) if hasattr(value, "columns") else ()
+    return any(getattr(kind, "is_temporal", bool)() for kind in kinds)
+
+
 def _masked(value):
     """Whether it is a masked array, or a list of those or of lists with a masked number: NumPy drops the mask."""
     if not isinstance(value, (list, tuple)):
@@ -58,7 +64,7 @@ def real_array(value, name) -> np.ndarray:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name}: expected an array of real numbers: {error}") from None
-    if array.dtype.kind not in "biuf" and array is not value:
+    if array is not value and (array.dtype.kind not in "biuf" or _has_times(value)):
         columns = _from_columns(value, name)
         array = array if columns is None else columns
     if array.dtype.kind not in "biuf":

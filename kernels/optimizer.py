@@ -140,13 +140,37 @@ def penalty_scale(hyper, weight):
 @inner
 def plain_rule(rate):
     """Gradient descent at a rate, and nothing else."""
-    return Rule(SGD, rate, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, False, 1.0, np.inf)
+    return Rule(
+        optimizer=SGD,
+        rate=rate,
+        momentum=0.0,
+        beta2=0.0,
+        eps=0.0,
+        decay=0.0,
+        l1=0.0,
+        keep=1.0,
+        nesterov=False,
+        correction=1.0,
+        limit=np.inf,
+    )
 
 
 @inner
 def with_penalties(rule, l1, l2):
     """The rule with l1 sign(p) + l2 p added to the gradient."""
-    return Rule(*rule[:5], rule.decay + l2, rule.l1 + l1, *rule[7:])
+    return Rule(
+        optimizer=rule.optimizer,
+        rate=rule.rate,
+        momentum=rule.momentum,
+        beta2=rule.beta2,
+        eps=rule.eps,
+        decay=rule.decay + l2,
+        l1=rule.l1 + l1,
+        keep=rule.keep,
+        nesterov=rule.nesterov,
+        correction=rule.correction,
+        limit=rule.limit,
+    )
 
 
 @inner

@@ -445,6 +445,16 @@ def test_layers_by_hand_agree_with_the_model(activation, rng):
     assert dx.shape == x.shape
 
 
+@pytest.mark.parametrize("activation", list(fastnn.Activation), ids=lambda code: code.name.lower())
+def test_results_of_a_layer_are_the_callers(activation):
+    layer, x = Dense(3, 2, activation, dtype="float64", seed=0), np.linspace(-1, 1, 12).reshape(4, 3)
+    y, context = layer.forward(x)
+    expected = layer.backward(np.ones((4, 2)), context)
+    y[...] = 7
+    for one, other in zip(expected, layer.backward(np.ones((4, 2)), context), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_layer_on_one_sample_and_on_wrong_ones():
     layer = Dense(3, 2, seed=0)
     y, context = layer.forward([1, 2, 3])

@@ -517,12 +517,16 @@ def test_the_bar_of_a_resumed_fit_begins_where_that_stands(data, capsys):
     assert "4/4" in capsys.readouterr().err
 
 
-def test_the_documented_examples_run(tmp_path, monkeypatch):
+def test_the_documented_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (pathlib.Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+    names, blocks = {}, re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert sum(")  # " in block for block in blocks) > 1
+    for block in blocks:
         exec(block, names)
+        said = re.findall(r"^ *print\(.*\)  # (.*)$", block, re.MULTILINE)
+        # Of some prints the page says nothing.
+        assert set(said) <= set(capsys.readouterr().out.splitlines())
     assert sorted(os.listdir()) == ["log.csv", "run.safetensors"]
     # The last block resumes what the first one ran.
     first, *_ = rows_of("log.csv")[1:]

@@ -1,5 +1,7 @@
 """Data frames of pandas and polars, through models and estimators."""
 
+import datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +47,15 @@ def test_columns_of_different_kinds_of_numbers(library):
     net = fastnn.MLP([3, 1], dtype="float64", seed=0)
     expected = net.predict(np.stack([column.astype(np.float64) for column in kinds.values()], axis=1))
     np.testing.assert_array_equal(net.predict(library.DataFrame(kinds)), expected)
+
+
+def test_times_are_no_numbers(library):
+    times = [datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 2)]
+    kinds = {"when": times, "long": [times[1] - times[0]] * 2}
+    net = fastnn.MLP([2, 1], seed=0)
+    for name, values in kinds.items():
+        with pytest.raises(TypeError, match=f"x: expected columns of real numbers, got column '{name}' of "):
+            net.predict(library.DataFrame({name: values, "v": [1.0, 2.0]}))
 
 
 def test_a_missing_number_is_nan(library):

@@ -146,6 +146,18 @@ def test_a_standardize_that_has_not_learned_still_may(tmp_path):
     assert loaded.standardize.mean.tolist() == [2.0, 4.0]
 
 
+def test_a_standardize_that_has_learned_0_and_1(tmp_path):
+    x = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    net = fastnn.MLP([2, 1], standardize=True, seed=0)
+    net.fit(x, [0.0, 1.0], epochs=1, seed=0)
+    assert (net.standardize.mean.tolist(), net.standardize.scale.tolist()) == ([0.0, 0.0], [1.0, 1.0])
+    fastnn.onnx.save(net, tmp_path / "net.onnx")
+    loaded = fastnn.onnx.load(tmp_path / "net.onnx")
+    assert loaded.adapted
+    loaded.fit(3 * x + 1, [0.0, 1.0], epochs=1, seed=0)
+    assert loaded.standardize.mean.tolist() == [0.0, 0.0]
+
+
 def test_a_deep_network(tmp_path):
     net = fastnn.MLP([2] * 2_001, activation="gelu", dtype="float64", seed=0)
     fastnn.onnx.save(net, tmp_path / "net.onnx")

@@ -1,6 +1,7 @@
 """fastnn.sklearn as estimators: scikit-learn's checks, the tools around them, what its tests of MLPs ask."""
 
 import copy
+import inspect
 import pickle
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import _NotAnArray, check_estimator
 
 import fastnn
-from fastnn.sklearn import MLPClassifier, MLPRegressor
+from fastnn.sklearn import _REPLACED, MLPClassifier, MLPRegressor
 
 BOTH = pytest.mark.parametrize("Estimator", [MLPClassifier, MLPRegressor])
 
@@ -43,6 +44,16 @@ def iris():
 def digits():
     X, y = datasets.load_digits(n_class=3, return_X_y=True)
     return MinMaxScaler().fit_transform(X), y
+
+
+@BOTH
+def test_all_that_is_replaced_in_scikit_learn_is_looked_at(Estimator):
+    theirs = getattr(sklearn.neural_network, Estimator.__name__)
+    ours = [kind for kind in Estimator.__mro__ if kind.__module__.startswith("fastnn")]
+    names = {name for kind in ours for name, member in vars(kind).items() if inspect.isfunction(member)}
+    replaced = {name for name in names if name.startswith("_") and not name.endswith("__") and hasattr(theirs, name)}
+    assert len(replaced) > 5
+    assert replaced <= _REPLACED.keys()
 
 
 # ---- scikit-learn's checks
