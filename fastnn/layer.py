@@ -26,8 +26,7 @@ class Context(NamedTuple):
 
 
 class _Vector(property):
-    """A property whose types are known, which those of one that a function makes are not."""
-
+    # Its types are known, which those of a property that a function makes are not.
     if TYPE_CHECKING:
 
         def __get__(self, layer: Any, owner: type | None = None, /) -> np.ndarray: ...  # type: ignore[override]
@@ -46,7 +45,9 @@ def _vector(name, attribute, index, what) -> _Vector:
     def assign(layer, value: ArrayLike) -> None:
         get(layer)[...] = as_parameters(value, (layer.out_features,), layer.dtype, name)
 
-    return _Vector(get, assign, doc=f"(out_features,), {what}: a live view; assigning an array copies it in.")
+    # By the getter: Python's own docstring of a class that extends property hides `doc`.
+    get.__doc__ = f"(out_features,), {what}: a live view; assigning an array copies it in."
+    return _Vector(get, assign)
 
 
 class Dense(RefusesElsewhere):

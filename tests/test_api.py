@@ -445,6 +445,11 @@ def test_layers_by_hand_agree_with_the_model(activation, rng):
     assert dx.shape == x.shape
 
 
+def test_vectors_of_a_layer_have_docstrings():
+    assert Dense.running_mean.__doc__.startswith("(out_features,), of the pre-activations, over batches: a live view")
+    assert Dense.scale.__doc__ != Dense.shift.__doc__
+
+
 @pytest.mark.parametrize("activation", list(fastnn.Activation), ids=lambda code: code.name.lower())
 def test_results_of_a_layer_are_the_callers(activation):
     layer, x = Dense(3, 2, activation, dtype="float64", seed=0), np.linspace(-1, 1, 12).reshape(4, 3)

@@ -49,6 +49,11 @@ def check_prints(block, names, capsys):
     assert capsys.readouterr().out.splitlines() == said
 
 
+def test_the_page_of_public_names_is_what_its_tool_prints(capsys):
+    runpy.run_path(str(ROOT / "tools" / "api_page.py"), run_name="__main__")
+    assert capsys.readouterr().out == (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+
 def test_every_example_is_tested():
     tests = "".join(path.read_text(encoding="utf-8") for path in pathlib.Path(__file__).parent.glob("test_*.py"))
     assert not [path.name for path in EXAMPLES.glob("*.py") if f'"{path.stem}' not in tests]
