@@ -514,7 +514,7 @@ def test_progress_is_shown_when_asked_for(data, capsys):
 
 def test_history_plots(monkeypatch):
     history = History([1, 2], {"loss": [2.0, 1.0], "seconds": [0.1, 0.1]})
-    assert repr(history) == "History(2 epochs, loss 1, seconds 0.1)"
+    assert repr(history) == "History(2 epochs, loss 1)"
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match='plot needs matplotlib: pip install "matplotlib'):
         history.plot()
