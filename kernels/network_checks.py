@@ -15,11 +15,12 @@ LOSSES = len(Loss)
 def require_plain_arrays(table, flat, others):
     """Raise a TypeError in Python unless arrays are what machine code reads at their addresses.
 
-    flat: those that are to be contiguous, with one axis; others: those of the same dtype that a driver looks at itself.
+    flat: those that are to be contiguous, with one axis, the workspace last; others: those of the same dtype that a
+        driver looks at itself.
     """
     good = type(table) is np.ndarray and table.dtype == NUMBERS.dtype and table.ndim == 2 and table.flags.c_contiguous
     dtype = getattr(flat[0], "dtype", None)
-    if not good or not are_plain(dtype, flat, [(np.size(array),) for array in flat], 0):
+    if not good or not are_plain(dtype, flat, [(np.size(array),) for array in flat], 1):
         found = [f"{getattr(array, 'dtype', type(array).__name__)} {np.shape(array)}" for array in (table, *flat)]
         raise TypeError(f"expected a model's table, and flat arrays of one dtype, float32 or float64, got {found}")
     for array in others:
