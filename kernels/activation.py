@@ -10,7 +10,7 @@ import numpy as np
 from numba import intp
 
 from . import elementary, normal, sigmoids
-from .argument_checks import require, require_arrays
+from .argument_checks import require_arrays
 from .borrowed import flat, layout_is_known
 from .codes import NEEDS_PRE_ACTIVATION, Activation
 from .jit import driver, glue, inner, kernel, plain, read_only, serial_in_njit
@@ -287,7 +287,8 @@ def activate_worker(x, activation, out, columns, index, parts):
 def activate_checked(activation, x, out):
     """`activate_array` for arrays that may not fit; their last axis is a row."""
     require_arrays("flat x, result out", (x, out))
-    require(x.shape == out.shape, "x: expected the shape of out")
+    if x.shape != out.shape:
+        raise ValueError("x: expected the shape of out")
     activate_array(activation, x, out, out.shape[-1])
 
 
@@ -295,15 +296,16 @@ def activate_checked(activation, x, out):
 def activate_backward_checked(activation, dy, saved, out):
     """`activate_array_backward` for arrays that may not fit; their last axis is a row."""
     require_arrays("flat dy, flat saved, result out", (dy, saved, out))
-    fits = (dy.shape == out.shape) & (saved.shape == out.shape)
-    require(fits, "dy and saved: expected the shape of out")
+    if (dy.shape != out.shape) | (saved.shape != out.shape):
+        raise ValueError("dy and saved: expected the shape of out")
     activate_array_backward(activation, dy, saved, out, out.shape[-1])
 
 
 @kernel
 def activate_serial(x, activation, out):
     """out = f(x) on this thread; arrays as `activate` takes them."""
-    require(0 <= activation < ACTIVATIONS, "activation: expected an Activation")
+    if not 0 <= activation < ACTIVATIONS:
+        raise ValueError("activation: expected an Activation")
     activate_checked(activation, x, out)
 
 
@@ -347,7 +349,8 @@ def activate_backward_worker(dy, saved, activation, out, columns, index, parts):
 @kernel
 def activate_backward_serial(dy, saved, activation, out):
     """out = dy * f'(.) on this thread; arrays as `activate_backward` takes them."""
-    require(0 <= activation < ACTIVATIONS, "activation: expected an Activation")
+    if not 0 <= activation < ACTIVATIONS:
+        raise ValueError("activation: expected an Activation")
     activate_backward_checked(activation, dy, saved, out)
 
 

@@ -40,7 +40,7 @@ def require_arrays(typingctx, expected, arrays):
         if array.dtype != dtype:
             raise TypeError(f"{name}: expected an array of {dtype}, as others are, got {array}")
         if not KINDS[kind](array) or (axes and array.ndim != int(axes[0])):
-            raise TypingError(f"{name}: expected {WORDS[kind]}{' with axes: '.join(['', *axes])}, got {array}")
+            raise TypingError(f"{name}: expected {WORDS[kind]}{''.join(f', {n}-D' for n in axes)}, got {array}")
     return types.void(expected, arrays), lambda context, builder, signature, args: context.get_dummy_value()
 
 
@@ -65,20 +65,13 @@ def _refuse(conditions, messages):
 
 
 @glue
-def require(condition, message):
-    """Raise a ValueError with a message that is known when compiling. A second one takes time: see `require_all`."""
-    if not condition:
-        raise ValueError(message)
-
-
-@glue
 def require_all(conditions, messages):
     """Raise a ValueError with the message of the first of these conditions, a tuple, that does not hold.
 
     All at once: with a branch for each, Numba no longer sees that it need not count references to the arrays, and
     `linear` of 4 x 8 x 4 numbers in compiled code took 158 ns instead of 121. An optimizer's update of 16 numbers took
-    18 ns without any of this, 160 with branches, and takes 62. Of one condition alone `require` is the faster: relu of
-    16 numbers takes 2.4 ns by that, as without, and 24 by this (Zen 5).
+    18 ns without any of this, 160 with branches, and takes 62. A kernel with one condition alone raises it itself: relu
+    of 16 numbers takes 2.4 ns so, as without, and 24 by this (Zen 5).
     """
     if not _all(conditions):
         _refuse(conditions, messages)
