@@ -1,10 +1,10 @@
 """What networks in compiled code check of their arguments, and the errors that say what is wrong.
 
-More than other kernels (argument_checks.py) those of embedded_apply.py and embedded_derivatives.py check what they are
-given: dtypes and dimensions when compiling, shapes, sizes and overlaps when called. Python's calls check all that in
-Python, for a kernel that raises never lets go of the arrays that it was called with, and the numbers
-in the table too (see table_check.py). Compiled code leaves those numbers alone, for that would take it longer than a
-small network: give it the table that a model has, not one of your own making.
+Those of embedded_apply.py and embedded_derivatives.py check more than other kernels (argument_checks.py): dtypes and
+dimensions when compiling, shapes, sizes and overlaps when called. Python's calls check all that in Python, for a kernel
+that raises never lets go of the arrays that it was called with, and the numbers in the table too (see table_check.py).
+Compiled code leaves those numbers alone, for that would take it longer than a small network: give it the table that a
+model has, not one of your own making.
 """
 
 import numpy as np
